@@ -1,0 +1,235 @@
+/**
+ * The contract of a driver: how guests of one kind run. A driver knows processes and monitors; it knows neither the
+ * inventory nor operations, storage or networks. It consumes a `BlockSource` for each disk and a `NetPort` for each NIC.
+ *
+ * Words. *Pin*: record, once, everything of a machine that must stay the same from start to start. *Plan*: say what a
+ * launch would run and make, without doing it. *Launch*: make the process, its CPUs standing still. *Attach*: take a
+ * process over that an earlier daemon launched. *Autopsy*: find out how a process ended that is gone already.
+ *
+ * Rules every driver keeps; `test/conformance/driver.ts` holds it to them:
+ * - A launched guest outlives the daemon; nothing but `kill` ends it on purpose.
+ * - `launch` either gives a handle or leaves no process and no file in the run directory behind.
+ * - `attach`, `autopsy` and `clear` may be called any number of times, in any order, after any crash.
+ * - A probe that cannot tell says `unknown`; it never guesses.
+ * - `ended` of a handle resolves exactly once, whoever ended the guest, and never rejects.
+ * - Every observation carries the cursor after it; observing again from a cursor repeats nothing and misses nothing.
+ */
+import type { Duplex } from 'node:stream';
+import type { BlockSource } from '../protocol/block-source.ts';
+import type { GuestSpec, GuestState } from '../protocol/guest.ts';
+import type { HostObject } from '../protocol/host-object.ts';
+import type { NetPort } from '../protocol/net-port.ts';
+import type { GuestId, InstanceId, MacAddress } from '../protocol/types.ts';
+
+/** Numeric identity a guest's process runs under; absent when the daemon itself has no privileges. */
+export interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+}
+
+/** Who a guest is on this host: all that computable names are made of. */
+export interface GuestPlace {
+  readonly id: GuestId;
+  /** Small number, unique in the instance, never used again: part of link names and uids. */
+  readonly number: number;
+  readonly instance: InstanceId;
+  /** `<state-dir>/guests/<id>`: working directory and logs; root's own, kept while the guest exists. */
+  readonly stateDirectory: string;
+  /** `<run-dir>/guests/<id>`: sockets and the lock of the process; gone after a boot of the host. */
+  readonly runDirectory: string;
+  readonly credentials?: Credentials;
+}
+
+/**
+ * What must stay the same from start to start. `settings` belongs to the driver; the daemon stores it unread.
+ * Disks and NICs are in the order of the spec; their `address` too is the driver's own.
+ */
+export interface PinnedMachine {
+  /** Version of the form of this record; a driver reads every form it ever wrote. */
+  readonly formatVersion: number;
+  /** Versioned machine type, as `pc-q35-7.2`. */
+  readonly type: string;
+  readonly cpuModel: string;
+  readonly disks: readonly { readonly name: string; readonly serial: string; readonly address: string }[];
+  readonly nics: readonly { readonly name: string; readonly mac: MacAddress; readonly address: string }[];
+  readonly settings: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Everything a launch needs, resolved: no name is left to look up. */
+export interface Launch {
+  readonly place: GuestPlace;
+  readonly name: string;
+  readonly machine: PinnedMachine;
+  readonly memoryBytes: number;
+  readonly cpu: GuestSpec['cpu'];
+  readonly qemu: GuestSpec['qemu'];
+  readonly boot:
+    | { readonly kind: 'disk' }
+    | {
+        readonly kind: 'kernel';
+        readonly kernelPath: string;
+        readonly initrdPath?: string;
+        readonly commandLine: string;
+      };
+  /** In the order of `machine.disks`. */
+  readonly disks: readonly BlockSource[];
+  /** In the order of `machine.nics`. */
+  readonly nics: readonly NetPort[];
+}
+
+export interface LaunchPlan {
+  readonly argv: readonly string[];
+  /** What the launch makes on the host besides disks and ports. */
+  readonly objects: readonly HostObject[];
+}
+
+/** A process, known beyond doubt: a pid is used again, a pid with its start and the boot's id is not. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat, in clock ticks since boot. */
+  readonly startTicks: number;
+  readonly bootId: string;
+}
+
+export type Probe = 'alive' | 'gone' | 'unknown';
+
+/** How a guest's process ended. */
+export interface GuestEnd {
+  /**
+   * `guest-shutdown`: the guest powered itself off · `asked`: ended by a monitor command or a signal of the driver ·
+   * `killed`: by a signal of somebody else · `crashed`: by its own fault or before it ran · `unknown`.
+   */
+  readonly cause: 'guest-shutdown' | 'asked' | 'killed' | 'crashed' | 'unknown';
+  /** For people: exit status, signal, the last words of the process. */
+  readonly detail?: string;
+  readonly at: number;
+}
+
+/** The state of a live guest as observed; a process that is gone is no state but an end. */
+export interface ObservedState {
+  readonly state: Extract<GuestState, 'starting' | 'running' | 'paused' | 'stopping' | 'failed' | 'unknown'>;
+  readonly reason?: string;
+}
+
+export type Observation =
+  /** The guest's state changed, or was looked at. */
+  | { readonly kind: 'state'; readonly observed: ObservedState; readonly at: number }
+  /** The guest announced its own end: it will power off. */
+  | { readonly kind: 'guest-shutdown'; readonly at: number }
+  /** An event in the driver's own words. */
+  | {
+      readonly kind: 'driver-event';
+      readonly event: string;
+      readonly data: Readonly<Record<string, unknown>>;
+      readonly at: number;
+    }
+  /** The monitor has been silent; what /proc says of it. */
+  | {
+      readonly kind: 'silent';
+      readonly reason: 'stopped' | 'storage' | 'busy' | 'unknown';
+      readonly since: number;
+    }
+  /** The monitor speaks again. */
+  | { readonly kind: 'heard'; readonly at: number };
+
+/** Called for each observation, in order; `cursor` is the place after it in the driver's own record of events. */
+export type Observer = (observation: Observation, cursor: number) => void;
+
+/** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
+export interface GuestHandle {
+  readonly process: ProcessIdentity;
+  /** `kvm`, `tcg`, …: what it really runs on. */
+  readonly accel: string;
+  /** Resolves once the process is gone and its last events have been observed. Never rejects. */
+  readonly ended: Promise<GuestEnd>;
+  readonly verbs: ReadonlySet<GuestVerb>;
+  queryState(signal: AbortSignal): Promise<ObservedState>;
+  resume(signal: AbortSignal): Promise<void>;
+  pause(signal: AbortSignal): Promise<void>;
+  reset(signal: AbortSignal): Promise<void>;
+  /** Asks the guest to power off; says nothing about whether it will. */
+  requestShutdown(signal: AbortSignal): Promise<void>;
+  /** Ends the process for certain, whatever state it is in. Resolves when it is gone. */
+  kill(signal: AbortSignal): Promise<void>;
+  /** Connects to the serial console. One at a time; the daemon shares it out. */
+  openConsole(signal: AbortSignal): Promise<Duplex>;
+  /** Lets go of the guest and leaves it running. */
+  release(): Promise<void>;
+}
+
+export const guestVerbs = ['start', 'stop', 'shutdown', 'reset', 'pause', 'resume', 'console'] as const;
+export type GuestVerb = (typeof guestVerbs)[number];
+
+export interface LaunchContext {
+  readonly signal: AbortSignal;
+  /** Descriptors of the taps among `nics`, by link; still the caller's to close afterwards. */
+  readonly descriptors: ReadonlyMap<string, number>;
+  readonly observe: Observer;
+}
+
+export interface AttachContext {
+  readonly signal: AbortSignal;
+  /** Cursor of the last observation that was recorded. */
+  readonly cursor: number;
+  readonly observe: Observer;
+}
+
+export interface GuestLogPart {
+  readonly text: string;
+  readonly offset: number;
+  readonly nextOffset: number;
+  readonly sizeBytes: number;
+}
+
+export interface Driver {
+  readonly name: GuestSpec['driver'];
+  /** What guests of this driver can do; a verb that is missing is refused with Unsupported. */
+  readonly verbs: ReadonlySet<GuestVerb>;
+
+  /**
+   * Completes a new guest's machine. Errors: Unsupported for a machine, CPU model, binary or device that it cannot give;
+   * InvalidArgument for a spec that contradicts itself.
+   */
+  pin(spec: GuestSpec, id: GuestId, signal: AbortSignal): Promise<PinnedMachine>;
+
+  /** Checks a changed spec against the pinned machine, and pins what the change needs. Same errors as `pin`. */
+  repin(spec: GuestSpec, machine: PinnedMachine, signal: AbortSignal): Promise<PinnedMachine>;
+
+  /** Bytes of host memory a guest takes besides its own memory; for admission. */
+  overheadBytes(spec: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number;
+
+  /** The exact command line and host objects of a launch. Makes nothing. */
+  plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan>;
+
+  /** Makes the process, its CPUs standing still, and connects to it. Errors: HostError with the process's own words. */
+  launch(launch: Launch, context: LaunchContext): Promise<GuestHandle>;
+
+  /** Whether the guest's process lives. */
+  probe(place: GuestPlace): Promise<Probe>;
+
+  /** Takes over a live process. Errors: NotFound when there is none, Unavailable when it does not answer. */
+  attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle>;
+
+  /** Ends a process that cannot be attached to, if there is one. Resolves when it is gone. */
+  destroy(place: GuestPlace, signal: AbortSignal): Promise<void>;
+
+  /** Observes what was not observed yet of a process that is gone, and says how it ended. */
+  autopsy(place: GuestPlace, context: AttachContext): Promise<GuestEnd>;
+
+  /** Removes what a process that is gone left in the run directory. */
+  clear(place: GuestPlace): Promise<void>;
+
+  /** A part of a log, from `offset`, or the last `maxBytes`. */
+  readLog(
+    place: GuestPlace,
+    stream: 'console' | 'process' | 'events',
+    range: { readonly offset?: number; readonly maxBytes: number },
+  ): Promise<GuestLogPart>;
+
+  /** What of this driver is on the host for the instance, in the words of the ledger. */
+  inspect(place: {
+    readonly instance: InstanceId;
+    readonly runDirectory: string;
+  }): Promise<readonly HostObject[]>;
+}

@@ -1,0 +1,223 @@
+/** Commands on guests. */
+import { z } from 'zod';
+import { defineCommand } from '../command.ts';
+import { guestChanges, guestFields, guestSpec, guestState, guestView } from '../guest.ts';
+import { hostObject } from '../host-object.ts';
+import { accepted, changing } from '../operation.ts';
+import { durationMs, guestName, guestReference, page } from '../types.ts';
+
+const since = '0.1.0';
+const guest = { guest: guestReference };
+
+export const guestCreate = defineCommand({
+  name: 'guest-create',
+  summary: 'Create a guest',
+  description:
+    'The guest is stopped afterwards unless `start` is given. Its machine is pinned now: later starts give it the same.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guestSpec.shape,
+    start: z.boolean().default(false).describe('Start it as well'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestUpdate = defineCommand({
+  name: 'guest-update',
+  summary: "Change a guest's settings",
+  description:
+    'Settings of the machine apply at its next start and show as pendingChanges until then; all others at once.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, ...guestChanges.shape, ...changing }),
+  returns: accepted,
+});
+
+export const guestRename = defineCommand({
+  name: 'guest-rename',
+  summary: 'Give a stopped guest another name',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, newName: guestName, ...changing }),
+  returns: accepted,
+});
+
+export const guestStart = defineCommand({
+  name: 'guest-start',
+  summary: 'Start a guest',
+  description:
+    'Succeeds at once for a guest that runs already. Refused with ResourceExhausted and the numbers when the host lacks the memory.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    paused: z.boolean().default(false).describe('Leave it paused before its first instruction'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestStop = defineCommand({
+  name: 'guest-stop',
+  summary: 'Stop a guest',
+  description:
+    'Presses the ACPI power button and waits for the guest; after the deadline it is ended by force. The deadline survives a restart of the daemon. Cancels a start that is under way and silences the restart policy.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    force: z.boolean().default(false).describe('End it at once, as if its power was cut'),
+    timeoutMs: durationMs
+      .max(86_400_000)
+      .optional()
+      .describe("Deadline; the guest's stopTimeoutMs unless given"),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestReset = defineCommand({
+  name: 'guest-reset',
+  summary: 'Press the reset button of a guest',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, ...changing }),
+  returns: accepted,
+});
+
+export const guestPause = defineCommand({
+  name: 'guest-pause',
+  summary: "Stop a guest's CPUs, keeping its memory",
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, ...changing }),
+  returns: accepted,
+});
+
+export const guestResume = defineCommand({
+  name: 'guest-resume',
+  summary: 'Let a paused guest go on',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, ...changing }),
+  returns: accepted,
+});
+
+export const guestDelete = defineCommand({
+  name: 'guest-delete',
+  summary: 'Delete a guest with its disks',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    force: z.boolean().default(false).describe('End it first if it runs'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestPlan = defineCommand({
+  name: 'guest-plan',
+  summary: 'Show what a start would run and change on the host, without doing it',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject(guest),
+  returns: z.strictObject({
+    argv: z
+      .array(z.string())
+      .describe('The exact command line; descriptors are numbered as the process sees them'),
+    objects: z.array(hostObject).describe('What the start makes on the host'),
+  }),
+});
+
+export const queryGuests = defineCommand({
+  name: 'query-guests',
+  summary: 'List guests',
+  description: 'Answers from memory and never asks a guest, so a silent guest delays nobody. Sorted by name.',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject({
+    names: z.array(guestReference).max(10_000).optional().describe('Only these, by name or id'),
+    nameGlob: z.string().max(128).optional().describe('Only names that match; * and ? are wild'),
+    states: z.array(guestState).optional(),
+    labels: z.record(z.string(), z.string()).optional().describe('Only guests that carry all of these'),
+    fields: z
+      .array(z.enum(guestFields as [string, ...string[]]))
+      .min(1)
+      .optional()
+      .describe('Only these members'),
+    ...page,
+  }),
+  returns: z.strictObject({
+    guests: z.array(guestView.partial()),
+    total: z.int().describe('Guests that match, on all pages'),
+    next: z.string().optional().describe('`after` of the next page; absent on the last'),
+  }),
+});
+
+export const queryGuest = defineCommand({
+  name: 'query-guest',
+  summary: 'Show one guest',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject(guest),
+  returns: guestView,
+});
+
+export const guestLogStreams = ['console', 'process', 'events'] as const;
+
+export const queryGuestLog = defineCommand({
+  name: 'query-guest-log',
+  summary: "Read a part of a guest's log",
+  description:
+    'The console log holds what the guest wrote to its serial console, also while the daemon was away.',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    stream: z
+      .enum(guestLogStreams)
+      .default('console')
+      .describe(
+        "console: the guest's serial console; process: standard error of QEMU; events: QEMU's own event log",
+      ),
+    offset: z.int().nonnegative().optional().describe('Byte to start at; without it the last maxBytes'),
+    maxBytes: z.int().min(1).max(65_536).default(32_768),
+  }),
+  returns: z.strictObject({
+    text: z.string().describe('UTF-8; what is not is replaced'),
+    offset: z.int().describe('Where this part starts'),
+    nextOffset: z.int(),
+    sizeBytes: z.int(),
+  }),
+});
+
+export const guestConsole = defineCommand({
+  name: 'guest-console',
+  summary: "Attach this connection to a guest's serial console",
+  description:
+    'After the reply the connection carries the bytes of the console in both directions and no more JSON; it ends when either side closes. Several clients may be attached. On a WebSocket binary messages carry the bytes.',
+  role: 'operate',
+  nature: 'session',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    replayBytes: z.int().min(0).max(65_536).default(0).describe('Send the end of the console log first'),
+  }),
+  returns: z.strictObject({ guest: z.string() }),
+});

@@ -1,0 +1,254 @@
+/**
+ * A guest in the contract: what is asked of it (the spec, written by users) and what is seen of it (the view).
+ * States and the rule for `target` are those of docs/architecture.md, "States".
+ */
+import { z } from 'zod';
+import {
+  actor,
+  byteCount,
+  deviceName,
+  durationMs,
+  guestId,
+  guestName,
+  imageReference,
+  ipv4Address,
+  MEBIBYTE,
+  macAddress,
+  millisecondsSinceEpoch,
+  networkReference,
+  operationId,
+} from './types.ts';
+
+export const guestStates = {
+  stopped: 'No process; the guest can be started',
+  starting: 'A start is under way',
+  running: 'The guest runs',
+  paused: 'The process lives, its CPUs stand still; the reason says why',
+  stopping: 'A stop is under way',
+  unresponsive: 'The process lives but its monitor is silent; the reason says what was seen',
+  failed: 'The last start or run failed; the reason says how',
+  unknown: 'Not observed yet, or the probe could not tell',
+} as const;
+export type GuestState = keyof typeof guestStates;
+export const guestState = z.enum(Object.keys(guestStates) as [GuestState, ...GuestState[]]);
+
+export const guestTarget = z.enum(['running', 'stopped']);
+export type GuestTarget = z.infer<typeof guestTarget>;
+
+export const driverName = z.enum(['qemu', 'fake']);
+export type DriverName = z.infer<typeof driverName>;
+
+const label = z.string().max(256);
+export const labels = z
+  .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/), label)
+  .describe('Free key-value pairs');
+
+export const cpuSpec = z
+  .strictObject({
+    count: z.int().min(1).max(512).default(1).describe('Virtual CPUs'),
+    topology: z
+      .strictObject({ sockets: z.int().min(1), cores: z.int().min(1), threads: z.int().min(1) })
+      .optional()
+      .describe('How the CPUs are arranged; their product must be the count'),
+    model: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9._,+=-]{0,127}$/)
+      .default('max')
+      .describe('CPU model as QEMU names it; `max` is all that the accelerator offers'),
+  })
+  .refine(
+    (cpu) => !cpu.topology || cpu.topology.sockets * cpu.topology.cores * cpu.topology.threads === cpu.count,
+    {
+      message: 'sockets × cores × threads must equal count',
+      path: ['topology'],
+    },
+  );
+
+export const machineFamilies = ['q35', 'pc', 'microvm'] as const;
+export const machineFamily = z.enum(machineFamilies);
+export type MachineFamily = z.infer<typeof machineFamily>;
+
+const bootSpec = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('disk').describe('By its own first disk') }),
+  z.strictObject({
+    kind: z.literal('kernel').describe('A kernel of ours, loaded directly'),
+    kernel: imageReference,
+    initrd: imageReference.optional(),
+    commandLine: z.string().max(2047).default('').describe("The kernel's command line"),
+  }),
+]);
+
+export const diskSpec = z
+  .strictObject({
+    name: deviceName.optional().describe('disk0, disk1 … unless given'),
+    image: imageReference.optional().describe('Image under the disk; without it the disk is empty'),
+    sizeBytes: byteCount
+      .min(512)
+      .multipleOf(512)
+      .optional()
+      .describe('Size; at least that of the image, which is its default'),
+    readOnly: z.boolean().default(false),
+  })
+  .refine((disk) => disk.image !== undefined || disk.sizeBytes !== undefined, 'needs an image or a size');
+
+export const nicSpec = z.strictObject({
+  name: deviceName.optional().describe('nic0, nic1 … unless given'),
+  network: networkReference,
+  mac: macAddress.optional().describe('Chosen once and kept unless given'),
+  ipv4: ipv4Address.optional().describe('Fixed address; else the next free one of the network, kept'),
+});
+
+export const qemuSpec = z.strictObject({
+  binary: z.string().max(63).default('default').describe('Name of a QEMU binary as in query-host'),
+  accel: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
+  extraArgs: z
+    .array(z.strictObject({ argument: z.string().min(1).max(4096), reason: z.string().min(1).max(256) }))
+    .max(64)
+    .default([])
+    .describe(
+      'Further QEMU arguments, each with its reason; administrators only; the guest shows as tainted',
+    ),
+});
+
+export const autostartSpec = z.strictObject({
+  enabled: z.boolean().default(false).describe('Start the guest after a boot of the host'),
+  order: z.int().min(0).max(10_000).default(100).describe('Lower starts earlier'),
+  delayMs: durationMs.max(3_600_000).default(0).describe('Wait after this start before the next one'),
+});
+
+export const restartPolicySpec = z.strictObject({
+  when: z
+    .enum(['never', 'on-failure', 'always'])
+    .default('never')
+    .describe('Acts only after an exit nobody asked for'),
+  delayMs: durationMs
+    .min(1)
+    .max(3_600_000)
+    .default(1_000)
+    .describe('First delay; doubles with each failure in a row'),
+  maxDelayMs: durationMs.min(1).max(86_400_000).default(300_000).describe('Cap of the delay'),
+});
+
+/** Settings of a guest that never touch its machine: they apply at once, also while it runs. */
+const policySettings = {
+  description: z.string().max(4096).default(''),
+  labels: labels.default({}),
+  autostart: autostartSpec.prefault({}),
+  restartPolicy: restartPolicySpec.prefault({}),
+  deleteProtection: z.boolean().default(false).describe('Refuse guest-delete until this is false again'),
+  stopTimeoutMs: durationMs
+    .max(86_400_000)
+    .default(60_000)
+    .describe('How long guest-stop waits for the guest by default'),
+};
+
+/** Settings of a guest's machine: they apply at its next start. */
+const machineSettings = {
+  memoryBytes: byteCount
+    .min(MEBIBYTE)
+    .multipleOf(MEBIBYTE)
+    .default(256 * MEBIBYTE)
+    .describe('Memory, whole MiB'),
+  cpu: cpuSpec.prefault({}),
+  boot: bootSpec.prefault({ kind: 'disk' }),
+  qemu: qemuSpec.prefault({}),
+};
+
+/** What a user asks for when a guest is made. */
+export const guestSpec = z.strictObject({
+  name: guestName,
+  driver: driverName.default('qemu'),
+  machine: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]{0,63}$/)
+    .default('q35')
+    .describe('q35, pc, microvm, or a versioned machine type; a family is pinned to its newest version'),
+  ...machineSettings,
+  disks: z.array(diskSpec).max(16).default([]),
+  nics: z.array(nicSpec).max(8).default([]),
+  ...policySettings,
+});
+export type GuestSpecInput = z.input<typeof guestSpec>;
+export type GuestSpec = z.output<typeof guestSpec>;
+
+/** What guest-update may change: only the members given. Defaults do not apply, absent means unchanged. */
+const withoutDefault = <T extends z.ZodType>(schema: z.ZodDefault<T> | z.ZodPrefault<T>): z.ZodOptional<T> =>
+  schema.unwrap().optional() as z.ZodOptional<T>;
+
+export const guestChanges = z.strictObject({
+  description: withoutDefault(policySettings.description),
+  labels: withoutDefault(policySettings.labels),
+  autostart: withoutDefault(policySettings.autostart),
+  restartPolicy: withoutDefault(policySettings.restartPolicy),
+  deleteProtection: withoutDefault(policySettings.deleteProtection),
+  stopTimeoutMs: z.int().nonnegative().max(86_400_000).optional(),
+  memoryBytes: byteCount.min(MEBIBYTE).multipleOf(MEBIBYTE).optional(),
+  cpu: withoutDefault(machineSettings.cpu),
+  boot: withoutDefault(machineSettings.boot),
+  qemu: withoutDefault(machineSettings.qemu),
+});
+export type GuestChanges = z.output<typeof guestChanges>;
+
+export const diskView = z.strictObject({
+  name: deviceName,
+  image: z.string().optional().describe('Id of the image under it'),
+  sizeBytes: byteCount,
+  readOnly: z.boolean(),
+  serial: z.string().describe('Serial number the guest sees'),
+});
+
+export const nicView = z.strictObject({
+  name: deviceName,
+  network: z.string().describe('Name of the network'),
+  mac: macAddress,
+  ipv4: z.string().optional().describe('Address kept for it, where the network gives one'),
+});
+
+export const guestView = z.strictObject({
+  id: guestId,
+  name: guestName,
+  driver: driverName,
+  state: guestState,
+  reason: z.string().optional().describe('Why, for paused, unresponsive, failed and unknown'),
+  observedAt: millisecondsSinceEpoch.describe('When the state was last observed'),
+  stale: z.boolean().describe('True until the daemon has looked again after its own start'),
+  target: guestTarget.describe('What was asked for'),
+  targetActor: actor.describe('Who asked for the target'),
+  operation: z
+    .strictObject({ id: operationId, kind: z.string(), queued: z.int() })
+    .optional()
+    .describe('What is under way, and how many operations wait behind it'),
+  description: z.string(),
+  labels,
+  memoryBytes: byteCount,
+  cpu: cpuSpec,
+  machine: z.string().describe('The versioned machine type'),
+  boot: bootSpec,
+  disks: z.array(diskView),
+  nics: z.array(nicView),
+  qemu: qemuSpec,
+  tainted: z
+    .array(z.string())
+    .describe('Why support may refuse this guest: the reasons of its extra arguments'),
+  autostart: autostartSpec,
+  restartPolicy: restartPolicySpec,
+  deleteProtection: z.boolean(),
+  stopTimeoutMs: durationMs,
+  pendingChanges: z.array(z.string()).describe('Settings changed since the start, applied at the next one'),
+  process: z
+    .strictObject({ pid: z.int(), startedAt: millisecondsSinceEpoch, accel: z.string() })
+    .optional()
+    .describe('The running process'),
+  lastExit: z
+    .strictObject({ at: millisecondsSinceEpoch, cause: z.string(), detail: z.string().optional() })
+    .optional()
+    .describe('How the last run ended'),
+  restarts: z.strictObject({
+    count: z.int().describe('Restarts by policy since the last explicit start'),
+    nextAt: millisecondsSinceEpoch.optional().describe('When the policy starts it again'),
+  }),
+  createdAt: millisecondsSinceEpoch,
+  generation: z.int().describe('Grows with every change of the record'),
+});
+export type GuestView = Readonly<z.infer<typeof guestView>>;
+export const guestFields = Object.keys(guestView.shape) as (keyof GuestView)[];

@@ -1,0 +1,57 @@
+/** What a host and its daemon can do and how they fare. */
+import { z } from 'zod';
+import { byteCount, instanceId, millisecondsSinceEpoch } from './types.ts';
+
+export const hostView = z.strictObject({
+  hostname: z.string(),
+  kernel: z.string(),
+  cpus: z.int(),
+  memory: z.strictObject({
+    totalBytes: byteCount,
+    availableBytes: byteCount.describe('What the kernel says can be had now'),
+    committedBytes: byteCount.describe('Promised to guests that have a process'),
+  }),
+  accelerator: z.strictObject({
+    auto: z.enum(['kvm', 'tcg']).describe('What accel auto takes'),
+    why: z.string(),
+  }),
+  privileged: z.boolean().describe('Whether the daemon runs as root: own uid for each guest, bridges, taps'),
+  privilegedWhy: z.string(),
+  drivers: z.array(z.strictObject({ name: z.string(), verbs: z.array(z.string()) })),
+  qemuBinaries: z.array(
+    z.strictObject({
+      name: z.string(),
+      path: z.string(),
+      version: z.string().optional(),
+      machines: z.array(z.string()).describe('Versioned machine types, newest first'),
+      problem: z.string().optional().describe('Why it cannot be used'),
+    }),
+  ),
+});
+export type HostView = Readonly<z.infer<typeof hostView>>;
+
+export const daemonView = z.strictObject({
+  version: z.string(),
+  pid: z.int(),
+  startedAt: millisecondsSinceEpoch,
+  ready: z.boolean().describe('False until every guest has been looked at after the start'),
+  instance: instanceId,
+  stateDirectory: z.string(),
+  runDirectory: z.string(),
+  memoryBytes: byteCount.describe('Resident memory of the daemon'),
+  guests: z.int(),
+  connections: z.int(),
+  eventLoopLagMs: z.strictObject({ p50: z.number(), p99: z.number(), max: z.number() }),
+  commitMs: z.strictObject({ p50: z.number(), p99: z.number(), max: z.number() }).describe('Durable commits'),
+  lastEventSequence: z.int(),
+});
+export type DaemonView = Readonly<z.infer<typeof daemonView>>;
+
+export const poolView = z.strictObject({
+  name: z.string(),
+  kind: z.string(),
+  path: z.string(),
+  totalBytes: byteCount,
+  freeBytes: byteCount,
+});
+export type PoolView = Readonly<z.infer<typeof poolView>>;

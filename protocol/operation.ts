@@ -1,0 +1,69 @@
+/**
+ * Operations: journaled work with steps, visible while it waits, while it runs and afterwards. A changing command
+ * is answered as soon as its operation is accepted and durable; `operation-wait` waits for the end.
+ */
+import { z } from 'zod';
+import { wireError } from './errors.ts';
+import { actor, idempotencyKey, millisecondsSinceEpoch, operationId } from './types.ts';
+
+export const operationStates = {
+  queued: 'Accepted and durable; waits for its turn',
+  running: 'Its steps are being done',
+  undoing: 'A step failed or the operation was cancelled; the steps done are being undone',
+  succeeded: 'Ended well',
+  failed: 'Ended with an error; what was done has been undone',
+  cancelled: 'Somebody cancelled it; what was done has been undone',
+} as const;
+export type OperationState = keyof typeof operationStates;
+export const operationState = z.enum(Object.keys(operationStates) as [OperationState, ...OperationState[]]);
+
+export const isEnded = (state: OperationState): boolean =>
+  state === 'succeeded' || state === 'failed' || state === 'cancelled';
+
+export const stepState = z.enum(['pending', 'running', 'done', 'failed', 'undone']);
+export type StepState = z.infer<typeof stepState>;
+
+export const operationView = z.strictObject({
+  id: operationId,
+  kind: z.string().describe('The command that asked for it'),
+  subject: z
+    .strictObject({ kind: z.enum(['guest', 'image', 'network']), id: z.string(), name: z.string() })
+    .describe('What it works on'),
+  actor,
+  state: operationState,
+  position: z.int().optional().describe('Place in the queue, 1 is next'),
+  waitsFor: operationId.optional().describe('The operation it waits for'),
+  progress: z
+    .strictObject({
+      done: z.int(),
+      total: z.int().optional(),
+      unit: z.enum(['bytes', 'steps']),
+      message: z.string().optional(),
+    })
+    .optional(),
+  steps: z.array(
+    z.strictObject({
+      name: z.string(),
+      state: stepState,
+      startedAt: millisecondsSinceEpoch.optional(),
+      endedAt: millisecondsSinceEpoch.optional(),
+    }),
+  ),
+  cancelRequested: z.boolean(),
+  createdAt: millisecondsSinceEpoch,
+  startedAt: millisecondsSinceEpoch.optional(),
+  endedAt: millisecondsSinceEpoch.optional(),
+  error: wireError.optional(),
+  result: z.record(z.string(), z.json()).optional(),
+});
+export type OperationView = Readonly<z.infer<typeof operationView>>;
+
+/** What every changing command answers: the operation, and the id of what it works on. */
+export const accepted = z.strictObject({
+  operation: operationId.describe('Wait for it with operation-wait'),
+  id: z.string().describe('Id of the guest, image or network concerned'),
+});
+export type Accepted = z.infer<typeof accepted>;
+
+/** Members that every changing command takes besides its own. */
+export const changing = { idempotencyKey: idempotencyKey.optional() };

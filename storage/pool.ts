@@ -1,0 +1,110 @@
+/**
+ * The contracts of storage: a pool, which keeps the volumes of guests, and an image store, which keeps the read-only
+ * images under them. Storage yields a `BlockSource` for each volume; what consumes it is none of its business.
+ *
+ * Words. *Volume*: one disk of one guest. *Base*: the image under a volume; shared, never written. *Record*: the guest's
+ * own record, kept beside its volumes so that the inventory can be rebuilt from the disks.
+ *
+ * Rules every pool keeps; `test/conformance/pool.ts` holds it to them:
+ * - `createVolume` and `deleteVolume` may be done again after any crash: a finished one changes nothing.
+ * - A volume is complete or absent; a half-made one is never given out (made under another name, then renamed).
+ * - The bytes of a volume never pass through this process.
+ * - A base is never written and never removed by a pool.
+ */
+
+import type { Work } from '../lib/work.ts';
+import type { BlockSource } from '../protocol/block-source.ts';
+import type { HostObject } from '../protocol/host-object.ts';
+import type { ImageKind, ImageSourceFormat } from '../protocol/image.ts';
+import type { GuestId, ImageId } from '../protocol/types.ts';
+
+/** Numeric owner of a guest's files; absent when the daemon has no privileges and all is its own. */
+export interface VolumeOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface VolumeSpec {
+  readonly guest: GuestId;
+  /** Name of the disk, unique in its guest. */
+  readonly name: string;
+  /** Virtual size; at least that of the base. */
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly base?: BlockSource;
+  readonly owner?: VolumeOwner;
+}
+
+export interface PoolUsage {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+}
+
+export interface Pool {
+  readonly name: string;
+  readonly kind: string;
+  readonly path: string;
+
+  /** What `prepareGuest` and `createVolume` make for a guest, for the ledger. Makes nothing. */
+  plan(guest: GuestId, volumes: readonly VolumeSpec[]): readonly HostObject[];
+  /** Makes the place for a guest's volumes. May be done again. */
+  prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void>;
+  /** Errors: ResourceExhausted when the pool is full, InvalidArgument when smaller than its base. May be done again. */
+  createVolume(volume: VolumeSpec, work: Work): Promise<void>;
+  /** May be done again. */
+  deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
+  /** The volume with its whole chain. Pure: says where it is, not whether. */
+  source(volume: VolumeSpec): BlockSource;
+  /** Checks that every file of the chain is there, and gives the source. Errors: FailedPrecondition naming the file. */
+  lease(volume: VolumeSpec, signal: AbortSignal): Promise<BlockSource>;
+  /** Writes the guest's record beside its volumes, atomically; `generation` only grows. */
+  writeRecord(
+    guest: GuestId,
+    record: { readonly generation: number; readonly [member: string]: unknown },
+  ): Promise<void>;
+  /** Every record found, for recovery; what cannot be read is named. */
+  readRecords(): Promise<{ readonly records: readonly unknown[]; readonly unreadable: readonly string[] }>;
+  /** Removes the guest's place with all that is in it. May be done again. */
+  removeGuest(guest: GuestId): Promise<void>;
+  usage(): Promise<PoolUsage>;
+  /** What of this pool is on the host, in the words of the ledger: one directory for each guest. */
+  inspect(): Promise<readonly HostObject[]>;
+}
+
+export interface ImageImport {
+  readonly id: ImageId;
+  readonly kind: ImageKind;
+  /** Absolute path of the file on the host. */
+  readonly path: string;
+  /** Named by whoever imports; never guessed. */
+  readonly format: ImageSourceFormat;
+  readonly sha256?: string;
+}
+
+export interface StoredImage {
+  readonly format: 'qcow2' | 'raw';
+  /** Bytes on the host. */
+  readonly sizeBytes: number;
+  readonly virtualSizeBytes: number;
+  /** Of the file that was imported, in lower-case hexadecimal. */
+  readonly sha256: string;
+}
+
+/**
+ * Keeps images. An import is distrusted: copied first, read by a throw-away identity under limits, its format named,
+ * refused when its header names another file; the result is a fresh file of ours.
+ */
+export interface ImageStore {
+  /** What an import makes, for the ledger. */
+  plan(id: ImageId): readonly HostObject[];
+  /**
+   * Errors: NotFound for the file, InvalidArgument for one that is not what it claims or points elsewhere,
+   * ResourceExhausted. Leaves nothing behind when it fails. May be done again after a crash.
+   */
+  import(request: ImageImport, work: Work): Promise<StoredImage>;
+  /** May be done again. */
+  remove(id: ImageId): Promise<void>;
+  /** Where an image is. Pure. */
+  source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource;
+  inspect(): Promise<readonly HostObject[]>;
+}
