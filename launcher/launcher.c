@@ -1,0 +1,258 @@
+/*
+ * roost-launcher: becomes the guest's identity, gives away what the guest must
+ * not have, and executes the guest's program in its own place (same pid).
+ *
+ * What needs privileges comes first. The bounding set goes before the identity,
+ * because dropping from it takes CAP_SETPCAP, which setresuid() takes away. The
+ * first step that fails ends the launch: message on standard error, exit 125.
+ */
+#define _GNU_SOURCE
+#include "options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The kernel's signal numbers end at 64. */
+#define LAST_SIGNAL 64
+
+static void print_error(int error, const char *what)
+{
+    fprintf(stderr, "roost-launcher: %s: %s\n", what, strerror(error));
+}
+
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+{
+    int error = errno;
+    char what[PATH_MAX + 64];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    print_error(error, what);
+    exit(EXIT_LAUNCH_FAILED);
+}
+
+/* Reads a small file of /proc as a string. */
+static void read_text(const char *path, char *buffer, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length;
+
+    if (fd < 0)
+        fail("open %s", path);
+    length = read(fd, buffer, size - 1);
+    if (length < 0)
+        fail("read %s", path);
+    buffer[length] = '\0';
+    close(fd);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        fail("open %s", path);
+    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+        fail("write %s", path);
+    if (close(fd) < 0)
+        fail("close %s", path);
+}
+
+/* Field 22 of proc(5)'s stat. The name before it may hold blanks and brackets, so
+ * count from the last bracket, after which field 3 begins. */
+static uint64_t start_ticks(void)
+{
+    static const char path[] = "/proc/self/stat";
+    char text[4096];
+    char *at;
+    int field = 2;
+
+    read_text(path, text, sizeof text);
+    at = strrchr(text, ')');
+    while (at != NULL && field < 22) {
+        at = strchr(at + 1, ' ');
+        field++;
+    }
+    if (at == NULL) {
+        errno = EPROTO;
+        fail("read %s", path);
+    }
+    return strtoull(at + 1, NULL, 10);
+}
+
+/* One line that says which process this is, even after a pid was used again. */
+static void write_pid(int fd)
+{
+    char boot_id[64], line[160];
+    int length;
+
+    read_text("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
+    boot_id[strcspn(boot_id, "\n")] = '\0';
+    length = snprintf(line, sizeof line, "%d %llu %s\n", getpid(), (unsigned long long)start_ticks(),
+                      boot_id);
+    if (ftruncate(fd, 0) < 0)
+        fail("ftruncate descriptor %d", fd);
+    if (pwrite(fd, line, (size_t)length, 0) != length)
+        fail("write descriptor %d", fd);
+}
+
+static void join_cgroup(const char *directory)
+{
+    char path[PATH_MAX], pid[16];
+
+    if (snprintf(path, sizeof path, "%s/cgroup.procs", directory) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        fail("cgroup %s", directory);
+    }
+    (void)snprintf(pid, sizeof pid, "%d", getpid());
+    write_text(path, pid);
+}
+
+static void set_oom_score_adj(int score)
+{
+    char text[16];
+
+    (void)snprintf(text, sizeof text, "%d", score);
+    write_text("/proc/self/oom_score_adj", text);
+}
+
+static void set_limits(const struct limit *limits)
+{
+    for (size_t i = 0; i < LIMIT_COUNT; i++)
+        if (limits[i].given && setrlimit(limits[i].resource, &limits[i].value) < 0)
+            fail("setrlimit %s", limits[i].name);
+}
+
+/* Node ignores SIGPIPE, and what is ignored or blocked stays so across exec. */
+static void reset_signals(void)
+{
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigset_t none;
+
+    for (int signal = 1; signal <= LAST_SIGNAL; signal++) {
+        if (signal == SIGKILL || signal == SIGSTOP)
+            continue;
+        /* EINVAL: one of the two that libc keeps for itself. */
+        if (sigaction(signal, &action, NULL) < 0 && errno != EINVAL)
+            fail("sigaction %d", signal);
+    }
+    if (sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        fail("sigprocmask");
+}
+
+/* Without privileges (`rootless`) the bounding set can't be lowered; it is then
+ * no-new-privs that keeps exec from giving anything. */
+static void empty_bounding_set(bool rootless)
+{
+    for (unsigned long capability = 0;; capability++) {
+        int held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+
+        if (held < 0 && errno == EINVAL)
+            return;
+        if (held < 0)
+            fail("PR_CAPBSET_READ %lu", capability);
+        if (held == 1 && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && !(rootless && errno == EPERM))
+            fail("PR_CAPBSET_DROP %lu", capability);
+    }
+}
+
+static void clear_inheritable_and_ambient(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        fail("PR_CAP_AMBIENT_CLEAR_ALL");
+    if (syscall(SYS_capget, &header, data) < 0)
+        fail("capget");
+    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        data[i].inheritable = 0;
+    if (syscall(SYS_capset, &header, data) < 0)
+        fail("capset");
+}
+
+static void take_identity(const struct options *options)
+{
+    if (setgroups(options->group_count, options->groups) < 0)
+        fail("setgroups");
+    if (setresgid(options->gid, options->gid, options->gid) < 0)
+        fail("setresgid %u", options->gid);
+    if (setresuid(options->uid, options->uid, options->uid) < 0)
+        fail("setresuid %u", options->uid);
+}
+
+/* Asks the kernel instead of trusting the calls above. */
+static void verify_identity(const struct options *options)
+{
+    uid_t real_uid, effective_uid, saved_uid;
+    gid_t real_gid, effective_gid, saved_gid;
+
+    if (getresuid(&real_uid, &effective_uid, &saved_uid) < 0)
+        fail("getresuid");
+    if (getresgid(&real_gid, &effective_gid, &saved_gid) < 0)
+        fail("getresgid");
+    errno = EPERM;
+    if (real_uid != options->uid || effective_uid != options->uid || saved_uid != options->uid)
+        fail("still another uid than %u", options->uid);
+    if (real_gid != options->gid || effective_gid != options->gid || saved_gid != options->gid)
+        fail("still another gid than %u", options->gid);
+    if (setuid(0) == 0 || setgid(0) == 0)
+        fail("root can be had back");
+}
+
+static void drop_privileges(const struct options *options)
+{
+    empty_bounding_set(!options->uid_given);
+    if (options->uid_given) {
+        take_identity(options);
+        verify_identity(options);
+    }
+    clear_inheritable_and_ambient();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        fail("PR_SET_NO_NEW_PRIVS");
+}
+
+static void apply(const struct options *options)
+{
+    if (options->pid_fd >= 0)
+        write_pid(options->pid_fd);
+    for (size_t i = 0; i < options->cgroup_count; i++)
+        join_cgroup(options->cgroups[i]);
+    if (options->oom_given)
+        set_oom_score_adj(options->oom_score_adj);
+    set_limits(options->limits);
+    if (options->keep_fds >= 0 && close_range((unsigned)options->keep_fds, ~0U, 0) < 0)
+        fail("close_range %d", options->keep_fds);
+    umask(options->umask);
+    reset_signals();
+    drop_privileges(options);
+}
+
+int main(int count, char **arguments)
+{
+    struct options options;
+    int error;
+
+    read_options(count, arguments, &options);
+    apply(&options);
+    /* Not execvp: PATH and its fallback to a shell have no place here. */
+    execv(options.program[0], options.program);
+    error = errno;
+    print_error(error, options.program[0]);
+    return error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}

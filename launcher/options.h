@@ -1,0 +1,45 @@
+/* What roost-launcher was asked to do, and the reading of its command line. */
+#ifndef ROOST_LAUNCHER_OPTIONS_H
+#define ROOST_LAUNCHER_OPTIONS_H
+
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define MAX_GROUPS 64
+#define MAX_CGROUPS 16
+#define LIMIT_COUNT 5
+
+/* Exit codes, as env(1) and its like have them. */
+#define EXIT_LAUNCH_FAILED 125
+#define EXIT_NOT_EXECUTABLE 126
+#define EXIT_NOT_FOUND 127
+
+struct limit {
+    const char *name;
+    int resource;
+    bool given;
+    struct rlimit value;
+};
+
+struct options {
+    bool uid_given, gid_given, groups_given;
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[MAX_GROUPS];
+    size_t group_count;
+    bool oom_given;
+    int oom_score_adj;
+    struct limit limits[LIMIT_COUNT];
+    const char *cgroups[MAX_CGROUPS];
+    size_t cgroup_count;
+    mode_t umask;
+    int keep_fds; /* descriptors from this one on are closed; -1: none */
+    int pid_fd;   /* -1: none */
+    char **program;
+};
+
+/* Reads the command line; prints what is wrong and how it goes, and exits, on any mistake. */
+void read_options(int count, char **arguments, struct options *options);
+
+#endif

@@ -1,0 +1,159 @@
+/**
+ * The system calls that Node lacks: locks, taps, listening descriptors, pidfds, peer credentials, sd_notify.
+ *
+ * Rules kept here: every descriptor is close-on-exec and belongs to the caller, who closes it with
+ * `fs.closeSync`; nothing waits; every failure is a {@link NativeError}. The addon is loaded on first use, so
+ * that a program which needs none of this runs without it.
+ */
+import { createRequire } from 'node:module';
+import { locateBuilt } from './locate.ts';
+
+/**
+ * What a failed system call throws. The message names the code, the call and the path or name concerned:
+ * `EBUSY: Device or resource busy, TUNSETIFF 'tap0'`. Wrong argument types throw a TypeError instead.
+ */
+export interface NativeError extends Error {
+  /** As in errno(3): `EACCES`. On Linux EWOULDBLOCK has the name `EAGAIN`. */
+  readonly code: string;
+  /** Negative, as in Node's own errors. */
+  readonly errno: number;
+  /** The call or ioctl request: `open`, `TUNSETIFF`. */
+  readonly syscall: string;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface Watch {
+  /** Ends the watch; the callback is not called any more. May be called twice. */
+  close(): void;
+}
+
+/** A watch inside the addon; only `closeWatch` can do anything with it. */
+interface WatchHandle {
+  readonly watchHandle: unique symbol;
+}
+
+interface Addon {
+  lockFile(path: string, mode: number): number | null;
+  openTap(name: string): number;
+  enslaveLink(link: string, bridge: string): void;
+  setLinkUp(link: string): void;
+  linkIndex(name: string): number | undefined;
+  listenUnix(path: string, mode: number, backlog: number): number;
+  notify(target: string, message: string): void;
+  peerCredentials(fd: number): PeerCredentials;
+  groupId(name: string): number | undefined;
+  openPidfd(pid: number): number;
+  signalPidfd(fd: number, signal: number): void;
+  watchReadable(fd: number, onReadable: () => void): WatchHandle;
+  closeWatch(handle: WatchHandle): void;
+}
+
+let loaded: Addon | undefined;
+
+function addon(): Addon {
+  loaded ??= createRequire(import.meta.url)(addonPath()) as Addon;
+  return loaded;
+}
+
+/** The addon's file; the environment variable ROOST_NATIVE overrides it. */
+export function addonPath(): string {
+  return locateBuilt('build/native/roost.node', 'ROOST_NATIVE');
+}
+
+/** The program that becomes a guest's identity; the environment variable ROOST_LAUNCHER overrides it. */
+export function launcherPath(): string {
+  return locateBuilt('build/launcher/roost-launcher', 'ROOST_LAUNCHER');
+}
+
+/**
+ * Opens a file, making it if need be, and locks it whole (flock(2), LOCK_EX). The lock lasts until the last
+ * descriptor of this opening is closed, a child's inherited one included.
+ *
+ * @param options.mode of a file that is made here, less the umask; 0600 by default
+ * @returns the descriptor, or `'held'` when another opening of the file has the lock
+ */
+export function lockFile(path: string, options: { readonly mode?: number } = {}): number | 'held' {
+  return addon().lockFile(path, options.mode ?? 0o600) ?? 'held';
+}
+
+/**
+ * Makes a tap (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR) that vanishes with the last descriptor of it. It must not
+ * exist yet (`EBUSY`), and the name must be one that the kernel takes as it is (`EINVAL`, `ENAMETOOLONG`
+ * above 15 bytes).
+ */
+export function openTap(name: string): number {
+  return addon().openTap(name);
+}
+
+/** Makes a link a port of a Linux bridge (SIOCBRADDIF); `EBUSY` when it already is a port of one. */
+export function enslaveLink(link: string, bridge: string): void {
+  addon().enslaveLink(link, bridge);
+}
+
+export function setLinkUp(link: string): void {
+  addon().setLinkUp(link);
+}
+
+/** The link's index in this network namespace, or undefined when there is no such link. */
+export function linkIndex(name: string): number | undefined {
+  return addon().linkIndex(name);
+}
+
+/**
+ * Makes a listening stream socket at a path of any length (its last part up to 85 bytes). A socket file that
+ * lies there is removed first, so the caller must know that nobody serves it; any other file stays and is
+ * `EADDRINUSE`. The file never has wider permissions than `mode`, and has exactly `mode` before anybody can
+ * connect. The descriptor blocks; `net.Server` and QEMU set what they need.
+ */
+export function listenUnix(
+  path: string,
+  options: { readonly mode: number; readonly backlog: number },
+): number {
+  return addon().listenUnix(path, options.mode, options.backlog);
+}
+
+/** The other end of a connected Unix socket, as it was when it connected (SO_PEERCRED, unix(7)). */
+export function peerCredentials(fd: number): PeerCredentials {
+  return addon().peerCredentials(fd);
+}
+
+/** A descriptor of a process (pidfd_open(2)), readable once it has ended; `ESRCH` when there is none. */
+export function openPidfd(pid: number): number {
+  return addon().openPidfd(pid);
+}
+
+/** Sends a signal by number (`os.constants.signals`; 0 only asks); `ESRCH` when the process has ended. */
+export function signalPidfd(fd: number, signal: number): void {
+  addon().signalPidfd(fd, signal);
+}
+
+/**
+ * Calls back once, on the event loop, when the descriptor can be read. The watch does not keep the process
+ * alive. It has its own duplicate of the descriptor, and makes the open file non-blocking.
+ */
+export function watchReadable(fd: number, onReadable: () => void): Watch {
+  const handle = addon().watchReadable(fd, onReadable);
+  return { close: () => addon().closeWatch(handle) };
+}
+
+/**
+ * Tells the service manager something (sd_notify(3)): `READY=1`, `STATUS=…`, `STOPPING=1`.
+ *
+ * @returns false when no manager listens (NOTIFY_SOCKET is unset); throws `EAGAIN` when its queue is full
+ */
+export function sdNotify(message: string): boolean {
+  const target = process.env.NOTIFY_SOCKET;
+  if (target === undefined || target === '') return false;
+  addon().notify(target, message);
+  return true;
+}
+
+/** A group's number, or undefined when there is no such group. Asks NSS and may wait: for start-up only. */
+export function groupId(name: string): number | undefined {
+  return addon().groupId(name);
+}
