@@ -83,7 +83,7 @@ export interface Deadline extends Disposable {
   /** Aborts with a {@link DeadlineError}, or with the parent's reason if the parent aborts first. */
   readonly signal: AbortSignal;
   /** Ends the deadline without aborting; may be called more than once. */
-  clear(): void;
+  readonly clear: () => void;
 }
 
 /**

@@ -9,9 +9,11 @@ export interface ExecOptions {
   readonly input?: string | Uint8Array;
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Milliseconds; the tool is ended afterwards. */
+  /** Milliseconds; the tool is ended afterwards. 0: only the signal ends it. */
   readonly timeoutMs?: number;
   readonly maxOutputBytes?: number;
+  /** Gets standard output as it comes, in pieces of any size. Must not throw. */
+  readonly onStdout?: (text: string) => void;
 }
 
 export interface ExecResult {
@@ -55,7 +57,8 @@ export const exec = async (
 ): Promise<ExecResult> => {
   options.signal.throwIfAborted();
   const [file, ...args] = argv;
-  const result = await execa(file, args, {
+  const { onStdout } = options;
+  const running = execa(file, args, {
     cancelSignal: options.signal,
     reject: false,
     timeout: options.timeoutMs ?? 60_000,
@@ -66,6 +69,8 @@ export const exec = async (
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.env === undefined ? {} : { env: options.env }),
   });
+  if (onStdout) running.stdout.on('data', (chunk: Buffer) => onStdout(chunk.toString()));
+  const result = await running;
   if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
   options.signal.throwIfAborted();
   throw new ExecError(argv, {

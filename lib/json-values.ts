@@ -102,22 +102,31 @@ export class JsonValueReader {
 
   /** Goes on from `at` in the current mode until the mode changes; returns the next position. */
   #scan(chunk: Uint8Array, at: number): number {
+    let next: number;
     switch (this.#mode) {
       case 'between':
-        return this.#scanBetween(chunk, at);
+        next = this.#scanBetween(chunk, at);
+        break;
       case 'structure':
-        return this.#scanStructure(chunk, at);
+        next = this.#scanStructure(chunk, at);
+        break;
       case 'string':
-        return this.#scanString(chunk, at);
+        next = this.#scanString(chunk, at);
+        break;
       case 'escape':
-        return this.#scanEscape(chunk, at);
+        next = this.#scanEscape(chunk, at);
+        break;
       case 'scalar':
-        return this.#scanScalar(chunk, at);
+        next = this.#scanScalar(chunk, at);
+        break;
       case 'junk':
-        return this.#skipUntil(chunk, at, endsJunk);
+        next = this.#skipUntil(chunk, at, endsJunk);
+        break;
       case 'recovery':
-        return this.#skipUntil(chunk, at, endsRecovery);
+        next = this.#skipUntil(chunk, at, endsRecovery);
+        break;
     }
+    return next;
   }
 
   #scanBetween(chunk: Uint8Array, from: number): number {

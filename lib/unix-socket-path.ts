@@ -23,7 +23,7 @@ export interface ConnectablePath {
   /** The same socket by a path that fits an address; valid until `release`. */
   readonly path: string;
   /** Call it once connected (or bound, or failed). */
-  release(): Promise<void>;
+  readonly release: () => Promise<void>;
 }
 
 /**

@@ -48,7 +48,12 @@ export class PendingCalls {
       signal.addEventListener('abort', onAbort, { once: true });
       const call = { id, command: request.command, arguments: request.arguments, resolve, reject };
       this.#waiting.set(id, { call, detach: () => signal.removeEventListener('abort', onAbort) });
-      started(id);
+      try {
+        started(id);
+      } catch (error) {
+        this.take(id);
+        reject(error);
+      }
     });
   }
 

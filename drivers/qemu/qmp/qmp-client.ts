@@ -44,8 +44,9 @@ export const MAX_QMP_MESSAGE_BYTES = 16 * 1024 * 1024;
 export interface QmpSessionOptions {
   /** Gets every event in order, from the first one on. Must not throw; a throw is reported as a violation. */
   readonly onEvent: (event: QmpEvent) => void;
+  /** Must not throw. */
   readonly onViolation?: (violation: QmpViolation) => void;
-  /** Sees every message as it is sent or received. */
+  /** Sees every message as it is sent or received. Must not throw. */
   readonly onTraffic?: (direction: 'sent' | 'received', message: unknown) => void;
   readonly maxMessageBytes?: number;
 }
@@ -78,7 +79,9 @@ export class QmpClient implements AsyncDisposable {
     this.#reader = new JsonValueReader({ maxValueBytes: options.maxMessageBytes ?? MAX_QMP_MESSAGE_BYTES });
     this.ended = this.#ended.promise;
     stream.on('data', (chunk: Buffer) => this.#receive(chunk));
-    stream.on('error', (error) => this.#finish({ reason: 'socket-error', error }));
+    stream.on('error', (error) =>
+      this.#finish(isHangUp(error) ? { reason: 'eof' } : { reason: 'socket-error', error }),
+    );
     stream.on('end', () => this.#finish({ reason: 'eof' }));
     stream.on('close', () => {
       this.#finish({ reason: 'eof' });
@@ -154,7 +157,7 @@ export class QmpClient implements AsyncDisposable {
     options: { readonly signal: AbortSignal },
   ): Promise<QmpCommands[C]['returns']> {
     const site: { stack?: string } = {};
-    Error.captureStackTrace(site, this.execute);
+    Error.captureStackTrace(site);
     return this.#execute(command, commandArguments, options.signal, site);
   }
 
@@ -192,7 +195,8 @@ export class QmpClient implements AsyncDisposable {
 
   #send(message: Message): void {
     this.#options.onTraffic?.('sent', message);
-    this.#stream.write(`${JSON.stringify(message)}\n`);
+    // No newline: QEMU needs none, and one left unread by `quit` would turn its hang-up into a reset.
+    this.#stream.write(JSON.stringify(message));
   }
 
   #receive(chunk: Buffer): void {
@@ -278,6 +282,11 @@ function rejectWithReply(call: PendingCall, reply: unknown): void {
 
 function isMessage(value: unknown): value is Message {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A peer that dies with something of ours unread resets the connection instead of ending it. */
+function isHangUp(error: Error): boolean {
+  return 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
 }
 
 /** Replaces an error's stack, which shows only the socket's reader, by that of the code that made the call. */

@@ -62,7 +62,7 @@ const blockSchema = z.object({
       drv: z.string(),
       ro: z.boolean(),
       'node-name': z.string().optional(),
-      'backing_file_depth': z.number(),
+      backing_file_depth: z.number(),
       image: z.object({ 'virtual-size': z.number(), format: z.string() }),
     })
     .optional(),

@@ -78,15 +78,14 @@ export class QmpProtocolError extends Error {
   override readonly name = 'QmpProtocolError';
 }
 
+const endTexts: { readonly [R in QmpEnd['reason']]: string } = {
+  closed: 'the QMP session was closed',
+  eof: 'QEMU ended the QMP session',
+  'protocol-error': 'the QMP session broke',
+  'socket-error': 'the QMP socket failed',
+};
+
 export function describeEnd(end: QmpEnd): string {
-  switch (end.reason) {
-    case 'closed':
-      return 'the QMP session was closed';
-    case 'eof':
-      return 'QEMU ended the QMP session';
-    case 'protocol-error':
-      return `the QMP session broke: ${end.error.message}`;
-    case 'socket-error':
-      return `the QMP socket failed: ${end.error.message}`;
-  }
+  const text = endTexts[end.reason];
+  return 'error' in end ? `${text}: ${end.error.message}` : text;
 }

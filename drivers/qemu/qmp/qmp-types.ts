@@ -52,7 +52,7 @@ export interface QmpErrorReply {
   readonly desc: string;
 }
 
-/** How a session ended, by the first thing that ended it. */
+/** How a session ended, by the first thing that ended it; `eof` also stands for a reset: QEMU is gone. */
 export type QmpEnd =
   | { readonly reason: 'closed' }
   | { readonly reason: 'eof' }

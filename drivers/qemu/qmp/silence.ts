@@ -18,8 +18,11 @@ export interface TaskState {
   readonly wchan: string;
 }
 
-/** Where frozen threads sleep, in state D or S by version of the freezer. */
-const FREEZER_WCHANS: ReadonlySet<string> = new Set(['__refrigerator', 'do_freezer_trap']);
+/**
+ * Where frozen threads sleep: in state D under cgroup v1's freezer, in state S under v2's, whose trap compilers
+ * like to inline into its only caller.
+ */
+const FREEZER_WCHANS: ReadonlySet<string> = new Set(['__refrigerator', 'do_freezer_trap', 'get_signal']);
 
 /**
  * Classifies the process `pid` at this moment. Only a process whose identity the caller has checked tells
