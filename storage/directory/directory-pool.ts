@@ -1,0 +1,238 @@
+/**
+ * A pool in a directory: `<path>/guests/<guest id>/` with `<disk name>.qcow2` for each volume and `record.json`, the
+ * guest's record. A volume is a qcow2 overlay on its base, or an empty qcow2 file without one.
+ *
+ * With privileges a volume is 0600 of the guest's uid, but the directory stays the daemon's and is only passable for
+ * the guest's group: a guest that broke out of QEMU can neither touch its record nor put a link in the daemon's way.
+ * What is half made is called `.partial-…` and is removed by whoever does it again.
+ */
+import type { StatsFs } from 'node:fs';
+import { chmod, chown, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { z } from 'zod';
+import { waitOrAbort } from '../../lib/abort.ts';
+import { UndoStack } from '../../lib/undo-stack.ts';
+import type { Work } from '../../lib/work.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import { deviceName, type GuestId, guestId } from '../../protocol/types.ts';
+import {
+  ensureDirectory,
+  isMissing,
+  namesIn,
+  orIfMissing,
+  removeDirectory,
+  removeFiles,
+  renameDurably,
+  replaceFile,
+  settleFile,
+  syncDirectory,
+} from '../files/durable-files.ts';
+import { withStorageErrors } from '../files/storage-errors.ts';
+import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+import { createQcow2 } from '../qcow2/qemu-img.ts';
+
+const PARTIAL = '.partial-';
+const RECORD = 'record.json';
+
+const guestRecord = z.looseObject({ generation: z.int().nonnegative() });
+type GuestRecord = Readonly<z.infer<typeof guestRecord>>;
+
+const readRecord = (text: string): GuestRecord | undefined => {
+  try {
+    return guestRecord.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+};
+
+const exists = async (path: string): Promise<boolean> =>
+  (await orIfMissing(stat(path), undefined)) !== undefined;
+
+/** A file of the chain is there and is a file. */
+const requireFile = async (link: BlockSource, signal: AbortSignal): Promise<void> => {
+  const found = await waitOrAbort(orIfMissing(stat(link.path), undefined), signal);
+  if (found?.isFile()) return;
+  const what = found === undefined ? 'is missing' : 'is not a regular file';
+  throw new RoostError('FailedPrecondition', `${link.path}, which a disk needs, ${what}`, {
+    data: { path: link.path },
+    hint: 'Put the file back from a backup, or mount what it was on; nothing was changed.',
+  });
+};
+
+const requireChain = async (source: BlockSource | undefined, signal: AbortSignal): Promise<void> => {
+  for (let link = source; link !== undefined; link = link.backing) await requireFile(link, signal);
+};
+
+const requireRoomForBase = (volume: VolumeSpec): void => {
+  const { base, name, sizeBytes } = volume;
+  if (base === undefined || sizeBytes >= base.sizeBytes) return;
+  throw new RoostError(
+    'InvalidArgument',
+    `Disk ${name} of ${sizeBytes} bytes is smaller than its image of ${base.sizeBytes}`,
+    {
+      data: { disk: name, sizeBytes, baseSizeBytes: base.sizeBytes },
+      hint: 'Give a size of at least that of the image, or none.',
+    },
+  );
+};
+
+/** The file system that `path` is on, or will be. */
+const statfsAbove = async (path: string): Promise<StatsFs> => {
+  for (let place = path; ; place = dirname(place)) {
+    try {
+      return await statfs(place);
+    } catch (error) {
+      if (!isMissing(error) || dirname(place) === place) throw error;
+    }
+  }
+};
+
+export interface DirectoryPoolOptions {
+  readonly name: string;
+  /** Absolute path of the pool; made when needed. */
+  readonly path: string;
+}
+
+class DirectoryPool implements Pool {
+  readonly name: string;
+  readonly kind = 'directory';
+  readonly path: string;
+  readonly #guests: string;
+
+  constructor(options: DirectoryPoolOptions) {
+    this.name = options.name;
+    this.path = options.path;
+    this.#guests = join(options.path, 'guests');
+  }
+
+  plan(guest: GuestId): readonly HostObject[] {
+    return [{ kind: 'directory', name: this.#guestDirectory(guest) }];
+  }
+
+  async prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`make ${directory}`, async () => {
+      const mode = owner ? 0o711 : 0o700;
+      await ensureDirectory(this.path, mode);
+      await ensureDirectory(this.#guests, mode);
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      if (owner) await chown(directory, process.geteuid?.() ?? 0, owner.gid);
+      await chmod(directory, owner ? 0o710 : 0o700);
+      await syncDirectory(this.#guests);
+    });
+  }
+
+  async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
+    requireRoomForBase(volume);
+    const path = this.#volumePath(volume);
+    await withStorageErrors(`make ${path}`, () => this.#createVolume(volume, path, work));
+  }
+
+  async deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
+    const path = this.#volumePath(volume);
+    const file = `${volume.name}.qcow2`;
+    await withStorageErrors(`remove ${path}`, () => removeFiles(dirname(path), [`${PARTIAL}${file}`, file]));
+  }
+
+  source(volume: VolumeSpec): BlockSource {
+    return {
+      format: 'qcow2',
+      path: this.#volumePath(volume),
+      readOnly: volume.readOnly,
+      sizeBytes: volume.sizeBytes,
+      ...(volume.base === undefined ? {} : { backing: volume.base }),
+    };
+  }
+
+  async lease(volume: VolumeSpec, signal: AbortSignal): Promise<BlockSource> {
+    const source = this.source(volume);
+    await withStorageErrors(`use ${source.path}`, () => requireChain(source, signal));
+    return source;
+  }
+
+  /** Not for two calls for one guest at once: they come from its mailbox, one after the other. */
+  async writeRecord(guest: GuestId, record: GuestRecord): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    const path = join(directory, RECORD);
+    await withStorageErrors(`write ${path}`, async () => {
+      const current = readRecord(await orIfMissing(readFile(path, 'utf8'), ''));
+      if (current !== undefined && current.generation > record.generation) return;
+      const text = `${JSON.stringify(record, null, 2)}\n`;
+      await replaceFile(path, text, { mode: 0o600, partialPath: join(directory, `${PARTIAL}${RECORD}`) });
+    });
+  }
+
+  async readRecords(): Promise<{
+    readonly records: readonly unknown[];
+    readonly unreadable: readonly string[];
+  }> {
+    const records: unknown[] = [];
+    const unreadable: string[] = [];
+    for (const directory of await this.#guestDirectories()) {
+      const path = join(directory, RECORD);
+      try {
+        const record = readRecord(await readFile(path, 'utf8'));
+        if (record === undefined) unreadable.push(path);
+        else records.push(record);
+      } catch (error) {
+        if (!isMissing(error)) unreadable.push(path);
+      }
+    }
+    return { records, unreadable };
+  }
+
+  async removeGuest(guest: GuestId): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`remove ${directory}`, () => removeDirectory(directory));
+  }
+
+  usage(): Promise<PoolUsage> {
+    return withStorageErrors(`measure ${this.path}`, async () => {
+      const { blocks, bavail, bsize } = await statfsAbove(this.path);
+      return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+    });
+  }
+
+  async inspect(): Promise<readonly HostObject[]> {
+    return (await this.#guestDirectories()).map((name) => ({ kind: 'directory', name }));
+  }
+
+  /** An id that is no UUID never becomes a path, least of all one to remove. */
+  #guestDirectory(guest: GuestId): string {
+    return join(this.#guests, guestId.parse(guest));
+  }
+
+  #volumePath(volume: Pick<VolumeSpec, 'guest' | 'name'>): string {
+    return join(this.#guestDirectory(volume.guest), `${deviceName.parse(volume.name)}.qcow2`);
+  }
+
+  async #guestDirectories(): Promise<readonly string[]> {
+    const names = await withStorageErrors(`list ${this.#guests}`, () => namesIn(this.#guests));
+    return names.filter((name) => guestId.safeParse(name).success).map((name) => join(this.#guests, name));
+  }
+
+  async #createVolume(volume: VolumeSpec, path: string, work: Work): Promise<void> {
+    const directory = dirname(path);
+    const partial = join(directory, `${PARTIAL}${volume.name}.qcow2`);
+    work.signal.throwIfAborted();
+    await rm(partial, { force: true });
+    if (await exists(path)) return;
+    const { base, owner } = volume;
+    await requireChain(base, work.signal);
+    await using undo = new UndoStack();
+    undo.add(() => rm(partial, { force: true }));
+    const backing = base && { name: relative(directory, base.path), format: base.format };
+    await createQcow2(
+      { path: partial, sizeBytes: volume.sizeBytes, ...(backing && { backing }) },
+      { signal: work.signal },
+    );
+    await settleFile(partial, { mode: 0o600, owner });
+    work.signal.throwIfAborted();
+    await renameDurably(partial, path);
+    undo.succeed();
+  }
+}
+
+export const directoryPool = (options: DirectoryPoolOptions): Pool => new DirectoryPool(options);

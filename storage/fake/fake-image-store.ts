@@ -1,0 +1,74 @@
+/**
+ * Images in memory, for tests of what uses an image store. Sources are declared by path with `offer`; nothing is read.
+ * `before` runs ahead of an import, so that a test can hold it up or let it fail.
+ */
+import { createHash } from 'node:crypto';
+import type { Work } from '../../lib/work.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { ImageId } from '../../protocol/types.ts';
+import type { ImageImport, ImageStore, StoredImage } from '../pool.ts';
+
+export interface FakeImageStoreOptions {
+  readonly path?: string;
+  readonly before?: (request: ImageImport, work: Work) => Promise<void> | void;
+}
+
+export class FakeImageStore implements ImageStore {
+  readonly #path: string;
+  readonly #before: NonNullable<FakeImageStoreOptions['before']>;
+  readonly #offered = new Map<string, number>();
+  readonly #images = new Map<ImageId, StoredImage>();
+
+  constructor(options: FakeImageStoreOptions = {}) {
+    this.#path = options.path ?? '/nonexistent/images';
+    this.#before = options.before ?? (() => undefined);
+  }
+
+  /** Makes an import of `path` find a file of that size; its digest is that of the path. */
+  offer(path: string, sizeBytes: number): void {
+    this.#offered.set(path, sizeBytes);
+  }
+
+  plan(id: ImageId): readonly HostObject[] {
+    return [{ kind: 'directory', name: `${this.#path}/${id}` }];
+  }
+
+  async import(request: ImageImport, work: Work): Promise<StoredImage> {
+    work.signal.throwIfAborted();
+    const stored = this.#images.get(request.id);
+    if (stored) return stored;
+    const sizeBytes = this.#offered.get(request.path);
+    if (sizeBytes === undefined) throw new RoostError('NotFound', `There is no file ${request.path}`);
+    const sha256 = createHash('sha256').update(request.path).digest('hex');
+    if (request.sha256 !== undefined && request.sha256 !== sha256) {
+      throw new RoostError(
+        'InvalidArgument',
+        `${request.path} has another SHA-256 digest than the one given`,
+      );
+    }
+    work.progress({ done: 0, total: sizeBytes, unit: 'bytes' });
+    await this.#before(request, work);
+    work.progress({ done: sizeBytes, total: sizeBytes, unit: 'bytes' });
+    work.signal.throwIfAborted();
+    const format = request.kind === 'disk' ? 'qcow2' : 'raw';
+    const image = { format, sizeBytes, virtualSizeBytes: Math.ceil(sizeBytes / 512) * 512, sha256 } as const;
+    this.#images.set(request.id, image);
+    return image;
+  }
+
+  remove(id: ImageId): Promise<void> {
+    this.#images.delete(id);
+    return Promise.resolve();
+  }
+
+  source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource {
+    const path = `${this.#path}/${id}/image.${image.format}`;
+    return { format: image.format, path, readOnly: true, sizeBytes: image.virtualSizeBytes };
+  }
+
+  inspect(): Promise<readonly HostObject[]> {
+    return Promise.resolve([...this.#images.keys()].flatMap((id) => this.plan(id)));
+  }
+}

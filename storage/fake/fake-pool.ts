@@ -1,0 +1,151 @@
+/**
+ * A pool in memory, for tests of what uses one: keeps the contract's rules and touches no disk. It outlives the daemon
+ * under test when the same pool is given to the next one. `before` runs ahead of each effect, so that a test can hold
+ * it up or let it fail.
+ */
+import type { Work } from '../../lib/work.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { GuestId } from '../../protocol/types.ts';
+import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+
+export type PoolEffect =
+  | 'prepareGuest'
+  | 'createVolume'
+  | 'deleteVolume'
+  | 'writeRecord'
+  | 'removeGuest'
+  | 'lease';
+
+export interface FakePoolOptions {
+  readonly name?: string;
+  readonly path?: string;
+  readonly before?: (effect: PoolEffect, guest: GuestId) => Promise<void> | void;
+  readonly usage?: PoolUsage;
+}
+
+interface GuestPlace {
+  readonly volumes: Map<string, VolumeSpec>;
+  record: { readonly generation: number } | undefined;
+}
+
+const GIBIBYTE = 1024 ** 3;
+
+export class FakePool implements Pool {
+  readonly name: string;
+  readonly kind = 'fake';
+  readonly path: string;
+  /** Every effect asked for, in order, as `effect guest-id [disk]`. */
+  readonly calls: string[] = [];
+  /** Paths that `lease` is to miss. */
+  readonly missing = new Set<string>();
+  readonly #guests = new Map<GuestId, GuestPlace>();
+  readonly #before: NonNullable<FakePoolOptions['before']>;
+  readonly #usage: PoolUsage;
+
+  constructor(options: FakePoolOptions = {}) {
+    this.name = options.name ?? 'default';
+    this.path = options.path ?? '/nonexistent/pool';
+    this.#before = options.before ?? (() => undefined);
+    this.#usage = options.usage ?? { totalBytes: 100 * GIBIBYTE, freeBytes: 50 * GIBIBYTE };
+  }
+
+  plan(guest: GuestId): readonly HostObject[] {
+    return [{ kind: 'directory', name: this.#directory(guest) }];
+  }
+
+  async prepareGuest(guest: GuestId, _owner: VolumeOwner | undefined): Promise<void> {
+    await this.#effect('prepareGuest', guest);
+    if (!this.#guests.has(guest)) this.#guests.set(guest, { volumes: new Map(), record: undefined });
+  }
+
+  async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
+    const { base, guest, name, sizeBytes } = volume;
+    work.signal.throwIfAborted();
+    if (base !== undefined && sizeBytes < base.sizeBytes) {
+      throw new RoostError('InvalidArgument', `Disk ${name} is smaller than its image`);
+    }
+    await this.#effect('createVolume', guest, name);
+    work.signal.throwIfAborted();
+    const { volumes } = this.#place(guest);
+    for (let link = base; link !== undefined; link = link.backing) this.#require(link.path);
+    if (!volumes.has(name)) volumes.set(name, volume);
+  }
+
+  async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
+    await this.#effect('deleteVolume', guest, name);
+    this.#guests.get(guest)?.volumes.delete(name);
+  }
+
+  source(volume: VolumeSpec): BlockSource {
+    return {
+      format: 'qcow2',
+      path: `${this.#directory(volume.guest)}/${volume.name}.qcow2`,
+      readOnly: volume.readOnly,
+      sizeBytes: volume.sizeBytes,
+      ...(volume.base === undefined ? {} : { backing: volume.base }),
+    };
+  }
+
+  async lease(volume: VolumeSpec, signal: AbortSignal): Promise<BlockSource> {
+    signal.throwIfAborted();
+    await this.#effect('lease', volume.guest, volume.name);
+    const source = this.source(volume);
+    if (!this.#guests.get(volume.guest)?.volumes.has(volume.name)) this.#refuse(source.path);
+    for (let link: BlockSource | undefined = source; link !== undefined; link = link.backing) {
+      this.#require(link.path);
+    }
+    return source;
+  }
+
+  async writeRecord(guest: GuestId, record: { readonly generation: number }): Promise<void> {
+    await this.#effect('writeRecord', guest);
+    const place = this.#place(guest);
+    if (place.record !== undefined && place.record.generation > record.generation) return;
+    place.record = structuredClone(record);
+  }
+
+  readRecords(): ReturnType<Pool['readRecords']> {
+    const records = [...this.#guests.values()].flatMap(({ record }) =>
+      record === undefined ? [] : [record],
+    );
+    return Promise.resolve({ records: structuredClone(records), unreadable: [] });
+  }
+
+  async removeGuest(guest: GuestId): Promise<void> {
+    await this.#effect('removeGuest', guest);
+    this.#guests.delete(guest);
+  }
+
+  usage(): Promise<PoolUsage> {
+    return Promise.resolve(this.#usage);
+  }
+
+  inspect(): Promise<readonly HostObject[]> {
+    return Promise.resolve([...this.#guests.keys()].flatMap((guest) => this.plan(guest)));
+  }
+
+  #directory(guest: GuestId): string {
+    return `${this.path}/guests/${guest}`;
+  }
+
+  #place(guest: GuestId): GuestPlace {
+    const place = this.#guests.get(guest);
+    if (place === undefined) throw new RoostError('HostError', `There is no ${this.#directory(guest)}`);
+    return place;
+  }
+
+  #require(path: string): void {
+    if (this.missing.has(path)) this.#refuse(path);
+  }
+
+  #refuse(path: string): never {
+    throw new RoostError('FailedPrecondition', `${path}, which a disk needs, is missing`, { data: { path } });
+  }
+
+  async #effect(effect: PoolEffect, guest: GuestId, disk?: string): Promise<void> {
+    this.calls.push([effect, guest, ...(disk === undefined ? [] : [disk])].join(' '));
+    await this.#before(effect, guest);
+  }
+}

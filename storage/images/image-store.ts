@@ -1,0 +1,192 @@
+/**
+ * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (a kernel or
+ * an initial ramdisk) and `image.json`, its facts. Made under `.importing-<id>` and renamed when all of it is on disk,
+ * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
+ * of the guests and written by nobody.
+ */
+import { chmod, chown, mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { UndoStack } from '../../lib/undo-stack.ts';
+import type { Work } from '../../lib/work.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import { type ImageId, imageId } from '../../protocol/types.ts';
+import {
+  ensureDirectory,
+  type FileAccess,
+  namesIn,
+  orIfMissing,
+  removeDirectory,
+  renameDurably,
+  replaceFile,
+  settleFile,
+} from '../files/durable-files.ts';
+import { withStorageErrors } from '../files/storage-errors.ts';
+import type { ImageImport, ImageStore, StoredImage } from '../pool.ts';
+import type { ThrowAwayIdentity } from '../qcow2/qemu-img.ts';
+import { convertDisk, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
+import { copySource, sha256Of } from './image-source.ts';
+
+/** No kernel or initial ramdisk is larger; they are loaded into the guest's memory whole. */
+export const MAX_KERNEL_BYTES = 1024 ** 3;
+
+const IMPORTING = '.importing-';
+const FACTS = 'image.json';
+
+const storedImage = z.strictObject({
+  format: z.enum(['qcow2', 'raw']),
+  sizeBytes: z.int().nonnegative(),
+  virtualSizeBytes: z.int().nonnegative(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+});
+
+export interface ImageStoreOptions {
+  /** Absolute path of the directory of images; made when needed. */
+  readonly path: string;
+  /** Group of the guests, when the daemon has privileges. */
+  readonly imagesGid?: number;
+  /** Who reads strangers' images; without it the daemon itself does. */
+  readonly importer?: ThrowAwayIdentity;
+}
+
+const readFacts = (text: string): StoredImage | undefined => {
+  try {
+    return storedImage.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+};
+
+const wrongDigest = (request: ImageImport, actual: string): RoostError =>
+  new RoostError('InvalidArgument', `${request.path} has another SHA-256 digest than the one given`, {
+    data: { path: request.path, expected: request.sha256 ?? '', actual },
+    hint: 'Fetch the file again, or give the digest of this one if you trust it.',
+  });
+
+class DirectoryImageStore implements ImageStore {
+  readonly #path: string;
+  readonly #gid: number | undefined;
+  readonly #importer: ThrowAwayIdentity | undefined;
+
+  constructor(options: ImageStoreOptions) {
+    this.#path = options.path;
+    this.#gid = options.imagesGid;
+    this.#importer = options.importer;
+  }
+
+  plan(id: ImageId): readonly HostObject[] {
+    return [{ kind: 'directory', name: this.#directory(id) }];
+  }
+
+  source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource {
+    const path = join(this.#directory(id), `image.${image.format}`);
+    return { format: image.format, path, readOnly: true, sizeBytes: image.virtualSizeBytes };
+  }
+
+  import(request: ImageImport, work: Work): Promise<StoredImage> {
+    return withStorageErrors(`import ${request.path}`, () => this.#import(request, work));
+  }
+
+  remove(id: ImageId): Promise<void> {
+    return withStorageErrors(`remove the image ${id}`, async () => {
+      await removeDirectory(this.#staging(id));
+      await removeDirectory(this.#directory(id));
+    });
+  }
+
+  /** An import that was cut short stands under the name that it would have got, because `remove` removes it. */
+  async inspect(): Promise<readonly HostObject[]> {
+    const ids = (await namesIn(this.#path))
+      .map((name) => (name.startsWith(IMPORTING) ? name.slice(IMPORTING.length) : name))
+      .filter((name) => imageId.safeParse(name).success);
+    return [...new Set(ids)].sort().map((id) => ({ kind: 'directory', name: join(this.#path, id) }));
+  }
+
+  #directory(id: ImageId): string {
+    return join(this.#path, imageId.parse(id));
+  }
+
+  #staging(id: ImageId): string {
+    return join(this.#path, `${IMPORTING}${imageId.parse(id)}`);
+  }
+
+  /** Facts of a complete image; undefined when there is none, or none that can be read. */
+  async #stored(id: ImageId): Promise<StoredImage | undefined> {
+    const text = await orIfMissing(readFile(join(this.#directory(id), FACTS), 'utf8'), undefined);
+    return text === undefined ? undefined : readFacts(text);
+  }
+
+  async #import(request: ImageImport, work: Work): Promise<StoredImage> {
+    work.signal.throwIfAborted();
+    if (request.kind !== 'disk' && request.format !== 'raw') {
+      throw new RoostError('InvalidArgument', `A ${request.kind} is a plain file: import it as raw`);
+    }
+    const staging = this.#staging(request.id);
+    await removeDirectory(staging);
+    const stored = await this.#stored(request.id);
+    if (stored) return stored;
+    await ensureDirectory(this.#path, this.#gid === undefined ? 0o700 : 0o711);
+    await using undo = new UndoStack();
+    undo.add(() => removeDirectory(staging));
+    await this.#makeStaging(staging);
+    const image = await this.#fill(staging, request, work);
+    await this.#publish(staging, request.id, image, work);
+    undo.succeed();
+    return image;
+  }
+
+  /** The importer may pass through and read the copy by its group, and change nothing. */
+  async #makeStaging(staging: string): Promise<void> {
+    await mkdir(staging, { mode: 0o700 });
+    if (!this.#importer) return;
+    await chown(staging, process.geteuid?.() ?? 0, this.#importer.gid);
+    await chmod(staging, 0o710);
+  }
+
+  /** Leaves the image's one file in `staging`, under its own name. */
+  async #fill(staging: string, request: ImageImport, work: Work): Promise<StoredImage> {
+    const copy = join(staging, 'source');
+    const maxBytes = request.kind === 'disk' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
+    const sizeBytes = await copySource(request.path, copy, maxBytes, work);
+    work.progress({ done: 0, total: sizeBytes, unit: 'bytes', message: 'Computing the digest' });
+    const sha256 = await sha256Of(copy, work.signal);
+    if (request.sha256 !== undefined && request.sha256.toLowerCase() !== sha256) {
+      throw wrongDigest(request, sha256);
+    }
+    const format = request.kind === 'disk' ? 'qcow2' : 'raw';
+    const result = join(staging, `image.${format}`);
+    let virtualSizeBytes = sizeBytes;
+    if (request.kind === 'disk') {
+      if (this.#importer) await chown(copy, process.geteuid?.() ?? 0, this.#importer.gid);
+      await chmod(copy, 0o440);
+      const source = { path: copy, sizeBytes, format: request.format, shownAs: request.path };
+      virtualSizeBytes = await convertDisk(source, result, this.#importer, work);
+      await rm(copy);
+    } else {
+      await rename(copy, result);
+    }
+    const { hostBytes } = await settleFile(result, this.#access());
+    return { format, sizeBytes: hostBytes, virtualSizeBytes, sha256 };
+  }
+
+  async #publish(staging: string, id: ImageId, image: StoredImage, work: Work): Promise<void> {
+    const access = this.#access();
+    const facts = `${JSON.stringify(image, null, 2)}\n`;
+    await replaceFile(join(staging, FACTS), facts, { ...access, partialPath: join(staging, `.${FACTS}`) });
+    if (access.owner) await chown(staging, access.owner.uid, access.owner.gid);
+    await chmod(staging, this.#gid === undefined ? 0o700 : 0o750);
+    work.signal.throwIfAborted();
+    await removeDirectory(this.#directory(id));
+    await renameDurably(staging, this.#directory(id));
+  }
+
+  #access(): FileAccess {
+    return this.#gid === undefined
+      ? { mode: 0o400 }
+      : { mode: 0o440, owner: { uid: process.geteuid?.() ?? 0, gid: this.#gid } };
+  }
+}
+
+export const imageStore = (options: ImageStoreOptions): ImageStore => new DirectoryImageStore(options);

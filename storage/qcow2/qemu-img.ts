@@ -1,0 +1,120 @@
+/**
+ * The calls of qemu-img that storage makes, each with its format named: nothing is probed, no backing file followed.
+ * Bytes of disks go from file to file inside qemu-img; this process sees only progress and verdicts.
+ */
+import { exec } from '../../lib/exec.ts';
+
+/** An identity that owns nothing, for tools that read what strangers wrote. */
+export interface ThrowAwayIdentity {
+  /** Path of roost-launcher. */
+  readonly launcherPath: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface ToolRun {
+  readonly signal: AbortSignal;
+  /** Absent where the daemon has no privileges: then the tool runs as the daemon. */
+  readonly identity?: ThrowAwayIdentity | undefined;
+  /** Longest file that the tool may write, 0 unless given; enforced only together with `identity`. */
+  readonly maxFileBytes?: number;
+  readonly onStdout?: (text: string) => void;
+}
+
+const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * The launcher before qemu-img. No core, few descriptors; threads count against nproc, and qemu-img's pool may have
+ * 64. Of the environment only what qemu-img needs: the identity is a stranger's to run.
+ */
+const asIdentity = (identity: ThrowAwayIdentity, maxFileBytes: number): [string, ...string[]] => {
+  const { launcherPath, uid, gid } = identity;
+  const limits = ['core=0:0', 'nofile=256:256', 'nproc=128:128', `fsize=${maxFileBytes}:${maxFileBytes}`];
+  const environment = ['-i', `PATH=${process.env['PATH'] ?? FALLBACK_PATH}`, 'LC_ALL=C'];
+  return [
+    launcherPath,
+    ...Object.entries({ uid, gid, groups: gid }).flatMap(([name, id]) => [`--${name}`, `${id}`]),
+    ...limits.flatMap((limit) => ['--rlimit', limit]),
+    '--',
+    '/usr/bin/env',
+    ...environment,
+    'qemu-img',
+  ];
+};
+
+/** In the C locale, because what it says is read. */
+const qemuImg = async (args: readonly string[], run: ToolRun): Promise<void> => {
+  const { identity, maxFileBytes = 0, onStdout, signal } = run;
+  const [file, ...before] = identity ? asIdentity(identity, maxFileBytes) : (['qemu-img'] as const);
+  await exec([file, ...before, ...args], {
+    signal,
+    cwd: '/',
+    env: { LC_ALL: 'C' },
+    timeoutMs: 0,
+    ...(onStdout === undefined ? {} : { onStdout }),
+  });
+};
+
+/** One file and nothing behind it. */
+const loneImage = (format: 'qcow2' | 'raw', path: string): string =>
+  `json:${JSON.stringify({
+    driver: format,
+    file: { driver: 'file', filename: path },
+    ...(format === 'qcow2' ? { backing: null } : {}),
+  })}`;
+
+export interface NewOverlay {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** `name` stands in the header for people only: each launch names the chain itself. */
+  readonly backing?: { readonly name: string; readonly format: 'qcow2' | 'raw' };
+}
+
+/** Makes an empty qcow2 file; `-u`: without opening its backing file. */
+export const createQcow2 = async (overlay: NewOverlay, run: ToolRun): Promise<void> => {
+  const { backing } = overlay;
+  const under = backing === undefined ? [] : ['-u', '-F', backing.format, '-b', backing.name];
+  await qemuImg(['create', '-q', '-f', 'qcow2', ...under, overlay.path, `${overlay.sizeBytes}`], run);
+};
+
+/**
+ * Reads the metadata of a qcow2 file and holds it against the file: convert takes what lies beyond the end of a
+ * truncated file for zeros, without a word. Throws ExecError with exit code 2 for a damaged image.
+ */
+export const checkQcow2 = async (path: string, run: ToolRun): Promise<void> => {
+  await qemuImg(['check', '-q', loneImage('qcow2', path)], run);
+};
+
+const percentages = /\(\s*(\d+(?:\.\d+)?)\/100%\)/g;
+
+/** The last percentage in what `qemu-img -p` said, `    (12.34/100%)\r`. */
+export const lastPercentage = (text: string): number | undefined => {
+  const last = [...text.matchAll(percentages)].at(-1)?.[1];
+  return last === undefined ? undefined : Number(last);
+};
+
+export interface Conversion {
+  readonly from: { readonly format: 'qcow2' | 'raw'; readonly path: string };
+  /** A new qcow2 file. */
+  readonly to: string;
+  /** Gets the part done, from 0 to 1, never falling. */
+  readonly onFraction: (fraction: number) => void;
+}
+
+/** Copies what a guest would read into a fresh qcow2 file. */
+export const convertToQcow2 = async (conversion: Conversion, run: ToolRun): Promise<void> => {
+  let heard = '';
+  let told = 0;
+  const onStdout = (text: string): void => {
+    heard = (heard + text).slice(-64);
+    const percentage = lastPercentage(heard);
+    if (percentage === undefined || percentage <= told) return;
+    told = Math.min(percentage, 100);
+    conversion.onFraction(told / 100);
+  };
+  const { from, to } = conversion;
+  await qemuImg(['convert', '-p', '-O', 'qcow2', loneImage(from.format, from.path), to], {
+    ...run,
+    onStdout,
+  });
+};

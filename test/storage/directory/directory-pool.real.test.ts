@@ -1,0 +1,223 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { BlockSource } from '../../../protocol/block-source.ts';
+import type { GuestId } from '../../../protocol/types.ts';
+import { directoryPool } from '../../../storage/directory/directory-pool.ts';
+import type { Pool, VolumeOwner, VolumeSpec } from '../../../storage/pool.ts';
+import { newGuest, type PoolHarness, poolConformance, work } from '../../conformance/pool.ts';
+import { isRoot, run, scratchDirectory, sha256OfFile } from '../scratch-directory.ts';
+
+const MEBIBYTE = 1024 ** 2;
+const OWNER: VolumeOwner = { uid: 2_000_000_101, gid: 2_000_000_101 };
+
+const makeBase = async (directory: string, sizeBytes: number): Promise<BlockSource> => {
+  const path = join(directory, `${randomUUID()}.qcow2`);
+  await run('qemu-img', 'create', '-q', '-f', 'qcow2', path, `${sizeBytes}`);
+  await run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 7 0 64k', path);
+  await chmod(path, 0o444);
+  return { format: 'qcow2', path, readOnly: true, sizeBytes };
+};
+
+const guestDirectory = (pool: Pool, guest: GuestId): string => join(pool.path, 'guests', guest);
+
+const harness = async (owner: VolumeOwner | undefined): Promise<PoolHarness> => {
+  const scratch = await scratchDirectory();
+  const pool = directoryPool({ name: 'default', path: join(scratch.path, 'pools', 'default') });
+  return {
+    pool,
+    owner,
+    makeBase: (sizeBytes) => makeBase(scratch.path, sizeBytes),
+    lose: (path) => rm(path),
+    writeInto: async (path) => void (await run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 3 0 64k', path)),
+    fingerprint: sha256OfFile,
+    leaveHalfMade: async (volume) => {
+      const directory = guestDirectory(pool, volume.guest);
+      await writeFile(join(directory, `.partial-${volume.name}.qcow2`), 'QFI\xfb and no more', 'latin1');
+      await writeFile(join(directory, '.partial-record.json'), '{"generation": 9');
+    },
+    strays: async (guest) =>
+      (await readdir(guestDirectory(pool, guest))).filter((name) => name.startsWith('.')),
+    [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
+  };
+};
+
+poolConformance('the directory pool without privileges', () => harness(undefined));
+if (isRoot) poolConformance('the directory pool of root', () => harness(OWNER));
+
+const newPool = async (): Promise<{ readonly pool: Pool; readonly scratch: string }> => {
+  const scratch = await scratchDirectory();
+  onTestFinished(() => scratch[Symbol.asyncDispose]());
+  return {
+    pool: directoryPool({ name: 'default', path: join(scratch.path, 'pool') }),
+    scratch: scratch.path,
+  };
+};
+
+const volumeOf = (guest: GuestId, changes: Partial<VolumeSpec> = {}): VolumeSpec => ({
+  guest,
+  name: 'disk0',
+  sizeBytes: 4 * MEBIBYTE,
+  readOnly: false,
+  ...changes,
+});
+
+interface ImageInfo {
+  readonly format: string;
+  readonly 'virtual-size': number;
+  readonly 'backing-filename'?: string;
+  readonly 'full-backing-filename'?: string;
+}
+
+const imageInfo = async (path: string): Promise<ImageInfo> =>
+  JSON.parse(await run('qemu-img', 'info', '-f', 'qcow2', '--output=json', path)) as ImageInfo;
+
+describe('a volume on disk', () => {
+  it('is an overlay of its own size that reads what the base holds', async () => {
+    const { pool, scratch } = await newPool();
+    const guest = newGuest();
+    const base = await makeBase(scratch, MEBIBYTE);
+    await pool.prepareGuest(guest, undefined);
+    await pool.createVolume(volumeOf(guest, { base }), work());
+    const { path } = pool.source(volumeOf(guest));
+    const info = await imageInfo(path);
+    expect(info).toMatchObject({ format: 'qcow2', 'virtual-size': 4 * MEBIBYTE });
+    expect(info['backing-filename']).toMatch(/^\.\.\//);
+    expect(join(dirname(path), info['backing-filename'] ?? '')).toBe(base.path);
+    expect(await run('qemu-io', '-f', 'qcow2', '-c', 'read -P 7 0 64k', path)).toMatch(/read 65536\/65536/);
+  });
+
+  it('is empty without a base', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, undefined);
+    await pool.createVolume(volumeOf(guest, { sizeBytes: 512 }), work());
+    const info = await imageInfo(pool.source(volumeOf(guest)).path);
+    expect(info['virtual-size']).toBe(512);
+    expect(info).not.toHaveProperty('backing-filename');
+  });
+
+  it.runIf(isRoot)('says ResourceExhausted when the file system is full, and leaves nothing', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await mkdir(pool.path);
+    await run('mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', pool.path);
+    onTestFinished(async () => void (await run('umount', pool.path)));
+    await pool.prepareGuest(guest, undefined);
+    await expect(pool.createVolume(volumeOf(guest), work())).rejects.toMatchObject({
+      class: 'ResourceExhausted',
+      hint: expect.stringMatching(/Free space/) as string,
+    });
+    expect(await readdir(guestDirectory(pool, guest))).toEqual([]);
+  });
+
+  it.each(['../escape', 'a/b', '', 'Disk0', '.partial-x'])('takes no disk called %j', async (name) => {
+    const { pool } = await newPool();
+    await expect(pool.deleteVolume({ guest: newGuest(), name })).rejects.toThrow(/a-z, 0-9/);
+  });
+
+  it.each(['..', '.', '', '../../victim', 'not-a-uuid'])(
+    'removes nothing for a guest called %j',
+    async (id) => {
+      const { pool, scratch } = await newPool();
+      const guest = newGuest();
+      await pool.prepareGuest(guest, undefined);
+      await writeFile(join(scratch, 'victim'), 'alive');
+      await expect(pool.removeGuest(id as GuestId)).rejects.toThrow(/UUID/);
+      expect(await readFile(join(scratch, 'victim'), 'utf8')).toBe('alive');
+      expect(await pool.inspect()).toHaveLength(1);
+    },
+  );
+
+  it('follows no link when it removes a guest', async () => {
+    const { pool, scratch } = await newPool();
+    const guest = newGuest();
+    const victim = join(scratch, 'victim');
+    await mkdir(victim);
+    await writeFile(join(victim, 'file'), 'alive');
+    await pool.prepareGuest(guest, undefined);
+    await symlink(victim, join(guestDirectory(pool, guest), 'link'));
+    await pool.removeGuest(guest);
+    expect(await readFile(join(victim, 'file'), 'utf8')).toBe('alive');
+  });
+
+  it('stays usable when the whole state directory moves', async () => {
+    const { pool, scratch } = await newPool();
+    const guest = newGuest();
+    const base = await makeBase(pool.path.replace(/pool$/, ''), MEBIBYTE);
+    await pool.prepareGuest(guest, undefined);
+    await pool.createVolume(volumeOf(guest, { base }), work());
+    const moved = `${scratch}-moved`;
+    onTestFinished(() => rm(moved, { recursive: true, force: true }));
+    await rename(scratch, moved);
+    const path = pool.source(volumeOf(guest)).path.replace(scratch, moved);
+    expect(await run('qemu-io', '-f', 'qcow2', '-c', 'read -P 7 0 64k', path)).toMatch(/read 65536\/65536/);
+  });
+});
+
+describe('records on disk', () => {
+  it('names what it cannot read and gives the rest', async () => {
+    const { pool } = await newPool();
+    const [good, cut, wrong, absent] = [newGuest(), newGuest(), newGuest(), newGuest()];
+    for (const guest of [good, cut, wrong, absent]) await pool.prepareGuest(guest, undefined);
+    await mkdir(join(pool.path, 'guests', 'lost+found'));
+    await pool.writeRecord(good, { generation: 1 });
+    const pathOf = (guest: GuestId): string => join(guestDirectory(pool, guest), 'record.json');
+    await writeFile(pathOf(cut), '{"generation": 1, "na');
+    await writeFile(pathOf(wrong), '["no", "record"]');
+    const { records, unreadable } = await pool.readRecords();
+    expect(records).toEqual([{ generation: 1 }]);
+    expect(unreadable.toSorted()).toEqual([pathOf(cut), pathOf(wrong)].toSorted());
+  });
+
+  it('replaces a damaged record', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, undefined);
+    await writeFile(join(guestDirectory(pool, guest), 'record.json'), '{"generation": 7');
+    await pool.writeRecord(guest, { generation: 1 });
+    expect(await pool.readRecords()).toEqual({ records: [{ generation: 1 }], unreadable: [] });
+  });
+
+  it('does not bring back a guest that was removed', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, undefined);
+    await pool.removeGuest(guest);
+    await expect(pool.writeRecord(guest, { generation: 1 })).rejects.toMatchObject({ class: 'HostError' });
+    expect(await pool.inspect()).toEqual([]);
+  });
+});
+
+describe.runIf(isRoot)('what the uid of a guest may do', () => {
+  const asGuest = (owner: VolumeOwner, file: string, ...args: string[]): Promise<{ stdout: string }> =>
+    promisify(execFile)(file, args, { uid: owner.uid, gid: owner.gid, cwd: '/' });
+
+  it('writes its volume over a base it cannot write, and no more', async () => {
+    const { pool, scratch } = await newPool();
+    const guest = newGuest();
+    const base = await makeBase(scratch, MEBIBYTE);
+    const volume = volumeOf(guest, { base, owner: OWNER });
+    await pool.prepareGuest(guest, OWNER);
+    await pool.createVolume(volume, work());
+    await pool.writeRecord(guest, { generation: 1 });
+    const { path } = pool.source(volume);
+    const directory = dirname(path);
+    const stranger = { uid: OWNER.uid + 1, gid: OWNER.gid + 1 };
+
+    expect(await stat(path)).toMatchObject({ uid: OWNER.uid, gid: OWNER.gid, mode: 0o100600 });
+    const { stdout } = await asGuest(OWNER, 'qemu-io', '-f', 'qcow2', '-c', 'write -P 9 0 64k', path);
+    expect(stdout).toMatch(/wrote 65536\/65536/);
+    await expect(asGuest(OWNER, 'cat', join(directory, 'record.json'))).rejects.toThrow(/Permission denied/);
+    await expect(asGuest(OWNER, 'touch', join(directory, 'new'))).rejects.toThrow(/Permission denied/);
+    await expect(asGuest(OWNER, 'rm', '-f', path)).rejects.toThrow(/Permission denied/);
+    await expect(asGuest(OWNER, 'ls', directory)).rejects.toThrow(/Permission denied/);
+    await expect(asGuest(OWNER, 'dd', 'if=/dev/null', `of=${base.path}`)).rejects.toThrow(
+      /Permission denied/,
+    );
+    await expect(asGuest(stranger, 'cat', path)).rejects.toThrow(/Permission denied/);
+  });
+});

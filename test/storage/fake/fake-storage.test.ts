@@ -1,0 +1,65 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { FakeImageStore } from '../../../storage/fake/fake-image-store.ts';
+import { FakePool } from '../../../storage/fake/fake-pool.ts';
+import { imageStoreConformance } from '../../conformance/image-store.ts';
+import { newGuest, poolConformance, work } from '../../conformance/pool.ts';
+
+const nothing = (): Promise<void> => Promise.resolve();
+
+poolConformance('the pool in memory', () => {
+  const pool = new FakePool();
+  return Promise.resolve({
+    pool,
+    owner: undefined,
+    makeBase: (sizeBytes) =>
+      Promise.resolve({ format: 'qcow2', path: `/nonexistent/${randomUUID()}`, readOnly: true, sizeBytes }),
+    lose: (path) => {
+      pool.missing.add(path);
+      return nothing();
+    },
+    writeInto: nothing,
+    fingerprint: (path) => Promise.resolve(path),
+    leaveHalfMade: nothing,
+    strays: () => Promise.resolve([]),
+    [Symbol.asyncDispose]: nothing,
+  });
+});
+
+imageStoreConformance('the image store in memory', () => {
+  const store = new FakeImageStore();
+  return Promise.resolve({
+    store,
+    makeFile: (sizeBytes) => {
+      const path = `/nonexistent/${randomUUID()}`;
+      store.offer(path, sizeBytes);
+      return Promise.resolve({ path, sha256: createHash('sha256').update(path).digest('hex') });
+    },
+    missingPath: () => '/nonexistent/never-offered',
+    [Symbol.asyncDispose]: nothing,
+  });
+});
+
+describe('the pool in memory', () => {
+  it('fails where a test wants it to, before the effect, and tells what was asked', async () => {
+    const guest = newGuest();
+    let broken = true;
+    const pool = new FakePool({
+      before: (effect) => {
+        if (broken && effect === 'createVolume') throw new Error('as wanted');
+      },
+    });
+    const volume = { guest, name: 'disk0', sizeBytes: 512, readOnly: false };
+    await pool.prepareGuest(guest, undefined);
+    await expect(pool.createVolume(volume, work())).rejects.toThrow('as wanted');
+    await expect(pool.lease(volume, work().signal)).rejects.toMatchObject({ class: 'FailedPrecondition' });
+    broken = false;
+    await pool.createVolume(volume, work());
+    expect(pool.calls).toEqual([
+      `prepareGuest ${guest}`,
+      `createVolume ${guest} disk0`,
+      `lease ${guest} disk0`,
+      `createVolume ${guest} disk0`,
+    ]);
+  });
+});
