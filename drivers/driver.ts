@@ -199,6 +199,9 @@ export interface Driver {
   /** Bytes of host memory a guest takes besides its own memory; for admission. */
   overheadBytes(spec: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number;
 
+  /** What a launch makes on the host besides disks and ports: the same that `plan` names. Pure. */
+  runObjects(place: GuestPlace): readonly HostObject[];
+
   /** The exact command line and host objects of a launch. Makes nothing. */
   plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan>;
 

@@ -77,8 +77,8 @@ export const exec = async (
     exitCode: result.exitCode,
     terminatedBy: result.signal,
     timedOut: result.timedOut,
-    stdout: String(result.stdout ?? ''),
-    stderr: String(result.stderr ?? ''),
+    stdout: result.stdout ?? '',
+    stderr: result.stderr ?? '',
     cause: result.cause ?? result,
   });
 };

@@ -70,9 +70,32 @@ export interface NetworkBackend {
   attach(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<AttachedPort>;
   detach(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;
 
+  /**
+   * Puts back the rules and host files of a port that is attached, after somebody took them away; changes nothing
+   * where they are there.
+   */
+  restorePort?(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;
+
+  /** Subnets in use on the host, by whomever. */
+  usedSubnets?(signal: AbortSignal): Promise<readonly string[]>;
+
   /** What of this backend is on the host for the instance, in the words of the ledger. */
   inspect(
     place: { readonly instance: InstanceId; readonly runDirectory: string; readonly stateDirectory: string },
     signal: AbortSignal,
   ): Promise<readonly HostObject[]>;
+}
+
+/** IPv4 arithmetic of networks: pure, given by whoever composes the daemon. */
+export interface Addressing {
+  /** The host's own address in a subnet. Errors: InvalidArgument for a subnet that is malformed, too large or too small. */
+  gatewayOf(subnet: string): string;
+  /** Whether a guest may have this address: in the subnet, and neither its ends nor the gateway. */
+  isGuestAddress(subnet: string, address: string): boolean;
+  /** The lowest address that nobody has; undefined when all are taken. */
+  freeAddress(subnet: string, used: readonly string[]): string | undefined;
+  /** A subnet that overlaps none of those taken; undefined when there is none. */
+  chooseSubnet(taken: readonly string[]): string | undefined;
+  /** The first of `taken` that the subnet overlaps. */
+  overlapping(subnet: string, taken: readonly string[]): string | undefined;
 }

@@ -173,7 +173,7 @@ export type GuestSpec = z.output<typeof guestSpec>;
 
 /** What guest-update may change: only the members given. Defaults do not apply, absent means unchanged. */
 const withoutDefault = <T extends z.ZodType>(schema: z.ZodDefault<T> | z.ZodPrefault<T>): z.ZodOptional<T> =>
-  schema.unwrap().optional() as z.ZodOptional<T>;
+  schema.unwrap().optional();
 
 export const guestChanges = z.strictObject({
   description: withoutDefault(policySettings.description),

@@ -14,7 +14,7 @@ export const imageView = z.strictObject({
   id: imageId,
   name: imageName,
   kind: imageKind,
-  state: z.enum(['importing', 'ready']),
+  state: z.enum(['importing', 'ready', 'deleting']),
   format: z.enum(['qcow2', 'raw']).describe('How it is kept'),
   sizeBytes: byteCount.describe('Bytes it takes on the host'),
   virtualSizeBytes: byteCount.describe('Size of the disk it is'),

@@ -23,7 +23,7 @@ export const networkView = z.strictObject({
   id: networkId,
   name: networkName,
   kind: networkKind,
-  state: z.enum(['creating', 'ready', 'failed']),
+  state: z.enum(['creating', 'ready', 'failed', 'deleting']),
   reason: z.string().optional(),
   bridge: z.string().optional().describe('Link name of its bridge'),
   subnet: z.string().optional(),

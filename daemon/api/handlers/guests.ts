@@ -1,0 +1,55 @@
+/** Handlers of guests: each names things and calls one method. */
+import type { GuestView } from '../../../protocol/guest.ts';
+import type { Handlers } from '../call.ts';
+import { afterName, pageOf } from '../page.ts';
+import type { Services } from './services.ts';
+
+type GuestCommands = Extract<
+  keyof Handlers,
+  `guest-${string}` | 'query-guests' | 'query-guest' | 'query-guest-log'
+>;
+
+const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>
+  fields === undefined
+    ? view
+    : Object.fromEntries(Object.entries(view).filter(([field]) => fields.includes(field)));
+
+export const guestHandlers = ({ guests, consoles }: Services): Pick<Handlers, GuestCommands> => ({
+  'guest-create': (args, call) => guests.create(args, call),
+  'guest-update': (args, call) => guests.update(args, call),
+  'guest-rename': (args, call) => guests.rename(args, call),
+  'guest-start': (args, call) => guests.start(args, call),
+  'guest-stop': (args, call) => guests.stop(args, call),
+  'guest-reset': (args, call) => guests.verb('guest-reset', args, call),
+  'guest-pause': (args, call) => guests.verb('guest-pause', args, call),
+  'guest-resume': (args, call) => guests.verb('guest-resume', args, call),
+  'guest-delete': (args, call) => guests.delete(args, call),
+  'guest-plan': ({ guest }) => guests.plan(guest),
+  'query-guests': ({ fields, limit, after, ...filter }) => {
+    const matching = guests.registry.select(filter);
+    const rest = afterName(matching, after);
+    const wanted = fields === undefined ? rest : rest.map((view) => chosenFields(view, fields));
+    const page = pageOf(wanted, limit);
+    const last = rest[page.items.length - 1];
+    return { guests: page.items, total: matching.length, ...(page.more && last ? { next: last.name } : {}) };
+  },
+  'query-guest': ({ guest }) => guests.registry.find(guest).view,
+  'query-guest-log': async ({ guest: reference, stream, offset, maxBytes }) => {
+    const guest = guests.registry.find(reference);
+    const part = await guest.driver.readLog(guest.place, stream, {
+      maxBytes,
+      ...(offset === undefined ? {} : { offset }),
+    });
+    return { ...part };
+  },
+  'guest-console': async ({ guest: reference, replayBytes }, call) => {
+    const guest = guests.registry.find(reference);
+    const stream = await consoles.attach(guest, call.signal);
+    const replay =
+      replayBytes === 0
+        ? ''
+        : (await guest.driver.readLog(guest.place, 'console', { maxBytes: replayBytes })).text;
+    call.session.becomeStream(stream, replay);
+    return { guest: guest.name };
+  },
+});

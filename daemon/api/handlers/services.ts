@@ -1,0 +1,22 @@
+/** What the handlers call: each service once. */
+import type { DaemonView, HostView, PoolView } from '../../../protocol/host.ts';
+import type { EventLog } from '../../event-log.ts';
+import type { Consoles } from '../../guests/console.ts';
+import type { Guests } from '../../guests/guests.ts';
+import type { Images } from '../../images.ts';
+import type { Networks } from '../../networks.ts';
+import type { Operations } from '../../operations/operations.ts';
+import type { Tokens } from '../../tokens.ts';
+
+export interface Services {
+  readonly guests: Guests;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly operations: Operations;
+  readonly eventLog: EventLog;
+  readonly tokens: Tokens;
+  readonly consoles: Consoles;
+  readonly describeHost: (signal: AbortSignal) => Promise<HostView>;
+  readonly describeDaemon: () => DaemonView;
+  readonly describePools: () => Promise<PoolView[]>;
+}

@@ -1,0 +1,79 @@
+/** Handlers of the session, the contract itself, events and tokens. */
+import { commandNames } from '../../../protocol/commands.ts';
+import { type EventName, eventNames, events } from '../../../protocol/events.ts';
+import { describeByName, describeContract } from '../../../protocol/introspect.ts';
+import { greeting } from '../../../protocol/wire.ts';
+import { type EventFilter, eventView, matches } from '../../event-log.ts';
+import type { KeptEvent } from '../../inventory/event-table.ts';
+import type { Handlers } from '../call.ts';
+import { pageOf } from '../page.ts';
+import type { Services } from './services.ts';
+
+const lifecycle = eventNames.filter((name) => events[name].lifecycle);
+
+const READ_PAGE = 1000;
+
+type SessionCommands =
+  | 'qmp_capabilities'
+  | 'query-version'
+  | 'query-commands'
+  | 'query-schema'
+  | 'events-subscribe'
+  | 'query-events'
+  | 'token-create'
+  | 'token-revoke'
+  | 'query-tokens';
+
+export const sessionHandlers = (services: Services): Pick<Handlers, SessionCommands> => {
+  const { eventLog, guests, tokens } = services;
+
+  const filterOf = (args: {
+    events?: EventName[] | undefined;
+    guests?: string[] | undefined;
+  }): EventFilter => ({
+    names: new Set(args.events ?? lifecycle),
+    ...(args.guests === undefined
+      ? {}
+      : { guests: new Set(args.guests.map((reference) => guests.registry.find(reference).id)) }),
+  });
+
+  /** Kept events after a sequence that the filter lets through, read page by page. */
+  function* kept(since: number, filter: EventFilter): Generator<KeptEvent> {
+    for (let after = since; ; ) {
+      const page = eventLog.since(after, READ_PAGE);
+      for (const event of page) if (matches(filter, event)) yield event;
+      if (page.length < READ_PAGE) return;
+      after = page.at(-1)?.sequence ?? after;
+    }
+  }
+
+  return {
+    qmp_capabilities: (_args, { session }) => {
+      session.negotiate();
+      return {};
+    },
+    'query-version': () => ({ qemu: greeting.QMP.version.qemu, package: greeting.QMP.version.package }),
+    'query-commands': () => commandNames.map((name) => ({ name })),
+    'query-schema': ({ name }) => (name === undefined ? describeContract() : describeByName(name)),
+    'events-subscribe': (args, { session }) => {
+      session.subscribe(filterOf(args), args.since);
+      return { lastSequence: eventLog.lastSequence };
+    },
+    'query-events': (args) => {
+      const lost = eventLog.lostAfter(args.since);
+      function* views(): Generator<ReturnType<typeof eventView>> {
+        for (const event of kept(args.since, filterOf(args))) yield eventView(event);
+      }
+      const page = pageOf(views(), args.limit);
+      const last = page.items.at(-1);
+      return {
+        events: page.items,
+        ...(lost === undefined ? {} : { lost: { ...lost } }),
+        ...(page.more && last ? { next: last.sequence } : {}),
+      };
+    },
+    'token-create': ({ name, role }) => tokens.create(name, role),
+    'token-revoke': ({ name }) => tokens.revoke(name),
+    'query-tokens': () => ({ tokens: tokens.all() }),
+  };
+};

@@ -1,0 +1,241 @@
+/**
+ * One connection of a client, whatever carries it. Commands are done in the order they came, so that a client may send
+ * several without waiting; those that may wait long run beside the others if they carry an id. Events are pushed while
+ * the client reads; when it falls behind they are read again from the log by sequence, so nothing is skipped or kept in
+ * memory for it.
+ */
+import type { Duplex } from 'node:stream';
+import type { Log } from '../../lib/log.ts';
+import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import { type EventName, eventNames, events } from '../../protocol/events.ts';
+import {
+  errorReply,
+  eventMessage,
+  greeting,
+  parseRequest,
+  type Request,
+  successReply,
+  wireTimestamp,
+} from '../../protocol/wire.ts';
+import { type EventFilter, type EventLog, eventView, matches } from '../event-log.ts';
+import type { Asker } from '../guests/guests.ts';
+import type { KeptEvent } from '../inventory/event-table.ts';
+import type { Call, CallSession } from './call.ts';
+import type { Dispatch } from './dispatch.ts';
+
+/** What carries a session: a socket, a WebSocket. */
+export interface Carrier {
+  /** Sends one value. */
+  send(text: string): void;
+  /** Bytes accepted by `send` that the client has not read yet. */
+  readonly bufferedBytes: number;
+  /** Stops and resumes reading, to hold back a client that sends faster than it is served. */
+  pause(): void;
+  resume(): void;
+  /** Carries bytes from now on. */
+  stream(stream: Duplex, replay: string): void;
+  close(): void;
+}
+
+/** Above this, events wait in the log until the client has read. */
+const HIGH_WATER_BYTES = 1024 * 1024;
+const MAX_QUEUED_REQUESTS = 256;
+const REPLAY_PAGE = 500;
+
+const LIFECYCLE: ReadonlySet<EventName> = new Set(eventNames.filter((name) => events[name].lifecycle));
+
+type Incoming =
+  | { readonly kind: 'request'; readonly request: Request }
+  | { readonly kind: 'refused'; readonly reply: object };
+
+export interface SessionOptions {
+  readonly carrier: Carrier;
+  readonly asker: Asker;
+  readonly dispatch: Dispatch;
+  readonly events: EventLog;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+export class Session implements CallSession {
+  readonly #options: SessionOptions;
+  readonly #controller = new AbortController();
+  readonly #call: Call;
+  readonly #stopListening: () => void;
+  readonly #onDaemonStop = (): void => this.#controller.abort(this.#options.signal.reason);
+  #queue: Incoming[] = [];
+  #serving = false;
+  #negotiated = false;
+  #streaming = false;
+  #filter: EventFilter | undefined;
+  /** Sequence of the last event this session has dealt with. */
+  #seen: number;
+  #behind = false;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#call = { ...options.asker, signal: this.#controller.signal, session: this };
+    this.#seen = options.events.lastSequence;
+    this.#stopListening = options.events.listen((event) => this.#onEvent(event));
+    options.signal.addEventListener('abort', this.#onDaemonStop, { once: true });
+    this.#send(greeting);
+  }
+
+  /** A JSON value from the client. */
+  receive(value: unknown): void {
+    const parsed = parseRequest(value);
+    if (parsed.kind === 'request') this.#enqueue({ kind: 'request', request: parsed.request });
+    else this.#enqueue({ kind: 'refused', reply: errorReply(parsed.error.toWire(), parsed.id) });
+  }
+
+  /** Bytes from the client that are no value. */
+  receiveGarbage(message: string): void {
+    const error = new RoostError('InvalidArgument', `Not a JSON value: ${message}`, {
+      hint: 'Send one JSON value after another.',
+    });
+    this.#enqueue({ kind: 'refused', reply: errorReply(error.toWire(), undefined) });
+  }
+
+  /** The carrier has room again. */
+  drained(): void {
+    if (this.#behind) this.#catchUp();
+  }
+
+  /** The connection is closed. */
+  closed(): void {
+    this.#stopListening();
+    this.#options.signal.removeEventListener('abort', this.#onDaemonStop);
+    this.#controller.abort(new RoostError('Cancelled', 'The connection was closed'));
+    this.#queue = [];
+  }
+
+  // CallSession
+
+  negotiate(): void {
+    this.#negotiated = true;
+    this.#filter = { names: LIFECYCLE };
+    this.#seen = this.#options.events.lastSequence;
+  }
+
+  subscribe(filter: EventFilter, since: number | undefined): void {
+    this.#filter = filter;
+    if (since === undefined) return;
+    this.#seen = Math.min(since, this.#options.events.lastSequence);
+    this.#behind = true;
+    // After the reply, which says where the replay ends.
+    setImmediate(() => this.#catchUp());
+  }
+
+  becomeStream(stream: Duplex, replay: string): void {
+    this.#streaming = true;
+    this.#filter = undefined;
+    setImmediate(() => {
+      this.#stopListening();
+      this.#options.carrier.stream(stream, replay);
+    });
+  }
+
+  // Inside
+
+  #enqueue(incoming: Incoming): void {
+    if (this.#streaming) return;
+    this.#queue.push(incoming);
+    if (this.#queue.length >= MAX_QUEUED_REQUESTS) this.#options.carrier.pause();
+    if (!this.#serving) this.#serve();
+  }
+
+  /** Serves what is queued; returns as soon as one has to be waited for, and goes on after it. */
+  #serve(): void {
+    this.#serving = true;
+    for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
+      if (this.#queue.length === MAX_QUEUED_REQUESTS - 1) this.#options.carrier.resume();
+      const waiting =
+        incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answer(incoming.request);
+      if (waiting) {
+        void waiting.then(() => this.#serve());
+        return;
+      }
+    }
+    this.#serving = false;
+  }
+
+  /** Answers one request. Returns a promise only when the next one has to wait for it. */
+  #answer(request: Request): Promise<void> | undefined {
+    try {
+      this.#requireNegotiation(request);
+      const result = this.#options.dispatch.call(request, this.#call);
+      if (!(result instanceof Promise)) {
+        this.#send(successReply(result, request.id));
+        return undefined;
+      }
+      const answered = result.then(
+        (value: unknown) => this.#send(successReply(value, request.id)),
+        (error: unknown) => this.#fail(request, error),
+      );
+      return request.id !== undefined && this.#options.dispatch.mayWait(request.execute)
+        ? undefined
+        : answered;
+    } catch (error) {
+      this.#fail(request, error);
+      return undefined;
+    }
+  }
+
+  #requireNegotiation(request: Request): void {
+    const negotiating = request.execute === 'qmp_capabilities';
+    if (this.#negotiated && negotiating)
+      throw new RoostError(
+        'CommandNotFound',
+        'Capabilities negotiation is already complete, command ignored',
+      );
+    if (!this.#negotiated && !negotiating)
+      throw new RoostError('CommandNotFound', 'Expecting capabilities negotiation with qmp_capabilities', {
+        hint: 'Send {"execute": "qmp_capabilities"} first.',
+      });
+  }
+
+  #fail(request: Request, error: unknown): void {
+    const failure = toRoostError(error);
+    if (failure.class === 'Internal')
+      this.#options.log.error({ err: error, command: request.execute }, 'command failed unexpectedly');
+    this.#send(errorReply(failure.toWire(), request.id));
+  }
+
+  #send(value: object): undefined {
+    this.#options.carrier.send(JSON.stringify(value));
+  }
+
+  #onEvent(event: KeptEvent): void {
+    if (!this.#filter || this.#behind) return;
+    if (this.#options.carrier.bufferedBytes > HIGH_WATER_BYTES) {
+      this.#behind = true;
+      return;
+    }
+    this.#seen = event.sequence;
+    if (matches(this.#filter, event)) this.#send(eventMessage(eventView(event)));
+  }
+
+  /** Reads what was missed from the log, as far as the client takes it. */
+  #catchUp(): void {
+    const { events, carrier } = this.#options;
+    if (!this.#filter || this.#controller.signal.aborted) return;
+    this.#reportLoss();
+    for (;;) {
+      const page = events.since(this.#seen, REPLAY_PAGE);
+      for (const event of page) {
+        this.#seen = event.sequence;
+        if (matches(this.#filter, event)) this.#send(eventMessage(eventView(event)));
+      }
+      if (page.length < REPLAY_PAGE) break;
+      if (carrier.bufferedBytes > HIGH_WATER_BYTES) return;
+    }
+    this.#behind = false;
+  }
+
+  #reportLoss(): void {
+    const lost = this.#options.events.lostAfter(this.#seen);
+    if (!lost) return;
+    this.#seen = lost.to;
+    this.#send({ event: 'EVENTS_LOST', data: lost, timestamp: wireTimestamp(Date.now()), sequence: lost.to });
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The WebSocket: the same values as the socket, one a text message; for programs that cannot open a UNIX socket. Off
+ * unless configured, loopback only, and every client shows a token (RFC 6750 bearer, or `?token=` for browsers).
+ */
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type RawData, type WebSocket, WebSocketServer } from 'ws';
+import type { Log } from '../../lib/log.ts';
+import { MAX_VALUE_BYTES } from '../../protocol/wire.ts';
+import type { EventLog } from '../event-log.ts';
+import type { TokenRecord } from '../inventory/token-table.ts';
+import type { Tokens } from '../tokens.ts';
+import type { Dispatch } from './dispatch.ts';
+import { type Carrier, Session } from './session.ts';
+import type { ApiServer } from './unix-socket.ts';
+
+export interface WebSocketOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly tokens: Tokens;
+  readonly dispatch: Dispatch;
+  readonly events: EventLog;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+export interface WebSocketApi extends ApiServer {
+  /** The port it got; another than the one asked for when that was 0. */
+  readonly port: number;
+}
+
+/** A revoked token; RFC 6455 section 7.4.1, policy violation. */
+const POLICY_VIOLATION = 1008;
+const PATH = '/v1';
+
+const secretOf = (request: IncomingMessage): string | undefined => {
+  const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  return bearer ?? new URL(request.url ?? '/', 'http://localhost').searchParams.get('token') ?? undefined;
+};
+
+const refuse = (socket: Duplex, status: string): void => {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+};
+
+const bytesOf = (data: RawData): Buffer =>
+  Buffer.isBuffer(data) ? data : Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data);
+
+const webSocketCarrier = (client: WebSocket, drained: () => void): Carrier => ({
+  send: (text) => {
+    if (client.readyState === client.OPEN) client.send(text, () => drained());
+  },
+  get bufferedBytes() {
+    return client.bufferedAmount;
+  },
+  pause: () => client.pause(),
+  resume: () => client.resume(),
+  stream: (stream, replay) => {
+    client.removeAllListeners('message');
+    if (replay.length > 0) client.send(Buffer.from(replay));
+    client.on('message', (data) => stream.write(bytesOf(data)));
+    stream.on('data', (chunk: Buffer) => {
+      stream.pause();
+      client.send(chunk, () => stream.resume());
+    });
+    stream.on('error', () => client.terminate());
+    stream.on('close', () => client.close());
+    client.on('close', () => stream.destroy());
+  },
+  close: () => client.terminate(),
+});
+
+const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions): void => {
+  const session: Session = new Session({
+    carrier: webSocketCarrier(client, () => session.drained()),
+    asker: { actor: `token:${token.name}`, role: token.role },
+    dispatch: options.dispatch,
+    events: options.events,
+    log: options.log,
+    signal: options.signal,
+  });
+  client.on('message', (data, isBinary) => {
+    if (isBinary) {
+      session.receiveGarbage('a binary message');
+      return;
+    }
+    try {
+      session.receive(JSON.parse(bytesOf(data).toString('utf8')));
+    } catch (error) {
+      session.receiveGarbage(error instanceof Error ? error.message : 'unreadable');
+    }
+  });
+  client.on('error', (error) => options.log.debug({ err: error }, 'connection broke'));
+  client.on('close', () => session.closed());
+};
+
+const listen = (server: Server, host: string, port: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => {
+      const address = server.address();
+      resolve(typeof address === 'object' && address ? address.port : port);
+    });
+  });
+
+export const serveWebSocket = async (options: WebSocketOptions): Promise<WebSocketApi> => {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_VALUE_BYTES,
+    perMessageDeflate: false,
+  });
+  const holders = new Map<WebSocket, string>();
+  const server = createServer((_request, response) => {
+    response.writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket' });
+    response.end(`This is the WebSocket of roostd: connect to ${PATH} with a token.\n`);
+  });
+  server.on('upgrade', (request, socket, head) => {
+    if (new URL(request.url ?? '/', 'http://localhost').pathname !== PATH) {
+      refuse(socket, '404 Not Found');
+      return;
+    }
+    const secret = secretOf(request);
+    const token = secret === undefined ? undefined : options.tokens.authenticate(secret);
+    if (!token) {
+      refuse(socket, '401 Unauthorized');
+      return;
+    }
+    sockets.handleUpgrade(request, socket, head, (client) => {
+      holders.set(client, token.name);
+      client.on('close', () => holders.delete(client));
+      serve(client, token, options);
+    });
+  });
+  const stopWatching = options.tokens.onRevoked((name) => {
+    for (const [client, holder] of holders)
+      if (holder === name) client.close(POLICY_VIOLATION, 'The token was revoked');
+  });
+  const port = await listen(server, options.host, options.port);
+  return {
+    port,
+    get connections() {
+      return holders.size;
+    },
+    close: async () => {
+      stopWatching();
+      for (const client of holders.keys()) client.terminate();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+};

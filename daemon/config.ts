@@ -1,0 +1,156 @@
+/** Configuration: one file, checked whole before anything is done; the command line overrides its directories. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+import { defaultDirectories } from '../lib/default-directories.ts';
+import { RoostError } from '../protocol/errors.ts';
+import { MEBIBYTE } from '../protocol/types.ts';
+import { issuesOf } from '../protocol/wire.ts';
+
+/** First uid of the range that systemd's UIDS-GIDS document leaves to nobody. */
+const FIRST_GUEST_UID = 1_879_048_192;
+
+const listenAddress = z
+  .string()
+  .regex(
+    /^(127\.0\.0\.1|\[::1\]|localhost):\d{1,5}$/,
+    'must be a loopback address with a port, as 127.0.0.1:7700',
+  )
+  .transform((text) => {
+    const colon = text.lastIndexOf(':');
+    return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };
+  });
+
+export const configFile = z.strictObject({
+  stateDirectory: z.string().startsWith('/').optional().describe('Inventory, images, disks'),
+  runDirectory: z
+    .string()
+    .startsWith('/')
+    .optional()
+    .describe('Sockets and locks; emptied by a boot of the host'),
+  log: z
+    .strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info') })
+    .prefault({}),
+  socket: z
+    .strictObject({
+      group: z.string().default('roost').describe('Group that may use the socket, if it exists'),
+    })
+    .prefault({}),
+  websocket: z
+    .strictObject({ listen: listenAddress.optional().describe('Off unless given; loopback only') })
+    .prefault({}),
+  memory: z
+    .strictObject({
+      reserveBytes: z
+        .int()
+        .nonnegative()
+        .default(256 * MEBIBYTE)
+        .describe('Memory kept for the host itself'),
+    })
+    .prefault({}),
+  qemu: z
+    .strictObject({
+      binaries: z
+        .record(z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/), z.string().startsWith('/'))
+        .default({ default: '/usr/bin/qemu-system-x86_64' })
+        .describe('QEMU binaries by name; guests name the one they use'),
+    })
+    .prefault({}),
+  guests: z
+    .strictObject({
+      firstUid: z
+        .int()
+        .min(1000)
+        .default(FIRST_GUEST_UID)
+        .describe('First uid of the range guests run under'),
+    })
+    .prefault({}),
+});
+export type ConfigFile = z.output<typeof configFile>;
+
+export interface Config extends Omit<ConfigFile, 'stateDirectory' | 'runDirectory'> {
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+}
+
+const invalid = (path: string, why: string, data: Record<string, string> = {}): RoostError =>
+  new RoostError('InvalidArgument', `${path}: ${why}`, {
+    data: { path, ...data },
+    hint: 'Correct the file; docs/configuration.md describes it.',
+  });
+
+/** The file's content, checked. An absent file is an empty one unless it was named. */
+export const readConfigFile = (path: string, named: boolean): ConfigFile => {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (!named && error instanceof Error && 'code' in error && error.code === 'ENOENT')
+      return configFile.parse({});
+    throw invalid(path, `cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  let value: unknown;
+  try {
+    value = parseYaml(text) ?? {};
+  } catch (error) {
+    throw invalid(path, `is not YAML: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const parsed = configFile.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw invalid(
+    path,
+    issuesOf(parsed.error)
+      .map((issue) => `${issue.path || 'file'}: ${issue.message}`)
+      .join('; '),
+  );
+};
+
+export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir DIR]
+
+  --config FILE    configuration (YAML); as root /etc/roost/roostd.yaml unless given
+  --state-dir DIR  inventory, images and disks; as root /var/lib/roost unless given
+  --run-dir DIR    sockets and locks; as root /run/roost unless given; the socket is DIR/roost.sock
+  --version        print the version
+  --help           print this
+`;
+
+export type CommandLine =
+  | { readonly kind: 'run'; readonly config: Config }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'version' };
+
+/** Errors: InvalidArgument for unknown options and for a file that is wrong. */
+export const parseCommandLine = (
+  argv: readonly string[],
+  host: { readonly uid: number; readonly env: NodeJS.ProcessEnv },
+): CommandLine => {
+  const options = {
+    config: { type: 'string' },
+    'state-dir': { type: 'string' },
+    'run-dir': { type: 'string' },
+    version: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  } as const;
+  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
+  try {
+    ({ values } = parseArgs({ args: [...argv], options }));
+  } catch (error) {
+    throw new RoostError('InvalidArgument', error instanceof Error ? error.message : String(error), {
+      hint: 'See roostd --help.',
+    });
+  }
+  if (values.help) return { kind: 'help' };
+  if (values.version) return { kind: 'version' };
+  const defaults = defaultDirectories(host);
+  const file = readConfigFile(resolve(values.config ?? defaults.configFile), values.config !== undefined);
+  return {
+    kind: 'run',
+    config: {
+      ...file,
+      stateDirectory: resolve(values['state-dir'] ?? file.stateDirectory ?? defaults.stateDirectory),
+      runDirectory: resolve(values['run-dir'] ?? file.runDirectory ?? defaults.runDirectory),
+    },
+  };
+};

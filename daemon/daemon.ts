@@ -1,0 +1,293 @@
+/**
+ * The daemon put together from its parts, and its life: take the state directory, open the inventory, answer queries,
+ * look at every guest, be ready. Which drivers, pools and backends there are is decided by whoever calls.
+ */
+import { chownSync, closeSync } from 'node:fs';
+import { availableParallelism, hostname, release } from 'node:os';
+import { join } from 'node:path';
+import type { Credentials, Driver } from '../drivers/driver.ts';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import { groupId, listenUnix } from '../native/index.ts';
+import type { Addressing, NetworkBackend } from '../network/backend.ts';
+import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
+import type { InstanceId } from '../protocol/types.ts';
+import { versionText } from '../protocol/version.ts';
+import type { ImageStore, Pool } from '../storage/pool.ts';
+import { createDispatch, type Dispatch } from './api/dispatch.ts';
+import { guestHandlers } from './api/handlers/guests.ts';
+import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
+import type { Services } from './api/handlers/services.ts';
+import { sessionHandlers } from './api/handlers/session.ts';
+import { type ApiServer, serveUnixSocket } from './api/unix-socket.ts';
+import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
+import type { Config } from './config.ts';
+import { EventLog } from './event-log.ts';
+import { Consoles } from './guests/console.ts';
+import { Guests } from './guests/guests.ts';
+import type { House } from './guests/house.ts';
+import { Health } from './health.ts';
+import { readHostMemory } from './host-memory.ts';
+import { Images } from './images.ts';
+import {
+  guestUid,
+  guestUidBase,
+  imagesGidOf,
+  instanceIdOf,
+  prepareDirectories,
+  readBootId,
+  takeLock,
+} from './instance.ts';
+import { type Inventory, openInventory } from './inventory/inventory.ts';
+import type { OperationRecord, SubjectKind } from './inventory/operation-table.ts';
+import { Networks } from './networks.ts';
+import { Operations } from './operations/operations.ts';
+import type { StepObserver } from './operations/steps.ts';
+import { Tokens } from './tokens.ts';
+
+/** What the daemon is put together from, besides itself. */
+export interface Parts {
+  readonly drivers: readonly Driver[];
+  readonly backends: readonly NetworkBackend[];
+  readonly addressing: Addressing;
+  readonly pool: Pool;
+  readonly imageStore: ImageStore;
+  readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
+}
+
+export interface PartsContext {
+  readonly config: Config;
+  readonly inventory: Inventory;
+  readonly instance: InstanceId;
+  readonly privileged: boolean;
+  /** Gid that may read images; undefined without privileges. */
+  readonly imagesGid: number | undefined;
+  readonly log: Log;
+}
+
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly parts: (context: PartsContext) => Parts;
+  readonly clock?: Clock;
+  readonly observeStep?: StepObserver;
+  /** The boot of the host, as the kernel names it; tests give another to act a boot out. */
+  readonly bootId?: string;
+}
+
+export interface Daemon {
+  readonly socketPath: string;
+  readonly instance: InstanceId;
+  readonly inventory: Inventory;
+  readonly webSocketPort: number | undefined;
+  /** Resolves when every guest has been looked at. */
+  readonly ready: Promise<void>;
+  /** Lets go of everything and leaves the guests running. */
+  stop(): Promise<void>;
+}
+
+const SWEEP_INTERVAL_MS = 180_000;
+
+const imagesGroup = (config: Config, instance: InstanceId, privileged: boolean): number | undefined =>
+  privileged
+    ? (groupId('roost-images') ?? imagesGidOf(guestUidBase(config.guests.firstUid, instance)))
+    : undefined;
+
+const credentialsFor = (
+  config: Config,
+  instance: InstanceId,
+  imagesGid: number | undefined,
+): House['credentialsOf'] => {
+  if (imagesGid === undefined) return () => undefined;
+  const base = guestUidBase(config.guests.firstUid, instance);
+  const kvm = groupId('kvm');
+  return (number): Credentials => {
+    const uid = guestUid(base, number);
+    return { uid, gid: uid, groups: [imagesGid, ...(kvm === undefined ? [] : [kvm])] };
+  };
+};
+
+const openWebSocket = async (
+  config: Config,
+  serving: Omit<WebSocketOptions, 'host' | 'port'>,
+): Promise<WebSocketApi | undefined> => {
+  if (!config.websocket.listen) return undefined;
+  const { serveWebSocket } = await import('./api/websocket.ts');
+  return await serveWebSocket({ ...serving, ...config.websocket.listen });
+};
+
+const openSocket = (config: Config, privileged: boolean): number => {
+  const path = join(config.runDirectory, 'roost.sock');
+  const descriptor = listenUnix(path, { mode: 0o660, backlog: 512 });
+  const group = privileged ? groupId(config.socket.group) : undefined;
+  if (group !== undefined) chownSync(path, 0, group);
+  return descriptor;
+};
+
+/** Everything between the parts and the doors. */
+interface Core {
+  readonly inventory: Inventory;
+  readonly instance: InstanceId;
+  readonly eventLog: EventLog;
+  readonly operations: Operations;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly guests: Guests;
+  readonly tokens: Tokens;
+  readonly parts: Parts;
+  readonly privileged: boolean;
+}
+
+const buildCore = (options: DaemonOptions, stopping: AbortSignal): Core => {
+  const { config, log } = options;
+  const { stateDirectory, runDirectory } = config;
+  const clock = options.clock ?? systemClock;
+  const privileged = process.getuid?.() === 0;
+  const inventory = openInventory(join(stateDirectory, 'roost.db'));
+  const instance = instanceIdOf(inventory.meta, stateDirectory);
+  const imagesGid = imagesGroup(config, instance, privileged);
+  const parts = options.parts({ config, inventory, instance, privileged, imagesGid, log });
+  const { pool, imageStore: store, backends, addressing } = parts;
+  const events = new EventLog(inventory.db, inventory.events, clock);
+  const operations = new Operations({ inventory, events, clock, log, observeStep: options.observeStep });
+  const shared = { inventory, operations, events, clock, log, instance, stateDirectory, runDirectory };
+  const images = new Images({ ...shared, store });
+  const networks = new Networks({ ...shared, backends, addressing });
+  const house: House = {
+    ...shared,
+    images,
+    networks,
+    pool,
+    drivers: new Map(parts.drivers.map((driver) => [driver.name, driver])),
+    credentialsOf: credentialsFor(config, instance, imagesGid),
+    stopping,
+  };
+  const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
+  const tokens = new Tokens(inventory, clock);
+  return {
+    inventory,
+    instance,
+    eventLog: events,
+    operations,
+    images,
+    networks,
+    guests,
+    tokens,
+    parts,
+    privileged,
+  };
+};
+
+const describeHost = async (core: Core, signal: AbortSignal): Promise<HostView> => ({
+  hostname: hostname(),
+  kernel: release(),
+  cpus: availableParallelism(),
+  memory: { ...(await readHostMemory()), committedBytes: core.guests.registry.committedBytes() },
+  ...(await core.parts.describeQemu(signal)),
+  privileged: core.privileged,
+  privilegedWhy: core.privileged
+    ? 'the daemon runs as root: each guest has a uid of its own, bridges and taps can be made'
+    : 'the daemon does not run as root: guests run under its own uid, with user-mode networking',
+  drivers: core.parts.drivers.map((driver) => ({ name: driver.name, verbs: [...driver.verbs] })),
+});
+
+const describePool = async (pool: Pool): Promise<PoolView> => ({
+  name: pool.name,
+  kind: pool.kind,
+  path: pool.path,
+  ...(await pool.usage()),
+});
+
+const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
+  const services: Services = {
+    ...core,
+    consoles: new Consoles(),
+    describeHost: (signal) => describeHost(core, signal),
+    describeDaemon,
+    describePools: async () => [await describePool(core.parts.pool)],
+  };
+  return createDispatch({
+    ...sessionHandlers(services),
+    ...guestHandlers(services),
+    ...operationHandlers(services),
+    ...imageHandlers(services),
+    ...networkHandlers(services),
+    ...hostHandlers(services),
+  });
+};
+
+/** Takes up what an earlier daemon left; resolves when every guest has been looked at. */
+const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise<void> => {
+  const { inventory, networks, images, guests } = core;
+  const lastBootId = inventory.meta.get('boot-id');
+  const hostBooted = lastBootId !== undefined && lastBootId !== bootId;
+  const leftovers = inventory.operations.unfinished();
+  const ofKind = (kind: SubjectKind): OperationRecord[] =>
+    leftovers.filter((operation) => operation.subject.kind === kind);
+  networks.recover(ofKind('network'), signal);
+  images.recover(ofKind('image'));
+  await guests.recover(ofKind('guest'), hostBooted);
+  if (signal.aborted) return;
+  inventory.meta.set('boot-id', bootId);
+  if (hostBooted) void guests.autostart();
+};
+
+/** Builds and starts a daemon; resolves when its socket answers. Errors: see takeLock and openInventory. */
+export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
+  const { config, log } = options;
+  const startedAt = (options.clock ?? systemClock).now();
+  prepareDirectories(config.stateDirectory, config.runDirectory);
+  const lock = takeLock(config.stateDirectory);
+  const controller = new AbortController();
+  const core = buildCore(options, controller.signal);
+  const { inventory, instance, eventLog, guests } = core;
+  const health = new Health();
+  health.start();
+  let isReady = false;
+  const servers: ApiServer[] = [];
+  const dispatch = dispatchOf(core, () => ({
+    version: versionText,
+    pid: process.pid,
+    startedAt,
+    ready: isReady,
+    instance,
+    stateDirectory: config.stateDirectory,
+    runDirectory: config.runDirectory,
+    memoryBytes: process.memoryUsage.rss(),
+    guests: guests.registry.size,
+    connections: servers.reduce((sum, server) => sum + server.connections, 0),
+    eventLoopLagMs: health.eventLoopLagMs(),
+    commitMs: inventory.db.commitMs.quantiles(),
+    lastEventSequence: eventLog.lastSequence,
+  }));
+
+  // Every mailbox has its first message before the first client can send one.
+  const ready = recover(core, options.bootId ?? readBootId(), controller.signal).then(() => {
+    isReady = true;
+  });
+  const serving = { dispatch, events: eventLog, log, signal: controller.signal };
+  servers.push(await serveUnixSocket({ ...serving, descriptor: openSocket(config, core.privileged) }));
+  const webSocket = await openWebSocket(config, { ...serving, tokens: core.tokens });
+  if (webSocket) servers.push(webSocket);
+  const sweeper = setInterval(() => guests.registry.sweep(), SWEEP_INTERVAL_MS);
+  sweeper.unref();
+
+  return {
+    socketPath: join(config.runDirectory, 'roost.sock'),
+    instance,
+    inventory,
+    webSocketPort: webSocket?.port,
+    ready,
+    stop: async () => {
+      clearInterval(sweeper);
+      controller.abort(new Error('the daemon is stopping'));
+      core.operations.suspend();
+      await Promise.all(servers.map((server) => server.close()));
+      await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle()]);
+      await guests.registry.release();
+      health.stop();
+      inventory.db.close();
+      closeSync(lock);
+    },
+  };
+};

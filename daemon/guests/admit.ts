@@ -1,0 +1,129 @@
+/**
+ * May this be asked of a guest now? Pure: from what is recorded, seen and queued to one of three answers. What can
+ * only be known when the turn comes is checked again then; this refuses what can never come right.
+ */
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestState, GuestTarget } from '../../protocol/guest.ts';
+
+export type GuestVerbKind =
+  | 'guest-start'
+  | 'guest-stop'
+  | 'guest-reset'
+  | 'guest-pause'
+  | 'guest-resume'
+  | 'guest-delete'
+  | 'guest-rename'
+  | 'guest-update';
+
+export interface Standing {
+  readonly name: string;
+  readonly state: GuestState;
+  readonly reason?: string | undefined;
+  readonly target: GuestTarget;
+  readonly deleteProtection: boolean;
+  /** Kinds of the unfinished operations, the running one first. */
+  readonly unfinished: readonly string[];
+  /** What the driver can do. */
+  readonly verbs: ReadonlySet<string>;
+}
+
+export interface Asked {
+  readonly force?: boolean;
+}
+
+export type Verdict =
+  | { readonly kind: 'accept' }
+  /** It is so already: success without work. */
+  | { readonly kind: 'already' }
+  | { readonly kind: 'deny'; readonly error: RoostError };
+
+const ACCEPT: Verdict = { kind: 'accept' };
+const ALREADY: Verdict = { kind: 'already' };
+
+const deny = (standing: Standing, why: string, hint: string): Verdict => ({
+  kind: 'deny',
+  error: new RoostError('FailedPrecondition', `Guest ${standing.name} ${why}`, {
+    data: { guest: standing.name, state: standing.state, target: standing.target },
+    hint,
+  }),
+});
+
+const VERB_OF: Readonly<Partial<Record<GuestVerbKind, string>>> = {
+  'guest-start': 'start',
+  'guest-stop': 'stop',
+  'guest-reset': 'reset',
+  'guest-pause': 'pause',
+  'guest-resume': 'resume',
+};
+
+const isDown = (state: GuestState): boolean => state === 'stopped' || state === 'failed';
+
+const describe = (standing: Standing): string =>
+  standing.reason === undefined ? `is ${standing.state}` : `is ${standing.state} (${standing.reason})`;
+
+const admitStart = (standing: Standing): Verdict => {
+  if (standing.target === 'running' && standing.unfinished.length === 0 && !isDown(standing.state))
+    return ALREADY;
+  return ACCEPT;
+};
+
+const admitStop = (standing: Standing): Verdict =>
+  standing.target === 'stopped' && standing.unfinished.length === 0 && standing.state === 'stopped'
+    ? ALREADY
+    : ACCEPT;
+
+/** Verbs that need a running process, or one that a queued start will make. */
+const admitLive = (standing: Standing, already: GuestState | undefined): Verdict => {
+  if (standing.unfinished.length > 0)
+    return standing.target === 'running' ? ACCEPT : deny(standing, 'is being stopped', 'Start it first.');
+  if (standing.state === already) return ALREADY;
+  if (isDown(standing.state)) return deny(standing, describe(standing), 'Start it first.');
+  return ACCEPT;
+};
+
+const admitDelete = (standing: Standing, asked: Asked): Verdict => {
+  if (standing.deleteProtection)
+    return deny(
+      standing,
+      'is protected against deletion',
+      'Set deleteProtection to false with guest-update first.',
+    );
+  if (asked.force) return ACCEPT;
+  if (isDown(standing.state) && standing.unfinished.length === 0) return ACCEPT;
+  if (standing.target === 'stopped' && !standing.unfinished.includes('guest-start')) return ACCEPT;
+  return deny(standing, describe(standing), 'Stop it first, or delete it with force.');
+};
+
+export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}): Verdict => {
+  const verb = VERB_OF[kind];
+  if (verb !== undefined && !standing.verbs.has(verb))
+    return {
+      kind: 'deny',
+      error: new RoostError('Unsupported', `The driver of guest ${standing.name} cannot ${verb}`, {
+        data: { guest: standing.name, verb },
+        hint: 'query-host lists what each driver can do.',
+      }),
+    };
+  if (standing.unfinished.includes('guest-delete'))
+    return deny(standing, 'is being deleted', 'Nothing is left to do.');
+  switch (kind) {
+    case 'guest-start':
+      return admitStart(standing);
+    case 'guest-stop':
+      return admitStop(standing);
+    case 'guest-pause':
+      return admitLive(standing, 'paused');
+    case 'guest-resume':
+      return admitLive(standing, 'running');
+    case 'guest-reset':
+      return admitLive(standing, undefined);
+    case 'guest-delete':
+      return admitDelete(standing, asked);
+    case 'guest-rename':
+      return isDown(standing.state) && standing.unfinished.length === 0
+        ? ACCEPT
+        : deny(standing, describe(standing), 'Stop it first: its name is in use on its network.');
+    case 'guest-update':
+      return ACCEPT;
+  }
+};

@@ -1,0 +1,57 @@
+/** guest-create: the guest's directory, its volumes, its record beside them. */
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { Step } from '../operations/steps.ts';
+import type { Guest } from './guest.ts';
+import { volumeSpecs } from './launch-of.ts';
+import type { Procedure } from './perform.ts';
+
+const directory = (guest: Guest): Step => ({
+  name: 'directory',
+  do: async () => {
+    const { stateDirectory } = guest.place;
+    await mkdir(stateDirectory, { recursive: true });
+    // The guest's process works in here under another uid; what is in it is not readable to it.
+    await chmod(stateDirectory, 0o711);
+  },
+  undo: () => rm(guest.place.stateDirectory, { recursive: true, force: true }),
+});
+
+const volumes = (guest: Guest): Step => ({
+  name: 'volumes',
+  do: async (work) => {
+    const specs = volumeSpecs(guest);
+    const owner = guest.place.credentials;
+    await guest.house.pool.prepareGuest(guest.id, owner && { uid: owner.uid, gid: owner.gid });
+    for (const [index, volume] of specs.entries()) {
+      work.progress({ done: index, total: specs.length, unit: 'steps', message: volume.name });
+      await guest.house.pool.createVolume(volume, work);
+    }
+  },
+  undo: () => guest.house.pool.removeGuest(guest.id),
+});
+
+const record = (guest: Guest): Step => ({ name: 'record', do: () => guest.saveRecord() });
+
+export const creation = (guest: Guest, operation: OperationRecord): Procedure => {
+  const { inventory, events } = guest.house;
+  return {
+    steps: [directory(guest), volumes(guest), record(guest)],
+    finish: (state) => {
+      if (state === 'succeeded') {
+        events.emit({
+          event: 'GUEST_CREATED',
+          data: { guest: guest.id, name: guest.name, actor: operation.actor },
+        });
+        return { guest: guest.id };
+      }
+      inventory.guests.delete(guest.id);
+      inventory.ledger.release({ kind: 'guest', id: guest.id });
+      return undefined;
+    },
+    after: (ended) => {
+      if (ended.state !== 'succeeded')
+        guest.remove(`its creation ended as ${ended.state}: ${ended.error?.desc ?? ''}`);
+    },
+  };
+};

@@ -1,0 +1,90 @@
+/** A guest as clients see it: pure, from what is recorded and seen. */
+import type { GuestView } from '../../protocol/guest.ts';
+import type { NetworkId, OperationId } from '../../protocol/types.ts';
+import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
+
+export interface ViewedGuest {
+  readonly record: GuestRecord;
+  readonly status: GuestStatus;
+  readonly stale: boolean;
+  readonly operation?:
+    | { readonly id: OperationId; readonly kind: string; readonly queued: number }
+    | undefined;
+}
+
+const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'qemu'] as const;
+
+/** Settings of the machine that differ from those the running process was launched with. */
+export const pendingChanges = (record: GuestRecord, status: GuestStatus): string[] => {
+  const { applied } = status;
+  if (!applied) return [];
+  return MACHINE_SETTINGS.filter(
+    (setting) => JSON.stringify(applied[setting]) !== JSON.stringify(record.spec[setting]),
+  );
+};
+
+const diskViews = (record: GuestRecord): GuestView['disks'] =>
+  record.spec.disks.map((disk, index) => ({
+    name: disk.name,
+    ...(disk.image === undefined ? {} : { image: disk.image }),
+    sizeBytes: disk.sizeBytes,
+    readOnly: disk.readOnly,
+    serial: record.machine.disks[index]?.serial ?? '',
+  }));
+
+const observedViews = (status: GuestStatus): Partial<GuestView> => ({
+  ...(status.reason === undefined ? {} : { reason: status.reason }),
+  ...(status.process === undefined
+    ? {}
+    : {
+        process: {
+          pid: status.process.pid,
+          startedAt: status.process.startedAt,
+          accel: status.process.accel,
+        },
+      }),
+  ...(status.lastExit === undefined ? {} : { lastExit: status.lastExit }),
+});
+
+export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => string): GuestView => {
+  const { record, status } = guest;
+  const { spec } = record;
+  return {
+    id: record.id,
+    name: record.name,
+    driver: spec.driver,
+    state: status.state,
+    observedAt: status.observedAt,
+    stale: guest.stale,
+    target: record.target,
+    targetActor: record.targetActor,
+    ...(guest.operation === undefined ? {} : { operation: guest.operation }),
+    description: spec.description,
+    labels: spec.labels,
+    memoryBytes: spec.memoryBytes,
+    cpu: spec.cpu,
+    machine: record.machine.type,
+    boot: spec.boot,
+    disks: diskViews(record),
+    nics: spec.nics.map((nic) => ({
+      name: nic.name,
+      network: networkName(nic.network),
+      mac: nic.mac,
+      ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+    })),
+    qemu: spec.qemu,
+    tainted: spec.qemu.extraArgs.map((extra) => extra.reason),
+    autostart: spec.autostart,
+    restartPolicy: spec.restartPolicy,
+    deleteProtection: spec.deleteProtection,
+    stopTimeoutMs: spec.stopTimeoutMs,
+    pendingChanges: pendingChanges(record, status),
+    restarts: {
+      count: status.restartCount,
+      ...(status.restartAt === undefined ? {} : { nextAt: status.restartAt }),
+    },
+    createdAt: record.createdAt,
+    generation: record.generation,
+    ...observedViews(status),
+  };
+};

@@ -1,0 +1,443 @@
+/**
+ * One guest: its record, what was last seen of it, the line to its process, and the mailbox in which alone all of these
+ * change. Operations wait in the mailbox; news of the process (observations, its end) come in between, synchronously
+ * where they only tell of a state, and at the front of the mailbox where there is something to do.
+ *
+ *             guest-start                    guest-stop, the guest's own power-off
+ *   stopped ─────────────▶ starting ─▶ running ─────────────▶ stopping ─▶ stopped
+ *      ▲                      │          ▲ │ guest-pause, QEMU
+ *      │ guest-start          ▼          │ ▼
+ *      └────────────────── failed      paused          unresponsive: the monitor is silent, from any live state
+ */
+import { join } from 'node:path';
+import type {
+  Driver,
+  GuestEnd,
+  GuestHandle,
+  GuestPlace,
+  Observation,
+  ObservedState,
+} from '../../drivers/driver.ts';
+import { Mailbox } from '../../lib/mailbox.ts';
+import { toRoostError } from '../../protocol/errors.ts';
+import type { GuestState, GuestView } from '../../protocol/guest.ts';
+import { isEnded } from '../../protocol/operation.ts';
+import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
+import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { LeftOver } from '../operations/settle.ts';
+import type { Standing } from './admit.ts';
+import { guestView } from './guest-view.ts';
+import type { House } from './house.ts';
+import { portSpecs } from './launch-of.ts';
+import { performOperation } from './perform.ts';
+import { reconcile } from './reconcile.ts';
+import { Restarts } from './restarts.ts';
+
+/** States in which a process exists or may exist. */
+const LIVE_STATES: ReadonlySet<GuestState> = new Set([
+  'starting',
+  'running',
+  'paused',
+  'stopping',
+  'unresponsive',
+  'unknown',
+]);
+
+export const initialStatus = (now: number): GuestStatus => ({
+  state: 'stopped',
+  observedAt: now,
+  cursor: 0,
+  restartCount: 0,
+});
+
+export interface GuestEvents {
+  /** The restart policy wants the guest started. */
+  readonly restartDue: (guest: Guest) => void;
+  /** The guest has left the inventory. */
+  readonly gone: (guest: Guest) => void;
+}
+
+export class Guest {
+  readonly house: House;
+  readonly driver: Driver;
+  readonly mailbox = new Mailbox();
+  readonly restarts: Restarts;
+  /** Becomes true once the daemon has looked at the process after its own start. */
+  reconciled = false;
+  /** How the process was found when the daemon started; for operations that an earlier daemon left. */
+  found: NonNullable<LeftOver['process']> = 'gone';
+  handle: GuestHandle | undefined;
+  removed = false;
+  /** Why the guest left the inventory, for those who still wait in its queue. */
+  removedWhy = 'it was deleted';
+  /** Operations that were accepted before the host was booted. */
+  #beforeBoot: ReadonlySet<OperationId> = new Set();
+  #record: GuestRecord;
+  #status: GuestStatus;
+  #unfinished: OperationRecord[] = [];
+  #view: GuestView | undefined;
+  #forced: (() => void) | undefined;
+  readonly #tell: GuestEvents;
+
+  constructor(house: House, driver: Driver, record: GuestRecord, status: GuestStatus, tell: GuestEvents) {
+    this.house = house;
+    this.driver = driver;
+    this.#record = record;
+    this.#status = status;
+    this.#tell = tell;
+    this.restarts = new Restarts(this, () => tell.restartDue(this));
+  }
+
+  get id(): GuestId {
+    return this.#record.id;
+  }
+
+  get name(): string {
+    return this.#record.name;
+  }
+
+  get record(): GuestRecord {
+    return this.#record;
+  }
+
+  get status(): GuestStatus {
+    return this.#status;
+  }
+
+  get unfinished(): readonly OperationRecord[] {
+    return this.#unfinished;
+  }
+
+  get place(): GuestPlace {
+    const { house } = this;
+    const credentials = house.credentialsOf(this.#record.number);
+    return {
+      id: this.id,
+      number: this.#record.number,
+      instance: house.instance,
+      stateDirectory: join(house.stateDirectory, 'guests', this.id),
+      runDirectory: join(house.runDirectory, 'guests', this.id),
+      ...(credentials === undefined ? {} : { credentials }),
+    };
+  }
+
+  get standing(): Standing {
+    return {
+      name: this.name,
+      state: this.#status.state,
+      reason: this.#status.reason,
+      target: this.#record.target,
+      deleteProtection: this.#record.spec.deleteProtection,
+      unfinished: this.#unfinished.map((operation) => operation.kind),
+      verbs: this.driver.verbs,
+    };
+  }
+
+  get view(): GuestView {
+    this.#view ??= guestView(
+      {
+        record: this.#record,
+        status: this.#status,
+        stale: !this.reconciled,
+        operation: this.#operationView(),
+      },
+      (id: NetworkId) => this.house.networks.byId(id).name,
+    );
+    return this.#view;
+  }
+
+  /** The record as committed; written to the disks' side when its turn comes. */
+  setRecord(record: GuestRecord, options: { readonly save: boolean }): void {
+    this.#record = record;
+    this.#view = undefined;
+    if (options.save) void this.mailbox.post(() => this.saveRecord());
+  }
+
+  /** In a transaction: writes what is asked for. `adoptTarget` follows after the commit. */
+  writeTarget(target: GuestRecord['target'], actor: Actor): GuestRecord {
+    if (this.#record.target === target && this.#record.targetActor === actor) return this.#record;
+    return this.house.inventory.guests.update({ ...this.#record, target, targetActor: actor });
+  }
+
+  /** Takes over a record as `writeTarget` gave it, and tells. */
+  adoptTarget(record: GuestRecord): void {
+    if (record === this.#record) return;
+    this.setRecord(record, { save: false });
+    this.house.events.emit({
+      event: 'GUEST_TARGET_CHANGED',
+      data: { guest: this.id, name: this.name, target: record.target, actor: record.targetActor },
+    });
+  }
+
+  setTarget(target: GuestRecord['target'], actor: Actor): void {
+    this.adoptTarget(this.house.inventory.db.soon(() => this.writeTarget(target, actor)));
+  }
+
+  /** Writes what was seen, and tells when the state changed. `reason: undefined` clears it. */
+  setStatus(change: { readonly [K in keyof GuestStatus]?: GuestStatus[K] | undefined }): void {
+    const before = this.#status;
+    const merged = { ...before, observedAt: this.house.clock.now(), ...change };
+    const status = Object.fromEntries(
+      Object.entries(merged).filter(([, value]) => value !== undefined),
+    ) as unknown as GuestStatus;
+    this.#status = status;
+    this.#view = undefined;
+    if (this.removed) return;
+    this.house.inventory.db.soon(() => this.house.inventory.guests.writeStatus(this.id, status));
+    if (status.state === before.state && status.reason === before.reason) return;
+    this.house.events.emit({
+      event: 'GUEST_STATE_CHANGED',
+      data: {
+        guest: this.id,
+        name: this.name,
+        from: before.state,
+        to: status.state,
+        ...(status.reason === undefined ? {} : { reason: status.reason }),
+      },
+    });
+  }
+
+  markReconciled(): void {
+    this.reconciled = true;
+    this.#view = undefined;
+  }
+
+  /** Takes an accepted operation into the queue. */
+  enqueue(operation: OperationRecord): void {
+    this.#unfinished.push(operation);
+    this.#view = undefined;
+    this.house.operations.admitted(operation);
+    this.mailbox
+      .post(() => performOperation(this, operation.id))
+      .catch((error: unknown) =>
+        this.house.log.error(
+          { err: error, guest: this.name, operation: operation.id },
+          'operation could not be recorded',
+        ),
+      )
+      .finally(() => {
+        this.#unfinished = this.#unfinished.filter((each) => each.id !== operation.id);
+        this.#view = undefined;
+      });
+  }
+
+  placeInQueue(id: OperationId): { position: number; waitsFor?: OperationId } | undefined {
+    const waiting = this.#unfinished.filter((each) => !isEnded(each.state));
+    const index = waiting.findIndex((each) => each.id === id);
+    if (index < 0) return undefined;
+    const before = waiting[index - 1];
+    return before === undefined ? { position: 1 } : { position: index, waitsFor: before.id };
+  }
+
+  /** Cancels a start that is under way, and every one that waits. */
+  cancelStarts(): void {
+    for (const operation of this.#unfinished)
+      if (operation.kind === 'guest-start') this.#cancelQuietly(operation.id);
+  }
+
+  /** Tells a stop that waits for the guest not to wait any longer. */
+  forceNow(): void {
+    this.#forced?.();
+  }
+
+  /** Resolves when somebody wants the running stop to wait no longer. */
+  forced(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#forced = resolve;
+    });
+  }
+
+  // The process
+
+  /** Takes charge of a live process. */
+  take(handle: GuestHandle): void {
+    this.handle = handle;
+    const before = this.#status.process;
+    const startedAt =
+      before?.pid === handle.process.pid && before.startTicks === handle.process.startTicks
+        ? before.startedAt
+        : this.house.clock.now();
+    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel } });
+    void handle.ended.then((end) => {
+      void this.mailbox
+        .post(
+          async () => {
+            if (this.handle === handle) await this.wrapUp(end);
+          },
+          { front: true },
+        )
+        .catch((error: unknown) =>
+          this.house.log.error({ err: error, guest: this.name }, 'the end of the guest could not be handled'),
+        );
+    });
+  }
+
+  readonly observe = (observation: Observation, cursor: number): void => {
+    if (this.removed) return;
+    switch (observation.kind) {
+      case 'state':
+        this.#observeState(observation.observed, cursor);
+        return;
+      case 'guest-shutdown':
+        this.setStatus({ cursor, state: 'stopping', reason: undefined });
+        this.#guestShutItselfDown();
+        return;
+      case 'driver-event':
+        this.setStatus({ cursor });
+        this.house.events.emit(
+          {
+            event: 'GUEST_DRIVER_EVENT',
+            data: {
+              guest: this.id,
+              name: this.name,
+              event: observation.event,
+              data: JSON.parse(JSON.stringify(observation.data)),
+            },
+          },
+          observation.at,
+        );
+        return;
+      case 'silent':
+        this.setStatus({ state: 'unresponsive', reason: observation.reason });
+        return;
+      case 'heard':
+        void this.mailbox.post(() => this.lookAgain(), { front: true });
+        return;
+    }
+  };
+
+  /** Asks the process for its state; a silent one is the driver's to report. */
+  async lookAgain(): Promise<void> {
+    const { handle } = this;
+    if (!handle) return;
+    try {
+      this.#observeState(await handle.queryState(this.house.stopping), this.#status.cursor);
+    } catch (error) {
+      this.house.log.debug({ err: error, guest: this.name }, 'state could not be asked');
+    }
+  }
+
+  /**
+   * After the process is gone: frees what its run had, writes how it ended, and lets the policy decide. In the mailbox.
+   */
+  async wrapUp(end: GuestEnd): Promise<void> {
+    const started = this.#status.process?.startedAt ?? end.at;
+    await this.freeRun();
+    if (end.cause === 'guest-shutdown') this.#guestShutItselfDown();
+    const badly = end.cause === 'killed' || end.cause === 'crashed' || end.cause === 'unknown';
+    const failed = badly && this.#record.target === 'running';
+    this.setStatus({
+      state: failed ? 'failed' : 'stopped',
+      reason: failed ? (end.detail ?? end.cause) : undefined,
+      lastExit: { at: end.at, cause: end.cause, ...(end.detail === undefined ? {} : { detail: end.detail }) },
+    });
+    this.house.events.emit({
+      event: 'GUEST_EXITED',
+      data: {
+        guest: this.id,
+        name: this.name,
+        cause: end.cause,
+        ...(end.detail === undefined ? {} : { detail: end.detail }),
+      },
+    });
+    this.restarts.afterEnd(end.cause, Math.max(0, end.at - started));
+  }
+
+  /** Frees ports, sockets and ledger rows of a run whose process is gone. May be done again. */
+  async freeRun(): Promise<void> {
+    const { house } = this;
+    const { handle } = this;
+    this.handle = undefined;
+    await handle?.release();
+    for (const { network, port } of portSpecs(this))
+      await house.networks.detach(network, port, new AbortController().signal);
+    await this.driver.clear(this.place);
+    house.inventory.db.soon(() => house.inventory.ledger.release({ kind: 'guest', id: this.id }, 'run'));
+    this.setStatus({ process: undefined, applied: undefined, cursor: 0 });
+  }
+
+  async saveRecord(): Promise<void> {
+    if (this.removed) return;
+    const { name, spec, machine, generation, createdAt, number } = this.#record;
+    try {
+      await this.house.pool.writeRecord(this.id, {
+        generation,
+        id: this.id,
+        number,
+        name,
+        spec,
+        machine,
+        createdAt,
+      });
+    } catch (error) {
+      this.house.log.warn(
+        { err: error, guest: this.name },
+        'the record beside the disks could not be written',
+      );
+    }
+  }
+
+  /** Leaves the inventory; whoever still waits in the queue is told. */
+  remove(why?: string): void {
+    this.removed = true;
+    if (why !== undefined) this.removedWhy = why;
+    this.restarts.silence();
+    this.#tell.gone(this);
+  }
+
+  // Recovery
+
+  /**
+   * The first message of the mailbox after a start of the daemon: finds out what became of the process; behind it, in
+   * their order, the operations that were left.
+   */
+  recover(leftovers: readonly OperationRecord[], hostBooted: boolean): Promise<void> {
+    if (hostBooted) this.#beforeBoot = new Set(leftovers.map((operation) => operation.id));
+    const looked = this.mailbox.post(() => reconcile(this, leftovers, hostBooted));
+    for (const operation of leftovers) this.enqueue(operation);
+    return looked;
+  }
+
+  hostBootedBefore(operation: OperationRecord): boolean {
+    return this.#beforeBoot.has(operation.id);
+  }
+
+  isLive(): boolean {
+    return (
+      this.handle !== undefined || LIVE_STATES.has(this.#status.state) || this.#status.process !== undefined
+    );
+  }
+
+  #observeState(observed: ObservedState, cursor: number): void {
+    const running = this.#unfinished[0];
+    const current = running === undefined ? undefined : this.house.operations.record(running.id);
+    const underWay = current?.state === 'running' ? current.kind : undefined;
+    const held =
+      (underWay === 'guest-stop' || underWay === 'guest-delete') &&
+      this.#status.state === 'stopping' &&
+      observed.state !== 'failed';
+    const early =
+      underWay === 'guest-start' && observed.state !== 'running' && this.#status.state === 'starting';
+    if (held || early) this.setStatus({ cursor });
+    else this.setStatus({ cursor, state: observed.state, reason: observed.reason });
+  }
+
+  #guestShutItselfDown(): void {
+    if (this.#record.target === 'stopped' || this.#record.spec.restartPolicy.when === 'always') return;
+    this.setTarget('stopped', 'guest');
+  }
+
+  #operationView(): { id: OperationId; kind: string; queued: number } | undefined {
+    const current = this.#unfinished[0];
+    return current && { id: current.id, kind: current.kind, queued: this.#unfinished.length - 1 };
+  }
+
+  #cancelQuietly(id: OperationId): void {
+    try {
+      this.house.operations.cancel(id);
+    } catch (error) {
+      if (toRoostError(error).class !== 'FailedPrecondition') throw error;
+    }
+  }
+}

@@ -1,0 +1,422 @@
+/**
+ * What is asked of guests is accepted here. Accepting is one durable transaction (what is asked for, the operation, the ledger rows of its plan); the guest's mailbox does the rest.
+ */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { Driver } from '../../drivers/driver.ts';
+import type { CommandArguments } from '../../protocol/commands.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { Accepted } from '../../protocol/operation.ts';
+import type { Actor, GuestId, Role } from '../../protocol/types.ts';
+import { admitMemory, readHostMemory } from '../host-memory.ts';
+import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import { admit, type GuestVerbKind } from './admit.ts';
+import type { Guest } from './guest.ts';
+import type { House } from './house.ts';
+import { plannedLaunch, portSpecs, volumeSpecs } from './launch-of.ts';
+import { GuestRegistry } from './registry.ts';
+import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
+
+/** Who asks: the actor for the record, the role for what only administrators may. */
+export interface Asker {
+  readonly actor: Actor;
+  readonly role: Role;
+}
+
+export interface GuestsOptions {
+  readonly house: House;
+  /** Memory kept for the host itself. */
+  readonly memoryReserveBytes: number;
+}
+
+type VerbArguments = {
+  readonly guest: string;
+  readonly force?: boolean;
+  readonly idempotencyKey?: string | undefined;
+};
+
+export class Guests {
+  readonly registry: GuestRegistry;
+  readonly #house: House;
+  readonly #memoryReserveBytes: number;
+
+  constructor(options: GuestsOptions) {
+    this.#house = options.house;
+    this.#memoryReserveBytes = options.memoryReserveBytes;
+    this.registry = new GuestRegistry(
+      options.house,
+      (guest) => void this.#startByPolicy(guest, 'policy:restart'),
+    );
+  }
+
+  async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Accepted> {
+    const { inventory, operations } = this.#house;
+    const { start, idempotencyKey, ...spec } = args;
+    const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
+    if (before) return this.#createdBefore(before, start);
+    this.#refuseTaint(spec.qemu, asker);
+    this.#refuseTakenName(spec.name);
+    const resolved = resolveSpec(spec, this.#house);
+    const driver = this.registry.driverOf(spec);
+    const id = randomUUID() as GuestId;
+    const machine = await driver.pin(specToPin(spec, resolved), id, this.#house.stopping);
+    if (start) await this.#admitMemoryOf(spec.name, resolved, driver);
+
+    const outcome = await inventory.db.durably(() => {
+      const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
+      if (repeated) return { kind: 'repeated', operation: repeated } as const;
+      this.#refuseTakenName(spec.name);
+      const stored = this.#allocate(resolved);
+      const now = this.#house.clock.now();
+      const record = inventory.guests.insert({
+        id,
+        name: spec.name,
+        spec: stored,
+        machine,
+        target: start ? 'running' : 'stopped',
+        targetActor: asker.actor,
+        createdAt: now,
+      });
+      const guest = this.registry.created(record);
+      inventory.guests.writeStatus(id, guest.status);
+      inventory.ledger.record({ kind: 'guest', id }, 'existence', this.#existence(guest), now);
+      const creation = operations.insert({
+        kind: 'guest-create',
+        subject: { kind: 'guest', id, name: spec.name },
+        actor: asker.actor,
+        arguments: args,
+        idempotencyKey,
+      });
+      const starting = start ? this.#insertStart(guest, asker.actor, {}) : undefined;
+      return { kind: 'new', guest, creation, starting } as const;
+    });
+    if (outcome.kind === 'repeated') return this.#createdBefore(outcome.operation, start);
+    const { guest, creation, starting } = outcome;
+    guest.markReconciled();
+    this.registry.add(guest);
+    guest.enqueue(creation);
+    if (starting) guest.enqueue(starting);
+    return { operation: (starting ?? creation).id, id };
+  }
+
+  async start(args: CommandArguments<'guest-start'>, asker: Asker): Promise<Accepted> {
+    const guest = this.registry.find(args.guest);
+    if (!guest.isLive()) await this.#admitMemoryOf(guest.name, guest.record.spec, guest.driver, guest);
+    const accepted = await this.#accept('guest-start', guest, args, asker.actor, () => {
+      const objects = this.#runObjects(guest);
+      this.#house.inventory.ledger.record(
+        { kind: 'guest', id: guest.id },
+        'run',
+        objects,
+        this.#house.clock.now(),
+      );
+      return guest.writeTarget('running', asker.actor);
+    });
+    guest.restarts.silence();
+    if (!asker.actor.startsWith('policy:restart')) guest.restarts.reset();
+    return accepted;
+  }
+
+  async stop(args: CommandArguments<'guest-stop'>, asker: Asker): Promise<Accepted> {
+    const guest = this.registry.find(args.guest);
+    const accepted = await this.#accept(
+      'guest-stop',
+      guest,
+      args,
+      asker.actor,
+      () => guest.writeTarget('stopped', asker.actor),
+      () => {
+        guest.restarts.silence();
+        guest.cancelStarts();
+        if (args.force) guest.forceNow();
+      },
+    );
+    return accepted;
+  }
+
+  async delete(args: CommandArguments<'guest-delete'>, asker: Asker): Promise<Accepted> {
+    const guest = this.registry.find(args.guest);
+    return await this.#accept(
+      'guest-delete',
+      guest,
+      args,
+      asker.actor,
+      () => guest.writeTarget('stopped', asker.actor),
+      () => {
+        guest.restarts.silence();
+        guest.cancelStarts();
+        if (args.force) guest.forceNow();
+      },
+    );
+  }
+
+  async verb(
+    kind: 'guest-pause' | 'guest-resume' | 'guest-reset',
+    args: VerbArguments,
+    asker: Asker,
+  ): Promise<Accepted> {
+    return await this.#accept(kind, this.registry.find(args.guest), args, asker.actor);
+  }
+
+  async rename(args: CommandArguments<'guest-rename'>, asker: Asker): Promise<Accepted> {
+    const guest = this.registry.find(args.guest);
+    const before = guest.name;
+    const accepted = await this.#apply(
+      'guest-rename',
+      guest,
+      args,
+      asker,
+      () => {
+        if (args.newName !== before) this.#refuseTakenName(args.newName);
+        return { ...guest.record, name: args.newName };
+      },
+      ['name'],
+    );
+    this.registry.renamed(guest, before);
+    return accepted;
+  }
+
+  async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
+    const { guest: reference, idempotencyKey: _key, boot, ...changes } = args;
+    const guest = this.registry.find(reference);
+    if (changes.qemu) this.#refuseTaint(changes.qemu, asker);
+    const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+    const merge = (spec: StoredSpec): StoredSpec => ({
+      ...spec,
+      ...given,
+      ...(boot === undefined ? {} : { boot: resolveBoot(boot, this.#house) }),
+    });
+    const wanted = merge(guest.record.spec);
+    const { boot: _boot, ...rest } = wanted;
+    const pinnable = {
+      ...rest,
+      name: guest.name,
+      machine: guest.record.machine.type,
+      boot: { kind: 'disk' as const },
+    };
+    const machine = await guest.driver.repin(
+      {
+        ...pinnable,
+        disks: wanted.disks.map(({ name, sizeBytes, readOnly }) => ({ name, sizeBytes, readOnly })),
+        nics: [...wanted.nics],
+      },
+      guest.record.machine,
+      this.#house.stopping,
+    );
+    const changed = [...Object.keys(given), ...(boot === undefined ? [] : ['boot'])];
+    return await this.#apply(
+      'guest-update',
+      guest,
+      args,
+      asker,
+      () => ({ ...guest.record, spec: merge(guest.record.spec), machine }),
+      changed,
+    );
+  }
+
+  /** The command line and host objects of a start, without making anything. */
+  async plan(reference: string): Promise<{ argv: string[]; objects: HostObject[] }> {
+    const guest = this.registry.find(reference);
+    const plan = await guest.driver.plan(plannedLaunch(guest), this.#house.stopping);
+    return { argv: [...plan.argv], objects: [...this.#portObjects(guest), ...plan.objects] };
+  }
+
+  // Start and end of the daemon
+
+  /** Posts the first message of every mailbox; resolves when every guest has been looked at. */
+  async recover(leftovers: readonly OperationRecord[], hostBooted: boolean): Promise<void> {
+    await Promise.all(
+      this.registry.all().map((guest) =>
+        guest.recover(
+          leftovers.filter((operation) => operation.subject.id === guest.id),
+          hostBooted,
+        ),
+      ),
+    );
+    for (const orphan of leftovers.filter((operation) => !this.registry.byId(operation.subject.id))) {
+      this.#house.operations.admitted(orphan);
+      this.#house.operations.end(
+        orphan.id,
+        'failed',
+        new RoostError('NotFound', `Guest ${orphan.subject.name} is gone`),
+      );
+    }
+  }
+
+  /** After a boot of the host: starts those that asked for it, in order, each after the delay of the one before. */
+  async autostart(): Promise<void> {
+    const wanted = this.registry
+      .all()
+      .filter((guest) => guest.record.spec.autostart.enabled)
+      .sort((a, b) => a.record.spec.autostart.order - b.record.spec.autostart.order);
+    for (const guest of wanted) {
+      if (this.#house.stopping.aborted) return;
+      await this.#startByPolicy(guest, 'policy:autostart');
+      const { delayMs } = guest.record.spec.autostart;
+      if (delayMs > 0) await new Promise<void>((resolve) => this.#house.clock.after(delayMs, resolve));
+    }
+  }
+
+  // Inside
+
+  /** One durable transaction: admit, what `write` writes, the operation. After it the guest's queue. */
+  async #accept(
+    kind: GuestVerbKind,
+    guest: Guest,
+    args: VerbArguments,
+    actor: Actor,
+    write: () => GuestRecord = () => guest.record,
+    accepted: () => void = () => undefined,
+  ): Promise<Accepted> {
+    const { inventory, operations } = this.#house;
+    const operation = await inventory.db.durably(() => {
+      const repeated = operations.repeated(args.idempotencyKey, kind, args.guest);
+      if (repeated) return { repeated: true, record: repeated, written: guest.record };
+      if (guest.removed)
+        throw new RoostError('NotFound', `There is no guest called ${args.guest}`, {
+          data: { guest: args.guest },
+        });
+      const verdict = admit(kind, guest.standing, { force: args.force === true });
+      if (verdict.kind === 'deny') throw verdict.error;
+      const already = verdict.kind === 'already';
+      const written = already ? guest.record : write();
+      return { repeated: false, record: this.#insert(kind, guest, actor, args, already), written };
+    });
+    if (!operation.repeated && operation.record.endedAt === undefined) {
+      guest.adoptTarget(operation.written);
+      guest.enqueue(operation.record);
+      accepted();
+    }
+    return { operation: operation.record.id, id: guest.id };
+  }
+
+  /** A change of the record alone: done in the accepting transaction. */
+  async #apply(
+    kind: 'guest-rename' | 'guest-update',
+    guest: Guest,
+    args: VerbArguments,
+    asker: Asker,
+    change: () => GuestRecord,
+    changed: readonly string[],
+  ): Promise<Accepted> {
+    const { inventory, operations, events } = this.#house;
+    const outcome = await inventory.db.durably(() => {
+      const repeated = operations.repeated(args.idempotencyKey, kind);
+      if (repeated) return { operation: repeated, record: guest.record, fresh: false };
+      const verdict = admit(kind, guest.standing);
+      if (verdict.kind === 'deny') throw verdict.error;
+      const record = inventory.guests.update(change());
+      return { operation: this.#insert(kind, guest, asker.actor, args, true), record, fresh: true };
+    });
+    if (outcome.fresh) {
+      guest.setRecord(outcome.record, { save: true });
+      events.emit({
+        event: 'GUEST_UPDATED',
+        data: { guest: guest.id, name: guest.name, actor: asker.actor, changed: [...changed] },
+      });
+    }
+    return { operation: outcome.operation.id, id: guest.id };
+  }
+
+  #insert(kind: string, guest: Guest, actor: Actor, args: VerbArguments, already: boolean): OperationRecord {
+    return this.#house.operations.insert({
+      kind,
+      subject: { kind: 'guest', id: guest.id, name: guest.name },
+      actor,
+      arguments: { ...args },
+      idempotencyKey: args.idempotencyKey,
+      already,
+    });
+  }
+
+  #insertStart(guest: Guest, actor: Actor, args: Record<string, unknown>): OperationRecord {
+    const { inventory, clock, operations } = this.#house;
+    inventory.ledger.record({ kind: 'guest', id: guest.id }, 'run', this.#runObjects(guest), clock.now());
+    return operations.insert({
+      kind: 'guest-start',
+      subject: { kind: 'guest', id: guest.id, name: guest.name },
+      actor,
+      arguments: args,
+    });
+  }
+
+  #createdBefore(creation: OperationRecord, start: boolean): Accepted {
+    const id = creation.subject.id;
+    if (!start) return { operation: creation.id, id };
+    const ofGuest = this.#house.operations.query({ subject: id, limit: 10_000 });
+    const starting = ofGuest.findLast((operation) => operation.kind === 'guest-start');
+    return { operation: starting?.id ?? creation.id, id };
+  }
+
+  #allocate(spec: StoredSpec): StoredSpec {
+    const { inventory, networks, images } = this.#house;
+    for (const disk of spec.disks) if (disk.image !== undefined) images.require(disk.image);
+    const chosen: string[] = [];
+    const nics = spec.nics.map((nic) => {
+      if (inventory.guests.macTaken(nic.mac))
+        throw new RoostError('AlreadyExists', `The MAC address ${nic.mac} belongs to another guest`, {
+          data: { mac: nic.mac },
+          hint: 'Choose another one, or leave it out to get a free one.',
+        });
+      const ipv4 = networks.allocate(networks.require(nic.network), nic.ipv4, chosen);
+      if (ipv4 !== undefined) chosen.push(ipv4);
+      return ipv4 === undefined ? nic : { ...nic, ipv4 };
+    });
+    return { ...spec, nics };
+  }
+
+  /** Host objects that exist as long as the guest does. */
+  #existence(guest: Guest): readonly HostObject[] {
+    const { pool, stateDirectory } = this.#house;
+    return [
+      { kind: 'directory', name: join(stateDirectory, 'guests', guest.id) },
+      ...pool.plan(guest.id, volumeSpecs(guest)),
+    ];
+  }
+
+  #portObjects(guest: Guest): readonly HostObject[] {
+    return portSpecs(guest).flatMap(
+      ({ network, port }) => this.#house.networks.planPort(network, port).objects,
+    );
+  }
+
+  /** Host objects that exist as long as the guest's process does. */
+  #runObjects(guest: Guest): readonly HostObject[] {
+    return [...this.#portObjects(guest), ...guest.driver.runObjects(guest.place)];
+  }
+
+  #refuseTakenName(name: string): void {
+    if (this.#house.inventory.guests.idByName(name) === undefined) return;
+    throw new RoostError('AlreadyExists', `There is a guest called ${name}`, {
+      data: { name },
+      hint: 'Choose another name.',
+    });
+  }
+
+  #refuseTaint(qemu: { readonly extraArgs: readonly unknown[] }, asker: Asker): void {
+    if (qemu.extraArgs.length === 0 || asker.role === 'admin') return;
+    throw new RoostError('PermissionDenied', 'Extra arguments for QEMU are for administrators only', {
+      hint: 'Use the socket of the daemon, or a token with the role admin.',
+    });
+  }
+
+  async #admitMemoryOf(name: string, spec: StoredSpec, driver: Driver, guest?: Guest): Promise<void> {
+    admitMemory(await readHostMemory(), {
+      guest: name,
+      neededBytes: spec.memoryBytes + driver.overheadBytes(spec),
+      committedBytes: this.registry.committedBytes(guest),
+      reserveBytes: this.#memoryReserveBytes,
+    });
+  }
+
+  async #startByPolicy(guest: Guest, actor: 'policy:restart' | 'policy:autostart'): Promise<void> {
+    try {
+      await this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' });
+    } catch (error) {
+      this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);
+      guest.setStatus({ state: 'failed', reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+}

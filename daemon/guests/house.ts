@@ -1,0 +1,31 @@
+/** All that a guest's loop works with; built once by whoever composes the daemon. */
+import type { Credentials, Driver } from '../../drivers/driver.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Log } from '../../lib/log.ts';
+import type { DriverName } from '../../protocol/guest.ts';
+import type { InstanceId } from '../../protocol/types.ts';
+import type { Pool } from '../../storage/pool.ts';
+import type { EventLog } from '../event-log.ts';
+import type { Images } from '../images.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { Networks } from '../networks.ts';
+import type { Operations } from '../operations/operations.ts';
+
+export interface House {
+  readonly inventory: Inventory;
+  readonly operations: Operations;
+  readonly events: EventLog;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly pool: Pool;
+  readonly drivers: ReadonlyMap<DriverName, Driver>;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly instance: InstanceId;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  /** Identity of a guest's process; undefined when the daemon has no privileges. */
+  readonly credentialsOf: (guestNumber: number) => Credentials | undefined;
+  /** Aborts when the daemon stops; guests go on. */
+  readonly stopping: AbortSignal;
+}

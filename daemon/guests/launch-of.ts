@@ -1,0 +1,68 @@
+/** From a guest's record to what storage, network and driver are asked for: pure but for the look-up of names. */
+import type { Launch } from '../../drivers/driver.ts';
+import type { PortSpec } from '../../network/backend.ts';
+import type { NetworkId } from '../../protocol/types.ts';
+import type { VolumeSpec } from '../../storage/pool.ts';
+import type { Guest } from './guest.ts';
+
+export const volumeSpecs = (guest: Guest): readonly VolumeSpec[] => {
+  const { credentials } = guest.place;
+  return guest.record.spec.disks.map((disk) => ({
+    guest: guest.id,
+    name: disk.name,
+    sizeBytes: disk.sizeBytes,
+    readOnly: disk.readOnly,
+    ...(disk.image === undefined ? {} : { base: guest.house.images.source(disk.image) }),
+    ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
+  }));
+};
+
+export const portSpecs = (
+  guest: Guest,
+): readonly { readonly network: NetworkId; readonly port: PortSpec }[] =>
+  guest.record.spec.nics.map((nic, index) => ({
+    network: nic.network,
+    port: {
+      guest: guest.id,
+      guestNumber: guest.record.number,
+      guestName: guest.name,
+      index,
+      mac: nic.mac,
+      ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+    },
+  }));
+
+const bootOf = (guest: Guest): Launch['boot'] => {
+  const { boot } = guest.record.spec;
+  const { images } = guest.house;
+  if (boot.kind === 'disk') return boot;
+  return {
+    kind: 'kernel',
+    kernelPath: images.source(boot.kernel).path,
+    ...(boot.initrd === undefined ? {} : { initrdPath: images.source(boot.initrd).path }),
+    commandLine: boot.commandLine,
+  };
+};
+
+export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nics']): Launch => {
+  const { memoryBytes, cpu, qemu } = guest.record.spec;
+  const { place, name } = guest;
+  return {
+    place,
+    name,
+    machine: guest.record.machine,
+    memoryBytes,
+    cpu,
+    qemu,
+    boot: bootOf(guest),
+    disks,
+    nics,
+  };
+};
+
+/** The launch that a start would make now, without making anything. */
+export const plannedLaunch = (guest: Guest): Launch => {
+  const disks = volumeSpecs(guest).map((volume) => guest.house.pool.source(volume));
+  const nics = portSpecs(guest).map(({ network, port }) => guest.house.networks.planPort(network, port).port);
+  return launchOf(guest, disks, nics);
+};

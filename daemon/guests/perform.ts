@@ -1,0 +1,96 @@
+/** Does one operation of a guest when its turn has come; also one that an earlier daemon left. */
+import { RoostError } from '../../protocol/errors.ts';
+import type { OperationId } from '../../protocol/types.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { RunOptions } from '../operations/operations.ts';
+import { settle } from '../operations/settle.ts';
+import type { Step } from '../operations/steps.ts';
+import { creation } from './creation.ts';
+import { deletion } from './deletion.ts';
+import type { Guest } from './guest.ts';
+import { start } from './start.ts';
+import { stop } from './stop.ts';
+import { verb } from './verb.ts';
+
+/** The steps of an operation and what goes with them. */
+export interface Procedure extends RunOptions {
+  readonly steps: readonly Step[];
+  /** After the end is recorded. */
+  readonly after?: (ended: OperationRecord) => Promise<void> | void;
+}
+
+const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
+  switch (operation.kind) {
+    case 'guest-create':
+      return creation(guest, operation);
+    case 'guest-start':
+      return start(guest, operation);
+    case 'guest-stop':
+      return stop(guest, operation);
+    case 'guest-delete':
+      return deletion(guest, operation);
+    case 'guest-pause':
+      return verb(guest, 'pause');
+    case 'guest-resume':
+      return verb(guest, 'resume');
+    case 'guest-reset':
+      return verb(guest, 'reset');
+    default:
+      throw new RoostError('Internal', `No guest operation is called ${operation.kind}`);
+  }
+};
+
+export const performOperation = async (guest: Guest, id: OperationId): Promise<void> => {
+  const { operations } = guest.house;
+  const operation = operations.record(id);
+  if (!operation || operation.endedAt !== undefined) return;
+  if (guest.removed) {
+    operations.end(
+      id,
+      'failed',
+      new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
+        data: { guest: guest.name },
+      }),
+    );
+    return;
+  }
+  const { steps, after, ...options } = procedureOf(guest, operation);
+  const settlement = settle({
+    kind: operation.kind,
+    state: operation.state,
+    cancelRequested: operation.cancelRequested,
+    hostBooted: guest.hostBootedBefore(operation),
+    process: guest.found,
+  });
+  const ended = await (async (): Promise<OperationRecord> => {
+    switch (settlement.kind) {
+      case 'continue':
+        return await operations.run(id, steps, options);
+      case 'undo':
+        return await operations.undo(
+          id,
+          steps,
+          new RoostError('Cancelled', `${operation.kind} of ${guest.name} was undone: ${settlement.why}`, {
+            data: { operation: id },
+          }),
+          options,
+        );
+      case 'succeed':
+        return operations.end(id, 'succeeded', undefined, options.finish);
+      case 'fail':
+        return operations.end(
+          id,
+          'failed',
+          new RoostError(
+            'Unavailable',
+            `${operation.kind} of ${guest.name} was given up: ${settlement.why}`,
+            {
+              hint: 'Look at the guest and ask again if it is still needed.',
+            },
+          ),
+          options.finish,
+        );
+    }
+  })();
+  await after?.(ended);
+};

@@ -1,0 +1,137 @@
+/** The guests of the inventory in memory: found by name or id, listed in order of their names. */
+import type { Driver } from '../../drivers/driver.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestView } from '../../protocol/guest.ts';
+import type { GuestId, OperationId } from '../../protocol/types.ts';
+import type { GuestRecord } from '../inventory/guest-table.ts';
+import { Guest, type GuestEvents, initialStatus } from './guest.ts';
+import type { House } from './house.ts';
+import { type GuestFilter, selectGuests } from './select-guests.ts';
+
+export class GuestRegistry {
+  readonly #house: House;
+  readonly #byId = new Map<GuestId, Guest>();
+  readonly #byName = new Map<string, Guest>();
+  #sorted: readonly Guest[] | undefined;
+  readonly #tell: GuestEvents;
+
+  /** Reads the inventory. `restartDue` is called when a guest's policy wants it started. */
+  constructor(house: House, restartDue: (guest: Guest) => void) {
+    this.#house = house;
+    this.#tell = { restartDue, gone: (guest) => this.#remove(guest) };
+    for (const { record, status } of house.inventory.guests.all())
+      this.add(
+        new Guest(
+          house,
+          this.driverOf(record.spec),
+          record,
+          status ?? initialStatus(house.clock.now()),
+          this.#tell,
+        ),
+      );
+    house.operations.setQueuePlace((id) => this.#placeInQueue(id));
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  byId(id: string): Guest | undefined {
+    return this.#byId.get(id as GuestId);
+  }
+
+  /** By id or name; an id wins. Errors: NotFound. */
+  find(reference: string): Guest {
+    const guest = this.byId(reference) ?? this.#byName.get(reference);
+    if (guest) return guest;
+    throw new RoostError('NotFound', `There is no guest called ${reference}`, {
+      data: { guest: reference },
+      hint: 'query-guests lists them.',
+    });
+  }
+
+  /** Sorted by name. */
+  all(): readonly Guest[] {
+    this.#sorted ??= [...this.#byId.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return this.#sorted;
+  }
+
+  select(filter: GuestFilter): readonly GuestView[] {
+    return selectGuests(this.all(), filter, (reference) => this.find(reference));
+  }
+
+  /** A guest that was just recorded; not yet among the others. */
+  created(record: GuestRecord): Guest {
+    return new Guest(
+      this.#house,
+      this.driverOf(record.spec),
+      record,
+      initialStatus(this.#house.clock.now()),
+      this.#tell,
+    );
+  }
+
+  add(guest: Guest): void {
+    this.#byId.set(guest.id, guest);
+    this.#byName.set(guest.name, guest);
+    this.#sorted = undefined;
+  }
+
+  renamed(guest: Guest, before: string): void {
+    if (this.#byName.get(before) === guest) this.#byName.delete(before);
+    this.add(guest);
+  }
+
+  /** Errors: Unsupported. */
+  driverOf(spec: { readonly driver: GuestRecord['spec']['driver'] }): Driver {
+    const driver = this.#house.drivers.get(spec.driver);
+    if (driver) return driver;
+    throw new RoostError('Unsupported', `This daemon has no driver called ${spec.driver}`, {
+      data: { driver: spec.driver, drivers: [...this.#house.drivers.keys()] },
+      hint: 'query-host lists the drivers.',
+    });
+  }
+
+  /** Memory promised to guests that have a process or are about to get one. */
+  committedBytes(except?: Guest): number {
+    let bytes = 0;
+    for (const guest of this.#byId.values())
+      if (
+        guest !== except &&
+        (guest.isLive() || guest.unfinished.some((operation) => operation.kind === 'guest-start'))
+      )
+        bytes +=
+          (guest.status.applied?.memoryBytes ?? guest.record.spec.memoryBytes) +
+          guest.driver.overheadBytes(guest.record.spec);
+    return bytes;
+  }
+
+  /** Looks at every running guest again. */
+  sweep(): void {
+    for (const guest of this.#byId.values())
+      if (guest.handle) void guest.mailbox.post(() => guest.lookAgain());
+  }
+
+  async release(): Promise<void> {
+    for (const guest of this.#byId.values()) {
+      const { handle } = guest;
+      guest.handle = undefined;
+      await handle?.release();
+    }
+  }
+
+  async idle(): Promise<void> {
+    await Promise.all([...this.#byId.values()].map((guest) => guest.mailbox.idle()));
+  }
+
+  #remove(guest: Guest): void {
+    this.#byId.delete(guest.id);
+    if (this.#byName.get(guest.name) === guest) this.#byName.delete(guest.name);
+    this.#sorted = undefined;
+  }
+
+  #placeInQueue(id: OperationId): ReturnType<Guest['placeInQueue']> {
+    const record = this.#house.operations.record(id);
+    return record && this.byId(record.subject.id)?.placeInQueue(id);
+  }
+}

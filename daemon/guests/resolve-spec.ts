@@ -1,0 +1,101 @@
+/** A guest's spec with its names looked up and its gaps filled: what is stored. */
+import { randomBytes } from 'node:crypto';
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestSpec } from '../../protocol/guest.ts';
+import type { MacAddress } from '../../protocol/types.ts';
+import type { Images } from '../images.ts';
+import type { StoredSpec } from '../inventory/guest-table.ts';
+import type { Networks } from '../networks.ts';
+
+export interface Resolver {
+  readonly images: Images;
+  readonly networks: Networks;
+}
+
+/** QEMU's own prefix, locally administered, with 24 random bits; whether it is free is checked when it is recorded. */
+const randomMac = (): MacAddress => {
+  const tail = [...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0'));
+  return ['52', '54', '00', ...tail].join(':') as MacAddress;
+};
+
+const uniqueNames = (kind: string, names: readonly string[]): void => {
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    throw new RoostError('InvalidArgument', `Two ${kind} are called ${twice}`, {
+      data: { name: twice },
+      hint: 'Give each its own name.',
+    });
+};
+
+const resolveDisks = (spec: GuestSpec, { images }: Resolver): StoredSpec['disks'] =>
+  spec.disks.map((disk, index) => {
+    const image = disk.image === undefined ? undefined : images.require(disk.image, 'disk');
+    const least = image?.stored.virtualSizeBytes ?? 0;
+    const sizeBytes = disk.sizeBytes ?? least;
+    if (sizeBytes < least)
+      throw new RoostError(
+        'InvalidArgument',
+        `Disk ${disk.name ?? index} would be smaller than its image ${image?.name ?? ''}`,
+        {
+          data: { sizeBytes, imageBytes: least },
+          hint: `Ask for at least ${least} bytes, or leave the size out.`,
+        },
+      );
+    return {
+      name: disk.name ?? `disk${index}`,
+      ...(image === undefined ? {} : { image: image.id }),
+      sizeBytes,
+      readOnly: disk.readOnly,
+    };
+  });
+
+export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): StoredSpec['boot'] =>
+  boot.kind === 'disk'
+    ? boot
+    : {
+        kind: 'kernel',
+        kernel: images.require(boot.kernel, 'kernel').id,
+        ...(boot.initrd === undefined ? {} : { initrd: images.require(boot.initrd, 'initrd').id }),
+        commandLine: boot.commandLine,
+      };
+
+/** Addresses are not chosen here: that is done in the transaction that records them. */
+export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => {
+  const { name: _name, machine: _machine, ...rest } = spec;
+  const disks = resolveDisks(spec, resolver);
+  const nics = spec.nics.map((nic, index) => ({
+    name: nic.name ?? `nic${index}`,
+    network: resolver.networks.require(nic.network).id,
+    mac: nic.mac ?? randomMac(),
+    ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+  }));
+  uniqueNames(
+    'disks',
+    disks.map((disk) => disk.name),
+  );
+  uniqueNames(
+    'NICs',
+    nics.map((nic) => nic.name),
+  );
+  uniqueNames(
+    'NICs',
+    nics.map((nic) => nic.mac),
+  );
+  const boot = resolveBoot(spec.boot, resolver);
+  if (boot.kind === 'disk' && disks.length === 0)
+    throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
+      hint: 'Give it a disk, or boot it by a kernel.',
+    });
+  return { ...rest, boot, disks, nics };
+};
+
+/** The spec as a driver pins it: every name and MAC filled in. */
+export const specToPin = (spec: GuestSpec, stored: StoredSpec): GuestSpec => ({
+  ...spec,
+  disks: stored.disks.map((disk) => ({
+    name: disk.name,
+    sizeBytes: disk.sizeBytes,
+    readOnly: disk.readOnly,
+  })),
+  nics: stored.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
+});

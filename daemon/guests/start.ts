@@ -1,0 +1,125 @@
+/** guest-start: lease the volumes, attach the ports, launch the process, let it run. */
+import { close } from 'node:fs';
+import { chmod, mkdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import type { AttachedPort } from '../../network/backend.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { Step } from '../operations/steps.ts';
+import type { Guest } from './guest.ts';
+import { launchOf, portSpecs, volumeSpecs } from './launch-of.ts';
+import type { Procedure } from './perform.ts';
+
+const closeDescriptor = promisify(close);
+
+const closeAll = async (ports: AttachedPort[]): Promise<void> => {
+  for (const port of ports.splice(0))
+    if (port.descriptor !== undefined) await closeDescriptor(port.descriptor);
+};
+
+/** Attached ports and leased volumes on their way to the launch. */
+interface Gathered {
+  sources: readonly BlockSource[];
+  readonly ports: AttachedPort[];
+}
+
+const volumes = (guest: Guest, gathered: Gathered): Step => ({
+  name: 'volumes',
+  do: async ({ signal }) => {
+    guest.setStatus({
+      state: guest.handle ? guest.status.state : 'starting',
+      reason: undefined,
+      restartAt: undefined,
+    });
+    gathered.sources = await Promise.all(
+      volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, signal)),
+    );
+  },
+  undo: async () => {
+    await guest.freeRun();
+  },
+});
+
+const ports = (guest: Guest, gathered: Gathered): Step => ({
+  name: 'ports',
+  do: async ({ signal }) => {
+    if (guest.handle) return;
+    for (const { network, port } of portSpecs(guest))
+      gathered.ports.push(await guest.house.networks.attach(network, port, signal));
+  },
+  undo: () => closeAll(gathered.ports),
+});
+
+const launch = (guest: Guest, gathered: Gathered): Step => ({
+  name: 'launch',
+  do: async ({ signal }) => {
+    if (guest.handle) return;
+    const { place } = guest;
+    await mkdir(place.runDirectory, { recursive: true, mode: 0o700 });
+    await chmod(place.runDirectory, 0o700);
+    const launched = launchOf(
+      guest,
+      gathered.sources,
+      gathered.ports.map((attached) => attached.port),
+    );
+    const descriptors = new Map(
+      gathered.ports.flatMap(({ port, descriptor }) =>
+        port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
+      ),
+    );
+    const { memoryBytes, cpu, boot, qemu } = guest.record.spec;
+    guest.setStatus({ cursor: 0, applied: { memoryBytes, cpu, boot, qemu } });
+    try {
+      guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
+    } finally {
+      await closeAll(gathered.ports);
+    }
+  },
+  undo: async () => {
+    const { handle } = guest;
+    guest.handle = undefined;
+    if (handle) await handle.kill(new AbortController().signal);
+    else await guest.driver.destroy(guest.place, new AbortController().signal);
+    await handle?.release();
+  },
+});
+
+const resume = (guest: Guest, paused: boolean): Step => ({
+  name: 'resume',
+  do: async ({ signal }) => {
+    const { handle } = guest;
+    if (!handle)
+      throw new RoostError('HostError', `The process of guest ${guest.name} is gone`, {
+        hint: 'Look at `roost logs --process`.',
+      });
+    if (paused) guest.setStatus({ state: 'paused', reason: 'asked' });
+    else {
+      await handle.resume(signal);
+      if (guest.handle === handle && guest.status.state === 'starting')
+        guest.setStatus({ state: 'running', reason: undefined });
+    }
+  },
+});
+
+export const start = (guest: Guest, operation: OperationRecord): Procedure => {
+  const gathered: Gathered = { sources: [], ports: [] };
+  return {
+    steps: [
+      volumes(guest, gathered),
+      ports(guest, gathered),
+      launch(guest, gathered),
+      resume(guest, operation.arguments['paused'] === true),
+    ],
+    finish: () => ({ guest: guest.id }),
+    after: (ended) => {
+      if (ended.state === 'succeeded' || guest.removed) return;
+      const cancelled = ended.state === 'cancelled';
+      guest.setStatus({
+        state: cancelled ? 'stopped' : 'failed',
+        reason: cancelled ? undefined : ended.error?.desc,
+      });
+      if (!cancelled && operation.actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
+    },
+  };
+};

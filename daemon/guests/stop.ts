@@ -1,0 +1,110 @@
+/** guest-stop: ask the guest, wait until its deadline, then end it; free what its run had. */
+
+import type { GuestEnd } from '../../drivers/driver.ts';
+import { waitOrAbort } from '../../lib/abort.ts';
+import { isRoostError } from '../../protocol/errors.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { Step } from '../operations/steps.ts';
+import type { Guest } from './guest.ts';
+import type { Procedure } from './perform.ts';
+
+/** The deadline as first set; a restart of the daemon does not move it. */
+const deadlineOf = (guest: Guest, operation: OperationRecord): number => {
+  if (operation.deadlineAt !== undefined) return operation.deadlineAt;
+  const asked = operation.arguments['timeoutMs'];
+  const deadlineAt =
+    guest.house.clock.now() + (typeof asked === 'number' ? asked : guest.record.spec.stopTimeoutMs);
+  guest.house.inventory.db.soon(() => guest.house.operations.setDeadline(operation.id, deadlineAt));
+  return deadlineAt;
+};
+
+/** Whether somebody who will not wait stands behind this operation. */
+const forceWaits = (guest: Guest, operation: OperationRecord): boolean =>
+  guest.unfinished.some(
+    (other) =>
+      other.id !== operation.id &&
+      ['guest-stop', 'guest-delete'].includes(other.kind) &&
+      other.arguments['force'] === true,
+  );
+
+const ask = (guest: Guest, operation: OperationRecord): Step => ({
+  name: 'ask',
+  do: async ({ signal }) => {
+    if (!guest.isLive()) return;
+    guest.setStatus({ state: 'stopping', reason: undefined });
+    if (operation.arguments['force'] === true || forceWaits(guest, operation)) return;
+    const { handle } = guest;
+    if (!handle?.verbs.has('shutdown')) return;
+    const { clock } = guest.house;
+    let cancelTimer: () => void = () => undefined;
+    const deadline = new Promise<void>((resolve) => {
+      cancelTimer = clock.after(deadlineOf(guest, operation) - clock.now(), resolve);
+    });
+    try {
+      // A silent monitor cannot pass the wish on; the deadline then decides. A guest that is paused could not hear it.
+      const press = async (): Promise<void> => {
+        try {
+          if (guest.status.state === 'paused') await handle.resume(signal);
+          await handle.requestShutdown(signal);
+        } catch (error) {
+          if (!signal.aborted)
+            guest.house.log.warn(
+              { err: error, guest: guest.name },
+              'the guest could not be asked to shut down',
+            );
+        }
+      };
+      void press();
+      await waitOrAbort(Promise.race([handle.ended, deadline, guest.forced()]), signal);
+    } finally {
+      cancelTimer();
+    }
+  },
+  undo: async () => {
+    if (!guest.handle) return;
+    guest.setTarget('running', operation.actor);
+    guest.setStatus({ state: 'unknown' });
+    await guest.lookAgain();
+  },
+});
+
+/** Ends the process, if it still lives, and learns how it ended. */
+export const endProcess = async (guest: Guest, signal: AbortSignal): Promise<GuestEnd> => {
+  const { handle } = guest;
+  if (handle) {
+    await handle.kill(signal);
+    return await waitOrAbort(handle.ended, signal);
+  }
+  await guest.driver.destroy(guest.place, signal);
+  return await guest.driver.autopsy(guest.place, {
+    signal,
+    cursor: guest.status.cursor,
+    observe: guest.observe,
+  });
+};
+
+/** `end` and `release` are one step: how the process ended is known only between them. */
+const end = (guest: Guest): Step => ({
+  name: 'end',
+  do: async ({ signal }) => {
+    if (!guest.isLive()) return;
+    try {
+      await guest.wrapUp(await endProcess(guest, signal));
+    } catch (error) {
+      if (!isRoostError(error, 'NotFound')) throw error;
+      await guest.wrapUp({ cause: 'unknown', at: guest.house.clock.now() });
+    }
+  },
+});
+
+const settleDown = (guest: Guest): Step => ({
+  name: 'settle',
+  do: () => {
+    if (guest.status.state !== 'stopped') guest.setStatus({ state: 'stopped', reason: undefined });
+  },
+});
+
+export const stop = (guest: Guest, operation: OperationRecord): Procedure => ({
+  steps: [ask(guest, operation), end(guest), settleDown(guest)],
+  finish: () => ({ guest: guest.id }),
+});

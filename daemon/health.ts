@@ -1,0 +1,31 @@
+/** How the daemon fares: lag of its event loop, latency of its commits, its memory. */
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import type { Quantiles } from '../lib/histogram.ts';
+
+const RESOLUTION_MS = 10;
+const NANOSECONDS_PER_MS = 1e6;
+
+export class Health {
+  readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+
+  start(): void {
+    this.#loop.enable();
+  }
+
+  stop(): void {
+    this.#loop.disable();
+  }
+
+  /** Lag beyond the sampling interval, since the start. */
+  eventLoopLagMs(): Quantiles {
+    const lag = (nanoseconds: number): number =>
+      Number.isFinite(nanoseconds)
+        ? Math.max(0, Math.round((nanoseconds / NANOSECONDS_PER_MS - RESOLUTION_MS) * 100) / 100)
+        : 0;
+    return {
+      p50: lag(this.#loop.percentile(50)),
+      p99: lag(this.#loop.percentile(99)),
+      max: lag(this.#loop.max),
+    };
+  }
+}

@@ -1,0 +1,72 @@
+/** Events as kept: numbered without gaps, bounded in number. */
+import type { EventName, EventView } from '../../protocol/events.ts';
+import type { Database } from './database.ts';
+
+/** Events kept; older ones are removed and reported as lost to whoever asks for them. */
+export const KEPT_EVENTS = 100_000;
+const PRUNE_EVERY = 1_000;
+
+export interface KeptEvent {
+  readonly sequence: number;
+  readonly atMs: number;
+  readonly event: EventName;
+  readonly guest?: string;
+  readonly data: EventView['data'];
+}
+
+interface Row {
+  sequence: number;
+  at_ms: number;
+  name: string;
+  guest: string | null;
+  data: string;
+}
+
+export class EventTable {
+  readonly #insert;
+  readonly #since;
+  readonly #bounds;
+  readonly #prune;
+
+  constructor(db: Database) {
+    this.#insert = db.prepare<[number, string, string | null, string], never>(
+      'INSERT INTO event (at_ms, name, guest, data) VALUES (?, ?, ?, ?)',
+    );
+    this.#since = db.prepare<[number, number], Row>(
+      'SELECT * FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?',
+    );
+    this.#bounds = db.prepare<[], { oldest: number | null; newest: number | null }>(
+      "SELECT (SELECT min(sequence) FROM event) AS oldest, (SELECT seq FROM sqlite_sequence WHERE name = 'event') AS newest",
+    );
+    this.#prune = db.prepare<[number], never>('DELETE FROM event WHERE sequence <= ?');
+  }
+
+  insert(event: Omit<KeptEvent, 'sequence'>): number {
+    const { lastInsertRowid } = this.#insert.run(
+      event.atMs,
+      event.event,
+      event.guest ?? null,
+      JSON.stringify(event.data),
+    );
+    const sequence = Number(lastInsertRowid);
+    if (sequence % PRUNE_EVERY === 0) this.#prune.run(sequence - KEPT_EVENTS);
+    return sequence;
+  }
+
+  since(sequence: number, limit: number): readonly KeptEvent[] {
+    return this.#since.all(sequence, limit).map((row) => ({
+      sequence: row.sequence,
+      atMs: row.at_ms,
+      event: row.name as EventName,
+      ...(row.guest === null ? {} : { guest: row.guest }),
+      data: JSON.parse(row.data) as EventView['data'],
+    }));
+  }
+
+  /** Sequence of the oldest event kept and of the newest ever; oldest is newest + 1 when none is kept. */
+  bounds(): { readonly oldest: number; readonly newest: number } {
+    const row = this.#bounds.get();
+    const newest = row?.newest ?? 0;
+    return { oldest: row?.oldest ?? newest + 1, newest };
+  }
+}

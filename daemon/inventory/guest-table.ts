@@ -1,0 +1,238 @@
+/** Guests as recorded: what was asked (guest), what was seen (status) and the addresses kept for NICs (address). */
+import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
+import type { GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
+import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
+import type { Database } from './database.ts';
+
+/** A guest's spec with every reference resolved and every default filled in. */
+export interface StoredSpec extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'disks' | 'nics'> {
+  readonly boot:
+    | { readonly kind: 'disk' }
+    | {
+        readonly kind: 'kernel';
+        readonly kernel: ImageId;
+        readonly initrd?: ImageId;
+        readonly commandLine: string;
+      };
+  readonly disks: readonly {
+    readonly name: string;
+    readonly image?: ImageId;
+    readonly sizeBytes: number;
+    readonly readOnly: boolean;
+  }[];
+  readonly nics: readonly {
+    readonly name: string;
+    readonly network: NetworkId;
+    readonly mac: MacAddress;
+    readonly ipv4?: string;
+  }[];
+}
+
+export interface GuestRecord {
+  readonly id: GuestId;
+  readonly number: number;
+  readonly name: string;
+  readonly spec: StoredSpec;
+  readonly machine: PinnedMachine;
+  readonly target: GuestTarget;
+  readonly targetActor: Actor;
+  readonly generation: number;
+  readonly createdAt: number;
+}
+
+export interface GuestStatus {
+  readonly state: GuestState;
+  readonly reason?: string;
+  readonly observedAt: number;
+  /** Place in the driver's own record of events up to which all was observed. */
+  readonly cursor: number;
+  readonly process?: ProcessIdentity & { readonly startedAt: number; readonly accel: string };
+  /** Generation-independent copy of the machine settings the running process was launched with. */
+  readonly applied?: Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'qemu'>;
+  readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string };
+  readonly restartCount: number;
+  readonly restartAt?: number;
+}
+
+interface GuestRow {
+  number: number;
+  id: string;
+  name: string;
+  spec: string;
+  machine: string;
+  target: GuestTarget;
+  target_actor: string;
+  generation: number;
+  created_at: number;
+}
+
+interface StatusRow {
+  guest: string;
+  state: string;
+  reason: string | null;
+  observed_at: number;
+  cursor: number;
+  process: string | null;
+  applied: string | null;
+  last_exit: string | null;
+  restart_count: number;
+  restart_at: number | null;
+}
+
+const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
+
+const fromGuestRow = (row: GuestRow): GuestRecord => ({
+  id: row.id as GuestId,
+  number: row.number,
+  name: row.name,
+  spec: JSON.parse(row.spec) as StoredSpec,
+  machine: JSON.parse(row.machine) as PinnedMachine,
+  target: row.target,
+  targetActor: row.target_actor,
+  generation: row.generation,
+  createdAt: row.created_at,
+});
+
+const fromStatusRow = (row: StatusRow): GuestStatus => ({
+  state: row.state as GuestState,
+  observedAt: row.observed_at,
+  cursor: row.cursor,
+  restartCount: row.restart_count,
+  ...(row.reason === null ? {} : { reason: row.reason }),
+  ...(row.process === null
+    ? {}
+    : { process: JSON.parse(row.process) as NonNullable<GuestStatus['process']> }),
+  ...(row.applied === null
+    ? {}
+    : { applied: JSON.parse(row.applied) as NonNullable<GuestStatus['applied']> }),
+  ...(row.last_exit === null
+    ? {}
+    : { lastExit: JSON.parse(row.last_exit) as NonNullable<GuestStatus['lastExit']> }),
+  ...(row.restart_at === null ? {} : { restartAt: row.restart_at }),
+});
+
+export type NewGuest = Omit<GuestRecord, 'number' | 'generation'>;
+
+export class GuestTable {
+  readonly #insert;
+  readonly #update;
+  readonly #delete;
+  readonly #all;
+  readonly #byName;
+  readonly #statuses;
+  readonly #writeStatus;
+  readonly #insertAddress;
+  readonly #addressesOf;
+  readonly #macTaken;
+  readonly #insertImageUse;
+  readonly #deleteImageUses;
+
+  constructor(db: Database) {
+    this.#insert = db.prepare<[string, string, string, string, string, string, number], GuestRow>(
+      `INSERT INTO guest (id, name, spec, machine, target, target_actor, generation, created_at)
+       VALUES (?, ?, ?, ?, ?, ?, 1, ?) RETURNING *`,
+    );
+    this.#update = db.prepare<[string, string, string, string, string, string], GuestRow>(
+      `UPDATE guest SET name = ?, spec = ?, machine = ?, target = ?, target_actor = ?, generation = generation + 1
+       WHERE id = ? RETURNING *`,
+    );
+    this.#delete = db.prepare<[string], never>('DELETE FROM guest WHERE id = ?');
+    this.#all = db.prepare<[], GuestRow>('SELECT * FROM guest ORDER BY number');
+    this.#byName = db.prepare<[string], { id: string }>('SELECT id FROM guest WHERE name = ?');
+    this.#statuses = db.prepare<[], StatusRow>('SELECT * FROM status');
+    this.#writeStatus = db.prepare<[StatusRow], never>(
+      `INSERT INTO status VALUES (@guest, @state, @reason, @observed_at, @cursor, @process, @applied, @last_exit, @restart_count, @restart_at)
+       ON CONFLICT (guest) DO UPDATE SET state = @state, reason = @reason, observed_at = @observed_at, cursor = @cursor,
+         process = @process, applied = @applied, last_exit = @last_exit, restart_count = @restart_count, restart_at = @restart_at`,
+    );
+    this.#insertAddress = db.prepare<[string, string, string, string, string | null], never>(
+      'INSERT INTO address (guest, nic, network, mac, ipv4) VALUES (?, ?, ?, ?, ?)',
+    );
+    this.#addressesOf = db.prepare<[string], { ipv4: string }>(
+      'SELECT ipv4 FROM address WHERE network = ? AND ipv4 IS NOT NULL',
+    );
+    this.#macTaken = db.prepare<[string], { guest: string }>('SELECT guest FROM address WHERE mac = ?');
+    this.#insertImageUse = db.prepare<[string, string], never>(
+      'INSERT OR IGNORE INTO image_use (guest, image) VALUES (?, ?)',
+    );
+    this.#deleteImageUses = db.prepare<[string], never>('DELETE FROM image_use WHERE guest = ?');
+  }
+
+  all(): { record: GuestRecord; status: GuestStatus | undefined }[] {
+    const statuses = new Map(this.#statuses.all().map((row) => [row.guest, row]));
+    return this.#all.all().map((row) => {
+      const status = statuses.get(row.id);
+      return { record: fromGuestRow(row), status: status && fromStatusRow(status) };
+    });
+  }
+
+  idByName(name: string): GuestId | undefined {
+    return this.#byName.get(name)?.id as GuestId | undefined;
+  }
+
+  /** The guest with its addresses and image uses, in the transaction of the caller. */
+  insert(guest: NewGuest): GuestRecord {
+    const row = this.#insert.get(
+      guest.id,
+      guest.name,
+      JSON.stringify(guest.spec),
+      JSON.stringify(guest.machine),
+      guest.target,
+      guest.targetActor,
+      guest.createdAt,
+    );
+    if (!row) throw new Error('INSERT … RETURNING gave no row');
+    for (const nic of guest.spec.nics)
+      this.#insertAddress.run(guest.id, nic.name, nic.network, nic.mac, nic.ipv4 ?? null);
+    this.#useImages(guest.id, guest.spec);
+    return fromGuestRow(row);
+  }
+
+  update(guest: GuestRecord): GuestRecord {
+    const row = this.#update.get(
+      guest.name,
+      JSON.stringify(guest.spec),
+      JSON.stringify(guest.machine),
+      guest.target,
+      guest.targetActor,
+      guest.id,
+    );
+    if (!row) throw new Error(`Guest ${guest.id} is not in the inventory`);
+    this.#useImages(guest.id, guest.spec);
+    return fromGuestRow(row);
+  }
+
+  delete(id: GuestId): void {
+    this.#delete.run(id);
+  }
+
+  writeStatus(id: GuestId, status: GuestStatus): void {
+    this.#writeStatus.run({
+      guest: id,
+      state: status.state,
+      reason: status.reason ?? null,
+      observed_at: status.observedAt,
+      cursor: status.cursor,
+      process: json(status.process),
+      applied: json(status.applied),
+      last_exit: json(status.lastExit),
+      restart_count: status.restartCount,
+      restart_at: status.restartAt ?? null,
+    });
+  }
+
+  addressesOf(network: NetworkId): readonly string[] {
+    return this.#addressesOf.all(network).map((row) => row.ipv4);
+  }
+
+  macTaken(mac: string): boolean {
+    return this.#macTaken.get(mac) !== undefined;
+  }
+
+  #useImages(guest: GuestId, spec: StoredSpec): void {
+    this.#deleteImageUses.run(guest);
+    const boot = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
+    for (const image of [...boot, ...spec.disks.map((disk) => disk.image)])
+      if (image !== undefined) this.#insertImageUse.run(guest, image);
+  }
+}

@@ -1,0 +1,104 @@
+/** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
+import { join } from 'node:path';
+import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
+import { createLog, type Log } from '../lib/log.ts';
+import { launcherPath, sdNotify } from '../native/index.ts';
+import * as addressing from '../network/addressing.ts';
+import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
+import { userNetworkBackend } from '../network/user/user-network.ts';
+import { toRoostError } from '../protocol/errors.ts';
+import { versionText } from '../protocol/version.ts';
+import { directoryPool } from '../storage/directory/directory-pool.ts';
+import { imageStore } from '../storage/images/image-store.ts';
+import { parseCommandLine, usage } from './config.ts';
+import { type Daemon, type Parts, type PartsContext, startDaemon } from './daemon.ts';
+import { guestUidBase, importerUidOf } from './instance.ts';
+import type { StepObserver } from './operations/steps.ts';
+
+/** The parts of a real host. */
+export const realParts = (context: PartsContext): Parts => {
+  const { config, inventory, instance, privileged, imagesGid, log } = context;
+  const importer = importerUidOf(guestUidBase(config.guests.firstUid, instance));
+  const driver = qemuDriver({
+    binaries: config.qemu.binaries,
+    launcherPath: launcherPath(),
+    stateRoot: config.stateDirectory,
+    cache: {
+      get: (key) => inventory.meta.binaryFacts(key),
+      set: (key, facts) => inventory.db.soon(() => inventory.meta.setBinaryFacts(key, facts)),
+    },
+    log,
+  });
+  return {
+    drivers: [driver],
+    backends: privileged ? [linuxBridgeBackend({ log }), userNetworkBackend()] : [userNetworkBackend()],
+    addressing,
+    pool: directoryPool({ name: 'default', path: join(config.stateDirectory, 'pools', 'default') }),
+    imageStore: imageStore({
+      path: join(config.stateDirectory, 'images'),
+      ...(imagesGid === undefined
+        ? {}
+        : { imagesGid, importer: { launcherPath: launcherPath(), uid: importer, gid: importer } }),
+    }),
+    describeQemu: async (signal) => ({
+      accelerator: driver.describeAccelerator(),
+      qemuBinaries: await driver.describeBinaries(signal),
+    }),
+  };
+};
+
+const stopOnSignal = (daemon: Daemon, log: Log): void => {
+  let stopping = false;
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    log.info({ signal }, 'stopping; guests go on running');
+    sdNotify('STOPPING=1');
+    daemon.stop().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, 'could not stop cleanly');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+};
+
+export const main = async (argv: readonly string[], observeStep?: StepObserver): Promise<void> => {
+  const commandLine = parseCommandLine(argv, { uid: process.getuid?.() ?? 0, env: process.env });
+  if (commandLine.kind === 'help') {
+    process.stdout.write(usage);
+    return;
+  }
+  if (commandLine.kind === 'version') {
+    process.stdout.write(`roostd ${versionText}\n`);
+    return;
+  }
+  const { config } = commandLine;
+  const log = createLog({ level: config.log.level, journal: process.env['JOURNAL_STREAM'] !== undefined });
+  process.on('unhandledRejection', (error) =>
+    log.error({ err: error }, 'a promise was left without an owner'),
+  );
+  const daemon = await startDaemon({
+    config,
+    log,
+    parts: realParts,
+    ...(observeStep === undefined ? {} : { observeStep }),
+  });
+  stopOnSignal(daemon, log);
+  log.info({ socket: daemon.socketPath, instance: daemon.instance, version: versionText }, 'listening');
+  await daemon.ready;
+  sdNotify('READY=1');
+  log.info('ready');
+};
+
+/** Says why the daemon could not start, and ends with the exit code of sysexits.h that fits. */
+export const runMain = (argv: readonly string[], observeStep?: StepObserver): void => {
+  main(argv, observeStep).catch((error: unknown) => {
+    const failure = toRoostError(error);
+    process.stderr.write(`roostd: ${failure.message}\n${failure.hint ? `hint: ${failure.hint}\n` : ''}`);
+    process.exit(failure.class === 'InvalidArgument' ? 78 : 1);
+  });
+};

@@ -1,0 +1,423 @@
+/**
+ * Networks of the inventory. Each has a mailbox of its own; a network is mended at every start of the daemon before the
+ * guests attached to it are touched.
+ */
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import { Mailbox } from '../lib/mailbox.ts';
+import type {
+  Addressing,
+  AttachedPort,
+  NetworkBackend,
+  NetworkPlace,
+  PortPlan,
+  PortSpec,
+} from '../network/backend.ts';
+import type { CommandArguments } from '../protocol/commands.ts';
+import { RoostError } from '../protocol/errors.ts';
+import type { NetworkKind, NetworkView } from '../protocol/network.ts';
+import type { Accepted } from '../protocol/operation.ts';
+import type { Actor, InstanceId, NetworkId, OperationId } from '../protocol/types.ts';
+import type { EventLog } from './event-log.ts';
+import type { Inventory } from './inventory/inventory.ts';
+import type { NetworkRecord } from './inventory/network-table.ts';
+import type { OperationRecord } from './inventory/operation-table.ts';
+import type { Operations, RunOptions } from './operations/operations.ts';
+import type { Step } from './operations/steps.ts';
+
+export interface NetworksOptions {
+  readonly inventory: Inventory;
+  readonly operations: Operations;
+  readonly events: EventLog;
+  readonly backends: readonly NetworkBackend[];
+  readonly addressing: Addressing;
+  readonly instance: InstanceId;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class Networks {
+  readonly #options: NetworksOptions;
+  readonly #mailboxes = new Map<NetworkId, Mailbox>();
+  /** Networks that could not be mended at the start of the daemon; tried again when a guest needs them. */
+  readonly #broken = new Set<NetworkId>();
+
+  constructor(options: NetworksOptions) {
+    this.#options = options;
+  }
+
+  /** Errors: NotFound, FailedPrecondition while it is being made or removed. */
+  require(reference: string): NetworkRecord {
+    const network = this.#find(reference);
+    if (network.state === 'ready') return network;
+    throw new RoostError(
+      'FailedPrecondition',
+      `Network ${network.name} is ${network.state}${network.reason ? ` (${network.reason})` : ''}`,
+      {
+        data: { network: network.name, state: network.state },
+        hint:
+          network.state === 'failed' ? 'Delete it and create it again.' : 'Wait for its operation to end.',
+      },
+    );
+  }
+
+  byId(id: NetworkId): NetworkRecord {
+    return this.#find(id);
+  }
+
+  async create(args: CommandArguments<'network-create'>, actor: Actor): Promise<Accepted> {
+    const { inventory, operations, clock } = this.#options;
+    const backend = this.#backendFor(args.kind);
+    const onHost =
+      args.kind === 'user' ? [] : ((await backend.usedSubnets?.(new AbortController().signal)) ?? []);
+    const record = await inventory.db.durably(() => {
+      const repeated = operations.repeated(args.idempotencyKey, 'network-create', args.name);
+      if (repeated) return repeated;
+      if (inventory.networks.find(args.name))
+        throw new RoostError('AlreadyExists', `There is a network called ${args.name}`, {
+          data: { name: args.name },
+          hint: 'Choose another name, or use that network.',
+        });
+      const subnet = this.#subnetFor(args, onHost);
+      const id = randomUUID() as NetworkId;
+      const network = inventory.networks.insert({
+        id,
+        name: args.name,
+        kind: args.kind,
+        createdAt: clock.now(),
+        ...(subnet === undefined ? {} : { subnet, gateway: this.#options.addressing.gatewayOf(subnet) }),
+      });
+      inventory.ledger.record(
+        { kind: 'network', id },
+        'existence',
+        backend.plan(this.place(network)),
+        clock.now(),
+      );
+      return operations.insert({
+        kind: 'network-create',
+        subject: { kind: 'network', id, name: args.name },
+        actor,
+        arguments: args,
+        idempotencyKey: args.idempotencyKey,
+      });
+    });
+    return this.#enqueue(record);
+  }
+
+  async delete(args: CommandArguments<'network-delete'>, actor: Actor): Promise<Accepted> {
+    const { inventory, operations } = this.#options;
+    const record = await inventory.db.durably(() => {
+      const repeated = operations.repeated(args.idempotencyKey, 'network-delete', args.network);
+      if (repeated) return repeated;
+      const network = this.#find(args.network);
+      const usedBy = inventory.networks.users(network.id);
+      if (usedBy.length > 0)
+        throw new RoostError(
+          'FailedPrecondition',
+          `Network ${network.name} is used by ${usedBy.slice(0, 5).join(', ')}${usedBy.length > 5 ? ' …' : ''}`,
+          {
+            data: { network: network.name, usedBy: [...usedBy] },
+            hint: 'Delete those guests first.',
+          },
+        );
+      inventory.networks.setState(network.id, 'deleting');
+      return operations.insert({
+        kind: 'network-delete',
+        subject: { kind: 'network', id: network.id, name: network.name },
+        actor,
+        arguments: args,
+        idempotencyKey: args.idempotencyKey,
+      });
+    });
+    return this.#enqueue(record);
+  }
+
+  views(references: readonly string[] | undefined): readonly NetworkView[] {
+    const { inventory } = this.#options;
+    const networks = references
+      ? references.map((reference) => this.#find(reference))
+      : inventory.networks.all();
+    return networks.map((network) => ({
+      id: network.id,
+      name: network.name,
+      kind: network.kind,
+      state: network.state,
+      ...(network.reason === undefined ? {} : { reason: network.reason }),
+      ...this.#bridgeOf(network),
+      ...(network.subnet === undefined ? {} : { subnet: network.subnet }),
+      ...(network.gateway === undefined ? {} : { gateway: network.gateway }),
+      usedBy: [...inventory.networks.users(network.id)],
+      createdAt: network.createdAt,
+    }));
+  }
+
+  /**
+   * An address for a NIC, the wished one or the next free; undefined where the network gives none. In the accepting
+   * transaction; `chosen` are those just given to other NICs of the same guest. Errors: InvalidArgument, AlreadyExists, ResourceExhausted.
+   */
+  allocate(
+    network: NetworkRecord,
+    wished: string | undefined,
+    chosen: readonly string[],
+  ): string | undefined {
+    const { addressing, inventory } = this.#options;
+    const { subnet } = network;
+    if (subnet === undefined) {
+      if (wished === undefined) return undefined;
+      throw new RoostError(
+        'InvalidArgument',
+        `Network ${network.name} (${network.kind}) keeps no addresses`,
+        {
+          hint: 'Leave out ipv4.',
+        },
+      );
+    }
+    const used = [...inventory.guests.addressesOf(network.id), ...chosen];
+    if (wished !== undefined) {
+      if (!addressing.isGuestAddress(subnet, wished))
+        throw new RoostError('InvalidArgument', `${wished} is no guest's address in ${subnet}`, {
+          data: { subnet, address: wished },
+        });
+      if (used.includes(wished))
+        throw new RoostError(
+          'AlreadyExists',
+          `${wished} is kept for another guest of network ${network.name}`,
+          {
+            data: { address: wished },
+            hint: 'Leave out ipv4 to get a free one.',
+          },
+        );
+      return wished;
+    }
+    const free = addressing.freeAddress(subnet, used);
+    if (free === undefined)
+      throw new RoostError('ResourceExhausted', `Network ${network.name} has no free address in ${subnet}`, {
+        data: { subnet, used: used.length },
+        hint: 'Delete guests that are not needed, or create another network.',
+      });
+    return free;
+  }
+
+  planPort(network: NetworkId, port: PortSpec): PortPlan {
+    const record = this.#find(network);
+    return this.#backendFor(record.kind).planPort(this.place(record), port);
+  }
+
+  /** Attaches a port once the network has been mended after the start of the daemon. */
+  async attach(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<AttachedPort> {
+    await this.#mailbox(network).idle();
+    const record = this.require(network);
+    const backend = this.#backendFor(record.kind);
+    if (this.#broken.has(network)) {
+      await backend.ensure(this.place(record), signal);
+      this.#broken.delete(network);
+    }
+    return await backend.attach(this.place(record), port, signal);
+  }
+
+  async detach(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<void> {
+    const record = this.#options.inventory.networks.find(network);
+    if (record) await this.#backendFor(record.kind).detach(this.place(record), port, signal);
+  }
+
+  place(network: NetworkRecord): NetworkPlace {
+    const { instance, stateDirectory, runDirectory } = this.#options;
+    return {
+      id: network.id,
+      number: network.number,
+      name: network.name,
+      kind: network.kind,
+      instance,
+      ...(network.subnet === undefined ? {} : { subnet: network.subnet }),
+      stateDirectory: join(stateDirectory, 'networks', network.id),
+      runDirectory: join(runDirectory, 'networks', network.id),
+    };
+  }
+
+  /** Takes up what an earlier daemon left, and mends every network. */
+  recover(leftovers: readonly OperationRecord[], signal: AbortSignal): void {
+    const { inventory, log } = this.#options;
+    const unfinished = new Set(leftovers.map((record) => record.subject.id));
+    for (const network of inventory.networks.all()) {
+      if (unfinished.has(network.id) || network.state !== 'ready') continue;
+      void this.#mailbox(network.id).post(async () => {
+        try {
+          await this.#backendFor(network.kind).ensure(this.place(network), signal);
+        } catch (error) {
+          this.#broken.add(network.id);
+          log.error({ err: error, network: network.name }, 'network could not be mended');
+        }
+      });
+    }
+    for (const record of leftovers) this.#enqueue(record);
+  }
+
+  async idle(): Promise<void> {
+    await Promise.all([...this.#mailboxes.values()].map((mailbox) => mailbox.idle()));
+  }
+
+  #find(reference: string): NetworkRecord {
+    const network = this.#options.inventory.networks.find(reference);
+    if (network) return network;
+    throw new RoostError('NotFound', `There is no network called ${reference}`, {
+      data: { network: reference },
+      hint: 'query-networks lists them; network-create makes one.',
+    });
+  }
+
+  #mailbox(id: NetworkId): Mailbox {
+    let mailbox = this.#mailboxes.get(id);
+    if (!mailbox) {
+      mailbox = new Mailbox();
+      this.#mailboxes.set(id, mailbox);
+    }
+    return mailbox;
+  }
+
+  #backendFor(kind: NetworkKind): NetworkBackend {
+    const backend = this.#options.backends.find((each) => each.kinds.includes(kind));
+    if (backend) return backend;
+    throw new RoostError('Unsupported', `This daemon cannot make networks of kind ${kind}`, {
+      data: { kind },
+      hint: 'Bridged networks need a daemon that runs as root; without it use kind user.',
+    });
+  }
+
+  #bridgeOf(network: NetworkRecord): { bridge?: string } {
+    const bridge = this.#backendFor(network.kind)
+      .plan(this.place(network))
+      .find((object) => object.kind === 'bridge');
+    return bridge ? { bridge: bridge.name } : {};
+  }
+
+  #subnetFor(args: CommandArguments<'network-create'>, onHost: readonly string[]): string | undefined {
+    const { addressing, inventory } = this.#options;
+    if (args.kind === 'user') {
+      if (args.subnet === undefined) return undefined;
+      throw new RoostError('InvalidArgument', 'A network of kind user has no subnet of its own', {
+        hint: 'Leave out subnet.',
+      });
+    }
+    const taken = [...onHost, ...inventory.networks.all().flatMap((network) => network.subnet ?? [])];
+    if (args.subnet !== undefined) {
+      addressing.gatewayOf(args.subnet);
+      const other = addressing.overlapping(args.subnet, taken);
+      if (other === undefined) return args.subnet;
+      throw new RoostError(
+        'AlreadyExists',
+        `Subnet ${args.subnet} overlaps ${other}, which is in use on this host`,
+        {
+          data: { subnet: args.subnet, overlaps: other },
+          hint: 'Choose another subnet, or leave it out to get a free one.',
+        },
+      );
+    }
+    const chosen = addressing.chooseSubnet(taken);
+    if (chosen !== undefined) return chosen;
+    throw new RoostError('ResourceExhausted', 'No free subnet is left to choose from', {
+      hint: 'Name a subnet.',
+    });
+  }
+
+  #enqueue(record: OperationRecord): Accepted {
+    const { operations, log } = this.#options;
+    operations.admitted(record);
+    const accepted = { operation: record.id, id: record.subject.id };
+    if (record.endedAt !== undefined) return accepted;
+    this.#mailbox(record.subject.id as NetworkId)
+      .post(() => this.#perform(record.id))
+      .catch((error: unknown) =>
+        log.error({ err: error, operation: record.id }, 'network operation could not be recorded'),
+      );
+    return accepted;
+  }
+
+  async #perform(operation: OperationId): Promise<void> {
+    const { operations, inventory } = this.#options;
+    const record = operations.record(operation);
+    if (!record || record.endedAt !== undefined) return;
+    const network = inventory.networks.find(record.subject.id);
+    if (!network) {
+      operations.end(
+        operation,
+        'failed',
+        new RoostError('NotFound', `Network ${record.subject.name} is gone`),
+      );
+      return;
+    }
+    const { steps, options } =
+      record.kind === 'network-create' ? this.#making(network) : this.#removing(network);
+    if (record.cancelRequested || record.state === 'undoing') {
+      await operations.undo(
+        operation,
+        steps,
+        new RoostError(
+          'Cancelled',
+          `${record.kind} of ${network.name} was undone after a restart of the daemon`,
+        ),
+        options,
+      );
+      return;
+    }
+    await operations.run(operation, steps, options);
+  }
+
+  #making(network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+    const { inventory, events } = this.#options;
+    const backend = this.#backendFor(network.kind);
+    const place = this.place(network);
+    const make: Step = {
+      name: 'make',
+      do: (work) => backend.ensure(place, work.signal),
+      undo: () => backend.remove(place, new AbortController().signal),
+    };
+    return {
+      steps: [make],
+      options: {
+        finish: (state) => {
+          if (state === 'succeeded') {
+            inventory.networks.setState(network.id, 'ready');
+            events.emit({
+              event: 'NETWORK_CHANGED',
+              data: { network: network.id, name: network.name, change: 'created' },
+            });
+          } else this.#forget(network);
+          return undefined;
+        },
+      },
+    };
+  }
+
+  #removing(network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+    const { inventory, events } = this.#options;
+    const backend = this.#backendFor(network.kind);
+    const place = this.place(network);
+    const remove: Step = { name: 'remove', do: () => backend.remove(place, new AbortController().signal) };
+    return {
+      steps: [remove],
+      options: {
+        cancellable: false,
+        finish: (state) => {
+          if (state === 'succeeded') {
+            this.#forget(network);
+            events.emit({
+              event: 'NETWORK_CHANGED',
+              data: { network: network.id, name: network.name, change: 'deleted' },
+            });
+          } else inventory.networks.setState(network.id, 'failed', 'it could not be removed');
+          return undefined;
+        },
+      },
+    };
+  }
+
+  #forget(network: NetworkRecord): void {
+    this.#options.inventory.networks.delete(network.id);
+    this.#options.inventory.ledger.release({ kind: 'network', id: network.id });
+    this.#broken.delete(network.id);
+  }
+}

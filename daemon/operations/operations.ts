@@ -1,0 +1,372 @@
+/**
+ * Operations: accepted work, its journal, its waiters. An operation is inserted in the transaction that accepts it;
+ * its owner (a guest's mailbox, the images, the networks) later hands it to `run`. Every change of an operation goes
+ * through here, so the journal and the events tell the same story.
+ */
+import { uuidv7 } from 'uuidv7';
+import { waitOrAbort } from '../../lib/abort.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Progress } from '../../lib/work.ts';
+import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import { isEnded, type OperationView } from '../../protocol/operation.ts';
+import type { Actor, OperationId } from '../../protocol/types.ts';
+import type { EventLog } from '../event-log.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { OperationQuery, OperationRecord, StepRecord } from '../inventory/operation-table.ts';
+import type { Step, StepObserver } from './steps.ts';
+
+export interface NewOperation {
+  readonly kind: string;
+  readonly subject: OperationRecord['subject'];
+  readonly actor: Actor;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly idempotencyKey?: string | undefined;
+  readonly deadlineAt?: number;
+  /** True when there is nothing to do: recorded as succeeded at once. */
+  readonly already?: boolean;
+}
+
+/** Where an operation stands among those of its subject. */
+export type QueuePlace = (
+  operation: OperationId,
+) => { readonly position: number; readonly waitsFor?: OperationId } | undefined;
+
+interface Live {
+  record: OperationRecord;
+  steps: StepRecord[];
+  readonly controller: AbortController;
+  progress?: Progress;
+  readonly ended: Promise<OperationRecord>;
+  readonly resolve: (record: OperationRecord) => void;
+}
+
+export type EndState = 'succeeded' | 'failed' | 'cancelled';
+/** Runs in the transaction that records the end; its value is the operation's result. */
+export type Finish = (state: EndState) => Readonly<Record<string, unknown>> | undefined;
+
+export interface RunOptions {
+  readonly finish?: Finish;
+  /** False for work that cannot be taken back once begun; cancelling it has no effect then. */
+  readonly cancellable?: boolean;
+}
+
+export interface OperationsOptions {
+  readonly inventory: Inventory;
+  readonly events: EventLog;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly observeStep?: StepObserver | undefined;
+}
+
+const cancelled = (record: OperationRecord): RoostError =>
+  new RoostError('Cancelled', `${record.kind} of ${record.subject.name} was cancelled`, {
+    data: { operation: record.id },
+  });
+
+const stopping = (): RoostError =>
+  new RoostError('Unavailable', 'The daemon is stopping', {
+    hint: 'The operation goes on when the daemon runs again.',
+  });
+
+export class Operations {
+  readonly #inventory: Inventory;
+  readonly #events: EventLog;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #observeStep: StepObserver;
+  readonly #live = new Map<OperationId, Live>();
+  #queuePlace: QueuePlace = () => undefined;
+  #sequence: number;
+  #suspended = false;
+
+  constructor(options: OperationsOptions) {
+    this.#inventory = options.inventory;
+    this.#events = options.events;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#observeStep = options.observeStep ?? (() => undefined);
+    this.#sequence = options.inventory.operations.highestSequence();
+  }
+
+  /** Who knows the queues; set once by whoever composes the daemon. */
+  setQueuePlace(place: QueuePlace): void {
+    this.#queuePlace = place;
+  }
+
+  /**
+   * The operation that this key was used for before. Errors: InvalidArgument when it was for another command or subject.
+   * To be called in the accepting transaction.
+   */
+  repeated(key: string | undefined, kind: string, subjectName?: string): OperationRecord | undefined {
+    if (key === undefined) return undefined;
+    const before = this.#inventory.operations.byKey(key);
+    if (!before) return undefined;
+    if (
+      before.kind !== kind ||
+      (subjectName !== undefined && ![before.subject.name, before.subject.id].includes(subjectName))
+    )
+      throw new RoostError(
+        'InvalidArgument',
+        `The idempotency key was used before for ${before.kind} of ${before.subject.name}`,
+        {
+          data: { operation: before.id, kind: before.kind },
+          hint: 'Use a fresh key for every new request.',
+        },
+      );
+    return before;
+  }
+
+  /** Writes a new operation down. To be called in the accepting transaction; `admitted` follows after the commit. */
+  insert(operation: NewOperation): OperationRecord {
+    const now = this.#clock.now();
+    this.#sequence += 1;
+    const record: OperationRecord = {
+      id: uuidv7() as OperationId,
+      sequence: this.#sequence,
+      kind: operation.kind,
+      subject: operation.subject,
+      actor: operation.actor,
+      state: operation.already ? 'succeeded' : 'queued',
+      arguments: operation.arguments,
+      ...(operation.idempotencyKey === undefined ? {} : { idempotencyKey: operation.idempotencyKey }),
+      ...(operation.deadlineAt === undefined ? {} : { deadlineAt: operation.deadlineAt }),
+      cancelRequested: false,
+      createdAt: now,
+      ...(operation.already ? { endedAt: now } : {}),
+    };
+    this.#inventory.operations.insert(record);
+    return record;
+  }
+
+  /**
+   * The daemon stops: whatever runs lets go where it is, unrecorded, as after a crash; the next daemon takes it up.
+   */
+  suspend(): void {
+    this.#suspended = true;
+    for (const live of this.#live.values()) live.controller.abort(stopping());
+  }
+
+  /** Makes an accepted operation live: it can be waited for and cancelled. */
+  admitted(record: OperationRecord): void {
+    if (isEnded(record.state) || this.#live.has(record.id)) return;
+    let resolve: (record: OperationRecord) => void = () => undefined;
+    const ended = new Promise<OperationRecord>((settle) => {
+      resolve = settle;
+    });
+    const steps = [...this.#inventory.operations.steps(record.id)];
+    this.#live.set(record.id, { record, steps, controller: new AbortController(), ended, resolve });
+    this.#announce(record);
+  }
+
+  /** Aborts when somebody cancels the operation. */
+  signalOf(id: OperationId): AbortSignal {
+    return this.#required(id).controller.signal;
+  }
+
+  record(id: OperationId): OperationRecord | undefined {
+    return this.#live.get(id)?.record ?? this.#inventory.operations.byId(id);
+  }
+
+  /**
+   * Does the steps. Resolves with the ended record whether it went well or not; rejects only when the journal cannot be
+   * written.
+   */
+  async run(id: OperationId, steps: readonly Step[], options: RunOptions = {}): Promise<OperationRecord> {
+    const live = this.#required(id);
+    live.steps = steps.map((step) => ({ name: step.name, state: 'pending' }));
+    this.#write(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() });
+    const failure = await this.#doAll(live, steps, options.cancellable ?? true);
+    if (failure !== undefined) return await this.undo(id, steps, failure, options);
+    return this.end(id, 'succeeded', undefined, options.finish);
+  }
+
+  /** Takes back every step that may have been begun, the last first, and records the failure. */
+  async undo(
+    id: OperationId,
+    steps: readonly Step[],
+    failure: RoostError,
+    options: RunOptions = {},
+  ): Promise<OperationRecord> {
+    if (this.#suspended) throw stopping();
+    const live = this.#required(id);
+    if (live.steps.length === 0) live.steps = steps.map((step) => ({ name: step.name, state: 'pending' }));
+    this.#write(live, { state: 'undoing' });
+    const undoFailures: string[] = [];
+    for (const [position, step] of [...steps.entries()].reverse()) {
+      const begun =
+        live.steps[position]?.state !== 'pending' || live.steps.every((each) => each.state === 'pending');
+      if (!begun || !step.undo) continue;
+      this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
+      try {
+        await step.undo();
+        this.#mark(live, position, 'undone');
+      } catch (error) {
+        this.#log.error({ err: error, operation: id, step: step.name }, 'undo failed');
+        undoFailures.push(`${step.name}: ${toRoostError(error).message}`);
+      }
+      this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
+    }
+    const error =
+      undoFailures.length === 0
+        ? failure
+        : new RoostError(failure.class, failure.message, {
+            data: { ...failure.data, undoFailures },
+            ...(failure.hint === undefined ? {} : { hint: failure.hint }),
+            cause: failure,
+          });
+    return this.end(id, failure.class === 'Cancelled' ? 'cancelled' : 'failed', error, options.finish);
+  }
+
+  /** Records the end and tells the waiters. */
+  end(
+    id: OperationId,
+    state: EndState,
+    error?: RoostError,
+    finish: Finish = () => undefined,
+  ): OperationRecord {
+    const live = this.#required(id);
+    this.#inventory.db.soon(() => {
+      const result = finish(state);
+      this.#write(live, {
+        state,
+        endedAt: this.#clock.now(),
+        ...(error === undefined ? {} : { error: error.toWire() }),
+        ...(result === undefined ? {} : { result }),
+      });
+    });
+    this.#live.delete(id);
+    live.resolve(live.record);
+    return live.record;
+  }
+
+  /** Asks an operation to end early. Errors: NotFound, FailedPrecondition once it has ended. */
+  cancel(id: OperationId): OperationView {
+    const live = this.#live.get(id);
+    if (!live) {
+      const ended = this.#inventory.operations.byId(id);
+      if (!ended) throw this.#unknown(id);
+      throw new RoostError('FailedPrecondition', `Operation ${id} has ended: ${ended.state}`, {
+        data: { state: ended.state },
+      });
+    }
+    this.#inventory.db.soon(() => this.#write(live, { cancelRequested: true }));
+    if (live.record.state !== 'undoing') live.controller.abort(cancelled(live.record));
+    return this.view(live.record);
+  }
+
+  setDeadline(id: OperationId, deadlineAt: number): void {
+    this.#write(this.#required(id), { deadlineAt });
+  }
+
+  /** Resolves with the ended operation. Errors: NotFound, the signal's reason. */
+  async wait(id: OperationId, signal: AbortSignal): Promise<OperationRecord> {
+    const live = this.#live.get(id);
+    if (live) return await waitOrAbort(live.ended, signal);
+    const ended = this.#inventory.operations.byId(id);
+    if (!ended) throw this.#unknown(id);
+    return ended;
+  }
+
+  view(record: OperationRecord): OperationView {
+    const live = this.#live.get(record.id);
+    const place = record.state === 'queued' ? this.#queuePlace(record.id) : undefined;
+    const steps = live?.steps ?? this.#inventory.operations.steps(record.id);
+    return {
+      id: record.id,
+      kind: record.kind,
+      subject: record.subject,
+      actor: record.actor,
+      state: record.state,
+      ...(place === undefined ? {} : place),
+      ...(live?.progress === undefined ? {} : { progress: live.progress }),
+      steps: [...steps],
+      cancelRequested: record.cancelRequested,
+      createdAt: record.createdAt,
+      ...(record.startedAt === undefined ? {} : { startedAt: record.startedAt }),
+      ...(record.endedAt === undefined ? {} : { endedAt: record.endedAt }),
+      ...(record.error === undefined ? {} : { error: record.error }),
+      ...(record.result === undefined ? {} : { result: record.result as OperationView['result'] }),
+    };
+  }
+
+  query(query: OperationQuery): readonly OperationRecord[] {
+    return this.#inventory.operations.query(query);
+  }
+
+  async #doAll(live: Live, steps: readonly Step[], cancellable: boolean): Promise<RoostError | undefined> {
+    const signal = cancellable ? live.controller.signal : new AbortController().signal;
+    const work = { signal, progress: (progress: Progress) => this.#progress(live, progress) };
+    for (const [position, step] of steps.entries()) {
+      try {
+        signal.throwIfAborted();
+        this.#mark(live, position, 'running');
+        this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
+        await step.do(work);
+        if (this.#suspended) throw stopping();
+        this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
+        this.#mark(live, position, 'done');
+      } catch (error) {
+        if (this.#suspended) throw stopping();
+        if (live.steps[position]?.state === 'running') this.#mark(live, position, 'failed');
+        const failure = signal.aborted ? cancelled(live.record) : toRoostError(error);
+        if (failure.class === 'Internal')
+          this.#log.error(
+            { err: error, operation: live.record.id, step: step.name },
+            'step failed unexpectedly',
+          );
+        return failure;
+      }
+    }
+    return undefined;
+  }
+
+  #progress(live: Live, progress: Progress): void {
+    live.progress = progress;
+  }
+
+  #mark(live: Live, position: number, state: StepRecord['state']): void {
+    const before = live.steps[position];
+    if (!before) return;
+    const now = this.#clock.now();
+    const step: StepRecord =
+      state === 'running' ? { name: before.name, state, startedAt: now } : { ...before, state, endedAt: now };
+    live.steps[position] = step;
+    this.#inventory.db.soon(() => this.#inventory.operations.writeStep(live.record.id, position, step));
+    if (state === 'running') this.#announce(live.record, step.name);
+  }
+
+  #write(live: Live, change: Partial<OperationRecord>): void {
+    const record = { ...live.record, ...change };
+    this.#inventory.operations.write(record);
+    const changed = record.state !== live.record.state;
+    live.record = record;
+    if (changed) this.#announce(record);
+  }
+
+  #announce(record: OperationRecord, step?: string): void {
+    this.#events.emit({
+      event: 'OPERATION_CHANGED',
+      data: {
+        operation: record.id,
+        kind: record.kind,
+        subject: record.subject.name,
+        state: record.state,
+        ...(step === undefined ? {} : { step }),
+      },
+    });
+  }
+
+  #required(id: OperationId): Live {
+    const live = this.#live.get(id);
+    if (!live) throw new RoostError('Internal', `Operation ${id} is not live`);
+    return live;
+  }
+
+  #unknown(id: OperationId): RoostError {
+    return new RoostError('NotFound', `There is no operation ${id}`, {
+      data: { operation: id },
+      hint: 'query-operations lists those that are kept.',
+    });
+  }
+}

@@ -1,0 +1,16 @@
+/** What an operation consists of. Every step may run twice and knows its undo, which may run twice too. */
+import type { Work } from '../../lib/work.ts';
+
+export interface Step {
+  readonly name: string;
+  do(work: Work): Promise<void> | void;
+  /** Takes back what `do` made, whether it got to its end or not. */
+  undo?(): Promise<void> | void;
+}
+
+/** Told of each place in an operation at which the daemon might die; tests let it die there. */
+export type StepObserver = (place: {
+  readonly kind: string;
+  readonly step: string;
+  readonly moment: 'before' | 'after' | 'before-undo' | 'after-undo';
+}) => void;
