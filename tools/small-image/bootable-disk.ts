@@ -8,7 +8,7 @@
  */
 import { chmod, mkdir, open, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { exec } from '../../lib/exec.ts';
 import { completeTree, type TreeEntry } from './file-tree.ts';
 
 const sectorBytes = 512;
@@ -41,7 +41,7 @@ export async function makeBootableDisk(disk: BootableDisk): Promise<void> {
   await makeFileSystem(disk, raw);
   await writeBootCode(disk, raw);
   const options = ['-f', 'raw', '-O', 'qcow2', '-c', '-o', 'compression_type=zstd'];
-  await execa('qemu-img', ['convert', ...options, raw, disk.outputPath], { cancelSignal: disk.signal });
+  await exec(['qemu-img', 'convert', ...options, raw, disk.outputPath], { signal: disk.signal });
 }
 
 async function makeFileSystem(disk: BootableDisk, raw: string): Promise<void> {
@@ -50,13 +50,26 @@ async function makeFileSystem(disk: BootableDisk, raw: string): Promise<void> {
   await layOut(entries, folder);
   const offsetBytes = partitionStartSector * sectorBytes;
   const sizeKiB = (disk.sizeBytes - offsetBytes) / 1024;
-  const options = `offset=${offsetBytes},root_owner=0:0,lazy_itable_init=1,nodiscard`;
-  await execa(
-    'mke2fs',
-    // 64bit and metadata_csum off: nothing here needs them, and every boot under TCG would compute the sums.
-    ['-q', '-F', '-t', 'ext4', '-O', '^64bit,^metadata_csum', '-m', '0', '-L', disk.label]
-      .concat(['-E', options, '-d', folder, raw, `${sizeKiB}k`]),
-    { cancelSignal: disk.signal, env: sbinPath() },
+  const sizes = ['-b', '4096', '-m', '0', '-L', disk.label];
+  // Neither is of use here, and every boot without KVM would compute the sums.
+  const features = ['-O', '^64bit,^metadata_csum'];
+  const extended = ['-E', `offset=${offsetBytes},root_owner=0:0,lazy_itable_init=1,nodiscard`];
+  await exec(
+    [
+      'mke2fs',
+      '-q',
+      '-F',
+      '-t',
+      'ext4',
+      ...sizes,
+      ...features,
+      ...extended,
+      '-d',
+      folder,
+      raw,
+      `${sizeKiB}k`,
+    ],
+    { signal: disk.signal, env: sbinPath() },
   );
   if (process.getuid?.() !== 0) await giveToRoot(entries, `${raw}?offset=${offsetBytes}`, disk.signal);
 }
@@ -95,7 +108,8 @@ async function giveToRoot(entries: readonly TreeEntry[], device: string, signal:
     `set_inode_field "/${path}" gid 0`,
   ]);
   const input = `${commands.join('\n')}\n`;
-  const { stderr } = await execa('debugfs', ['-w', '-f', '-', device], { input, cancelSignal: signal, env: sbinPath() });
+  const argv = ['debugfs', '-w', '-f', '-', device] as const;
+  const { stderr } = await exec(argv, { input, signal, env: sbinPath() });
   // debugfs exits 0 whatever happens; after its banner it says nothing when all went well.
   const complaint = stderr.split('\n').find((line) => line !== '' && !line.startsWith('debugfs '));
   if (complaint !== undefined) throw new Error(`debugfs could not set an owner: ${complaint}`);
@@ -122,11 +136,21 @@ async function coreImage(disk: BootableDisk): Promise<Buffer> {
   const { mkimage, moduleFolder, libraryFolder } = disk.grub;
   const path = join(disk.workDirectory, 'core.img');
   // "(,msdos1)": the first partition of whatever disk the BIOS booted from.
-  const modules = ['biosdisk', 'part_msdos', 'ext2', 'normal', 'linux', 'serial', 'terminal', 'configfile', 'echo'];
+  const modules = [
+    'biosdisk',
+    'part_msdos',
+    'ext2',
+    'normal',
+    'linux',
+    'serial',
+    'terminal',
+    'configfile',
+    'echo',
+  ];
   const options = ['-O', 'i386-pc', '-d', moduleFolder, '-p', '(,msdos1)/boot/grub', '-o', path];
-  await execa(mkimage, [...options, ...modules], {
+  await exec([mkimage, ...options, ...modules], {
     env: { LD_LIBRARY_PATH: libraryFolder },
-    cancelSignal: disk.signal,
+    signal: disk.signal,
   });
   return await readFile(path);
 }

@@ -9,7 +9,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from '
 import { join } from 'node:path';
 import { makeBootableDisk } from './bootable-disk.ts';
 import { cpioArchive } from './cpio-archive.ts';
-import { candidate, type DebianPackage, kernelPackage, type UnpackedPackage, unpackPackage } from './debian-packages.ts';
+import { type DebianPackage, resolveNewest, type UnpackedPackage, unpackPackage } from './debian-packages.ts';
 import { type Ingredients, initrdTree, readKernel, rootTree, tinyTree } from './linux-userland.ts';
 
 export interface BuildProgress {
@@ -26,6 +26,8 @@ export interface BuildOptions {
   readonly outputDirectory: string;
   /** Keeps unpacked packages between builds; about 150 MB a kernel. */
   readonly cacheDirectory: string;
+  /** What {@link resolvePackages} gave, if the caller has it already. */
+  readonly packages?: PackageSet;
   readonly onProgress?: (progress: BuildProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -41,32 +43,35 @@ export interface SmallImage {
 
 const diskSizeBytes = 256 * 1024 * 1024;
 
+const kernelMetaPackage = 'linux-image-cloud-amd64';
+
+/** What we take from each; libdevmapper because grub-mkimage is linked with it and a container often lacks it. */
+const otherPackages = {
+  busybox: 'busybox-static',
+  grubTools: 'grub-common',
+  grubModules: 'grub-pc-bin',
+  deviceMapper: 'libdevmapper1.02.1',
+} as const;
+
+type Ingredient = 'kernel' | keyof typeof otherPackages;
+
 /** The packages that a build would use now; with {@link recipeDigest} they say if an earlier result still holds. */
-export interface PackageSet {
-  readonly kernel: DebianPackage;
-  readonly busybox: DebianPackage;
-  readonly grubCommon: DebianPackage;
-  readonly grubModules: DebianPackage;
-  readonly deviceMapper: DebianPackage;
-}
+export type PackageSet = Readonly<Record<Ingredient, DebianPackage>>;
 
 /** Asks apt's lists on this machine; no network. Throws RoostError HostError if there are none. */
-export async function resolvePackages(signal: AbortSignal = new AbortController().signal): Promise<PackageSet> {
-  return {
-    kernel: await kernelPackage(signal),
-    busybox: await candidate('busybox-static', signal),
-    grubCommon: await candidate('grub-common', signal),
-    grubModules: await candidate('grub-pc-bin', signal),
-    // grub-mkimage is linked with it, and a container often lacks it.
-    deviceMapper: await candidate('libdevmapper1.02.1', signal),
-  };
+export async function resolvePackages(signal: AbortSignal): Promise<PackageSet> {
+  const { kernel, others } = await resolveNewest(kernelMetaPackage, Object.values(otherPackages), signal);
+  const entries = Object.keys(otherPackages).map((key, index) => [key, others[index]]);
+  return { kernel, ...Object.fromEntries(entries) } as PackageSet;
 }
 
 /** A hash of every file of this recipe: another recipe, another image. */
 export async function recipeDigest(): Promise<string> {
   const hash = createHash('sha256');
   const files = await readdir(import.meta.dirname, { recursive: true, withFileTypes: true });
-  const paths = files.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const paths = files
+    .filter((entry) => entry.isFile() && !entry.name.endsWith('.md'))
+    .map((entry) => join(entry.parentPath, entry.name));
   for (const path of paths.sort()) {
     const content = await readFile(path);
     hash.update(`${path.slice(import.meta.dirname.length)}\0${content.length}\0`).update(content);
@@ -80,7 +85,7 @@ export async function buildSmallImage(options: BuildOptions): Promise<SmallImage
   const signal = options.signal ?? new AbortController().signal;
   const report = progressReporter(options.onProgress);
   report('resolve', 'Looking up the Debian packages');
-  const packages = await resolvePackages(signal);
+  const packages = options.packages ?? (await resolvePackages(signal));
   await mkdir(outputDirectory, { recursive: true });
   await mkdir(cacheDirectory, { recursive: true });
   const work = await mkdtemp(join(outputDirectory, '.building-'));
@@ -97,7 +102,10 @@ export async function buildSmallImage(options: BuildOptions): Promise<SmallImage
     await makeDisk(work, ingredients, initrd, fetched);
     const result = await publish(work, outputDirectory, packages.kernel.version);
     const { size } = await stat(result.smallDisk);
-    report('finish', `The small image is ready: ${result.smallDisk} (${(size / 1024 / 1024).toFixed(1)} MiB)`);
+    report(
+      'finish',
+      `The small image is ready: ${result.smallDisk} (${(size / 1024 / 1024).toFixed(1)} MiB)`,
+    );
     return result;
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -115,23 +123,28 @@ function progressReporter(onProgress: BuildOptions['onProgress']): Report {
   };
 }
 
-type Fetched = { readonly [Key in keyof PackageSet]: UnpackedPackage };
+type Fetched = Readonly<Record<Ingredient, UnpackedPackage>>;
 
-async function fetchPackages(set: PackageSet, cache: string, report: Report, signal: AbortSignal): Promise<Fetched> {
-  const fetch = async (wanted: DebianPackage) => {
+async function fetchPackages(
+  set: PackageSet,
+  cache: string,
+  report: Report,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const fetched: [string, UnpackedPackage][] = [];
+  for (const [ingredient, wanted] of Object.entries(set)) {
     report('packages', `Fetching ${wanted.name} ${wanted.version}`);
-    return await unpackPackage(wanted, cache, signal);
-  };
-  return {
-    kernel: await fetch(set.kernel),
-    busybox: await fetch(set.busybox),
-    grubCommon: await fetch(set.grubCommon),
-    grubModules: await fetch(set.grubModules),
-    deviceMapper: await fetch(set.deviceMapper),
-  };
+    fetched.push([ingredient, await unpackPackage(wanted, cache, signal)]);
+  }
+  return Object.fromEntries(fetched) as Fetched;
 }
 
-async function makeDisk(work: string, ingredients: Ingredients, initrd: Buffer, fetched: Fetched): Promise<void> {
+async function makeDisk(
+  work: string,
+  ingredients: Ingredients,
+  initrd: Buffer,
+  fetched: Fetched,
+): Promise<void> {
   const workDirectory = join(work, 'disk');
   await mkdir(workDirectory);
   await makeBootableDisk({
@@ -141,7 +154,7 @@ async function makeDisk(work: string, ingredients: Ingredients, initrd: Buffer, 
     workDirectory,
     outputPath: join(work, 'small.qcow2'),
     grub: {
-      mkimage: join(fetched.grubCommon.folder, 'usr/bin/grub-mkimage'),
+      mkimage: join(fetched.grubTools.folder, 'usr/bin/grub-mkimage'),
       moduleFolder: join(fetched.grubModules.folder, 'usr/lib/grub/i386-pc'),
       libraryFolder: join(fetched.deviceMapper.folder, 'lib/x86_64-linux-gnu'),
     },

@@ -6,7 +6,12 @@
  */
 import { completeTree, type TreeEntry } from './file-tree.ts';
 
-const typeBits = { directory: 0o040000, file: 0o100000, symlink: 0o120000, characterDevice: 0o020000 } as const;
+const typeBits = {
+  directory: 0o040000,
+  file: 0o100000,
+  symlink: 0o120000,
+  characterDevice: 0o020000,
+} as const;
 
 /** The archive of a tree; missing parent directories are added. */
 export function cpioArchive(entries: readonly TreeEntry[]): Buffer {
@@ -34,15 +39,8 @@ function member(entry: TreeEntry, inode: number): readonly Buffer[] {
 }
 
 function contentOf(entry: TreeEntry): Buffer {
-  switch (entry.kind) {
-    case 'file':
-      return entry.content;
-    case 'symlink':
-      return Buffer.from(entry.target);
-    case 'directory':
-    case 'characterDevice':
-      return Buffer.alloc(0);
-  }
+  if (entry.kind === 'file') return entry.content;
+  return Buffer.from(entry.kind === 'symlink' ? entry.target : '');
 }
 
 interface Header {

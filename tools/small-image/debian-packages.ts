@@ -4,7 +4,7 @@
  */
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { exec } from '../../lib/exec.ts';
 import { RoostError } from '../../protocol/errors.ts';
 
 export interface DebianPackage {
@@ -17,54 +17,72 @@ export interface UnpackedPackage extends DebianPackage {
   readonly folder: string;
 }
 
-/** The fields of the first paragraph of `apt-cache show` (deb822(5)), continuation lines left out. */
-export function parseControl(text: string): ReadonlyMap<string, string> {
-  const fields = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    if (line === '') {
-      if (fields.size > 0) break;
-      continue;
-    }
-    const match = /^([A-Za-z0-9-]+):\s*(.*)$/.exec(line);
-    if (match?.[1] !== undefined && match[2] !== undefined) fields.set(match[1].toLowerCase(), match[2]);
-  }
-  return fields;
+type Fields = ReadonlyMap<string, string>;
+
+/** The paragraphs of `apt-cache show` (deb822(5)), keys in lower case, continuation lines left out. */
+export function parseControl(text: string): readonly Fields[] {
+  return text
+    .split(/\n\n+/)
+    .map((paragraph) => {
+      const fields = paragraph.split('\n').flatMap((line): readonly (readonly [string, string])[] => {
+        const match = /^([A-Za-z0-9-]+):\s*(.*)$/.exec(line);
+        return match?.[1] !== undefined && match[2] !== undefined ? [[match[1].toLowerCase(), match[2]]] : [];
+      });
+      return new Map(fields);
+    })
+    .filter((fields) => fields.size > 0);
 }
 
-async function showPackage(name: string, signal: AbortSignal): Promise<ReadonlyMap<string, string>> {
-  const { stdout, failed } = await execa('apt-cache', ['show', '--no-all-versions', name], {
-    reject: false,
-    cancelSignal: signal,
-    env: { LC_ALL: 'C' },
+/** One call for many packages: where apt keeps no index file each call reads all its lists anew, about 1 s. */
+async function showPackages(
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Fields>> {
+  const argv = ['apt-cache', 'show', '--no-all-versions', ...names] as const;
+  const { stdout } = await exec(argv, { signal, env: { LC_ALL: 'C' } }).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    throw noPackage(names.join(', '), cause);
   });
-  signal.throwIfAborted();
-  const fields = parseControl(stdout ?? '');
-  if (failed || !fields.has('version')) {
-    throw new RoostError('HostError', `apt knows no package ${name}`, {
-      hint: 'Run this once as root, then try again: apt-get update',
-      data: { package: name },
-    });
-  }
-  return fields;
+  return new Map(parseControl(stdout).map((fields) => [fields.get('package') ?? '', fields]));
 }
 
-/** The version of a package that apt would fetch now. */
-export async function candidate(name: string, signal: AbortSignal): Promise<DebianPackage> {
-  const version = (await showPackage(name, signal)).get('version') ?? '';
-  return { name, version };
+function noPackage(name: string, cause?: unknown): RoostError {
+  return new RoostError('HostError', `apt knows no package ${name}`, {
+    hint: 'On Debian 12, run this once as root, then try again: apt-get update',
+    data: { package: name },
+    cause,
+  });
 }
 
-/** The kernel package behind the meta package `linux-image-cloud-amd64`. */
-export async function kernelPackage(signal: AbortSignal): Promise<DebianPackage> {
-  const depends = (await showPackage('linux-image-cloud-amd64', signal)).get('depends') ?? '';
+function field(shown: ReadonlyMap<string, Fields>, name: string, key: string): string {
+  const value = shown.get(name)?.get(key);
+  if (value === undefined) throw noPackage(name);
+  return value;
+}
+
+/** The real kernel package behind the meta package, and the others, each in the version that apt would fetch now. */
+export async function resolveNewest(
+  kernelMetaPackage: string,
+  others: readonly string[],
+  signal: AbortSignal,
+): Promise<{ readonly kernel: DebianPackage; readonly others: readonly DebianPackage[] }> {
+  const shown = await showPackages([kernelMetaPackage, ...others], signal);
+  const depends = field(shown, kernelMetaPackage, 'depends');
   const name = /\blinux-image-[0-9][a-z0-9.+-]*/.exec(depends)?.[0];
   if (name === undefined) {
-    throw new RoostError('HostError', `linux-image-cloud-amd64 depends on no kernel package: "${depends}"`, {
+    throw new RoostError('HostError', `${kernelMetaPackage} depends on no kernel package: "${depends}"`, {
       hint: 'Only Debian has this package; check /etc/apt/sources.list.',
     });
   }
-  return await candidate(name, signal);
+  const kernel = { name, version: field(await showPackages([name], signal), name, 'version') };
+  return {
+    kernel,
+    others: others.map((other) => ({ name: other, version: field(shown, other, 'version') })),
+  };
 }
+
+/** A slow line: 30 MB at 64 KB/s. */
+const downloadTimeoutMs = 10 * 60_000;
 
 /** Downloads and unpacks a package into `cacheDirectory`; does nothing if that was done before. */
 export async function unpackPackage(
@@ -72,7 +90,10 @@ export async function unpackPackage(
   cacheDirectory: string,
   signal: AbortSignal,
 ): Promise<UnpackedPackage> {
-  const folder = join(cacheDirectory, `${wanted.name}_${wanted.version.replaceAll(/[^A-Za-z0-9.+~-]/g, '_')}`);
+  const folder = join(
+    cacheDirectory,
+    `${wanted.name}_${wanted.version.replaceAll(/[^A-Za-z0-9.+~-]/g, '_')}`,
+  );
   const existing = await readdir(folder).catch(() => undefined);
   if (existing !== undefined) return { ...wanted, folder };
 
@@ -82,17 +103,21 @@ export async function unpackPackage(
   try {
     // apt drops to the user _apt for downloads, who can't write here; as root it is told not to.
     const asRoot = process.getuid?.() === 0 ? ['-o', 'APT::Sandbox::User=root'] : [];
-    const download = ['-q', ...asRoot, 'download', `${wanted.name}=${wanted.version}`];
-    await execa('apt-get', download, { cwd: work, cancelSignal: signal });
+    const download = ['apt-get', '-q', ...asRoot, 'download', `${wanted.name}=${wanted.version}`] as const;
+    await exec(download, { cwd: work, signal, timeoutMs: downloadTimeoutMs });
     const archive = (await readdir(work)).find((name) => name.endsWith('.deb'));
     if (archive === undefined) throw new Error('apt-get download left no .deb file');
-    await execa('dpkg-deb', ['-x', join(work, archive), join(work, 'unpacked')], { cancelSignal: signal });
+    await exec(['dpkg-deb', '-x', join(work, archive), join(work, 'unpacked')], { signal });
     await rename(join(work, 'unpacked'), folder);
   } catch (cause) {
     signal.throwIfAborted();
     throw new RoostError('HostError', `Could not fetch the Debian package ${wanted.name} ${wanted.version}`, {
       hint: 'Check the network, then run once as root: apt-get update',
-      data: { package: wanted.name, version: wanted.version, said: cause instanceof Error ? cause.message : '' },
+      data: {
+        package: wanted.name,
+        version: wanted.version,
+        said: cause instanceof Error ? cause.message : '',
+      },
       cause,
     });
   } finally {

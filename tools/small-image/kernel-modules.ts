@@ -66,7 +66,10 @@ export function describeModule(path: string, elf: Buffer): KernelModule {
   return {
     name: moduleName(path),
     path,
-    dependsOn: depends.split(',').filter((name) => name !== '').map(moduleName),
+    dependsOn: depends
+      .split(',')
+      .filter((name) => name !== '')
+      .map(moduleName),
   };
 }
 
@@ -74,7 +77,10 @@ export function describeModule(path: string, elf: Buffer): KernelModule {
  * The wanted modules and all they need, each after everything it depends on, none twice.
  * Throws an Error that names the missing module, or the cycle.
  */
-export function loadOrder(available: readonly KernelModule[], wanted: readonly string[]): readonly KernelModule[] {
+export function loadOrder(
+  available: readonly KernelModule[],
+  wanted: readonly string[],
+): readonly KernelModule[] {
   const byName = new Map(available.map((module) => [module.name, module]));
   const ordered: KernelModule[] = [];
   const state = new Map<string, 'visiting' | 'done'>();

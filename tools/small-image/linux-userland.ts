@@ -4,7 +4,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execa } from 'execa';
+import { exec } from '../../lib/exec.ts';
 import { directory, file, readTree, symlink, type TreeEntry } from './file-tree.ts';
 import { describeModule, type KernelModule, loadOrder, moduleName, modulesDep } from './kernel-modules.ts';
 
@@ -17,7 +17,14 @@ const rootDiskModules = ['virtio_pci', 'virtio_mmio', 'virtio_blk'];
 const deviceModules = ['button', 'evdev', 'virtio_net', 'virtio_rng', 'virtio_console', 'virtio_balloon'];
 
 /** On the disk for whoever wants them, not loaded. */
-const extraModules = ['overlay', 'virtiofs', 'vmw_vsock_virtio_transport', 'qemu_fw_cfg', 'pvpanic_pci', 'tun'];
+const extraModules = [
+  'overlay',
+  'virtiofs',
+  'vmw_vsock_virtio_transport',
+  'qemu_fw_cfg',
+  'pvpanic_pci',
+  'tun',
+];
 
 /** An unpacked kernel package, read. */
 export interface Kernel {
@@ -45,7 +52,9 @@ export async function readKernel(packageFolder: string): Promise<Kernel> {
 /** Reads the wanted modules' descriptions, then those of what they need, until nothing is missing. */
 async function readModules(folder: string, wanted: readonly string[]): Promise<readonly KernelModule[]> {
   const paths = await readdir(folder, { recursive: true });
-  const pathOf = new Map(paths.filter((path) => path.endsWith('.ko')).map((path) => [moduleName(path), path]));
+  const pathOf = new Map(
+    paths.filter((path) => path.endsWith('.ko')).map((path) => [moduleName(path), path]),
+  );
   const found = new Map<string, KernelModule>();
   const queue = [...wanted];
   for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
@@ -59,8 +68,12 @@ async function readModules(folder: string, wanted: readonly string[]): Promise<r
 }
 
 /** `busybox` and one link for each of its applets, where Debian puts them. */
-async function busyboxTree(busybox: Buffer, path: string, signal: AbortSignal): Promise<readonly TreeEntry[]> {
-  const { stdout } = await execa(path, ['--list-full'], { cancelSignal: signal });
+async function busyboxTree(
+  busybox: Buffer,
+  path: string,
+  signal: AbortSignal,
+): Promise<readonly TreeEntry[]> {
+  const { stdout } = await exec([path, '--list-full'], { signal });
   const applets = stdout.split('\n').filter((applet) => applet !== '' && applet !== 'bin/busybox');
   return [
     file('bin/busybox', busybox, 0o755),
@@ -72,7 +85,10 @@ async function busyboxTree(busybox: Buffer, path: string, signal: AbortSignal): 
 async function moduleFiles(kernel: Kernel, modules: readonly KernelModule[]): Promise<readonly TreeEntry[]> {
   return await Promise.all(
     modules.map(async (module) =>
-      file(`lib/modules/${kernel.release}/${module.path}`, await readFile(join(kernel.moduleFolder, module.path))),
+      file(
+        `lib/modules/${kernel.release}/${module.path}`,
+        await readFile(join(kernel.moduleFolder, module.path)),
+      ),
     ),
   );
 }
@@ -94,7 +110,18 @@ export interface Ingredients {
 /** The initrd: finds the root disk and hands over. */
 export async function initrdTree({ kernel, busyboxPath }: Ingredients): Promise<readonly TreeEntry[]> {
   const modules = loadOrder(kernel.modules, rootDiskModules);
-  const applets = ['sh', 'mount', 'umount', 'insmod', 'cat', 'usleep', 'switch_root', 'setsid', 'cttyhack', 'ls'];
+  const applets = [
+    'sh',
+    'mount',
+    'umount',
+    'insmod',
+    'cat',
+    'usleep',
+    'switch_root',
+    'setsid',
+    'cttyhack',
+    'ls',
+  ];
   return [
     ...(await readTree(join(userland, 'initrd'))),
     file('bin/busybox', await readFile(busyboxPath), 0o755),
@@ -121,8 +148,7 @@ export async function rootTree(ingredients: Ingredients, initrd: Buffer): Promis
   const { kernel, busyboxPath, signal } = ingredients;
   const files = await readTree(join(userland, 'small'));
   return [
-    ...files.filter((entry) => entry.path !== 'etc/shadow'),
-    ...files.flatMap((entry) => (entry.path === 'etc/shadow' ? [{ ...entry, mode: 0o600 } as TreeEntry] : [])),
+    ...files.map((entry) => (entry.path === 'etc/shadow' ? { ...entry, mode: 0o600 } : entry)),
     ...(await busyboxTree(await readFile(busyboxPath), busyboxPath, signal)),
     file('boot/vmlinuz', kernel.image),
     file('boot/initrd.img', initrd),

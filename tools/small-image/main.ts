@@ -21,7 +21,9 @@ try {
     signal: interrupted.signal,
   });
 } catch (error) {
-  console.error(interrupted.signal.aborted ? 'Interrupted.' : error instanceof Error ? error.message : String(error));
+  console.error(
+    interrupted.signal.aborted ? 'Interrupted.' : error instanceof Error ? error.message : String(error),
+  );
   if (isRoostError(error) && error.hint !== undefined) console.error(error.hint);
   process.exitCode = 1;
 }

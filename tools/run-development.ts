@@ -1,0 +1,270 @@
+/**
+ * `make run` and `make clean`: a daemon of one's own in ./.roost, with its own bridge and rules, that never touches an
+ * installed service; a small Linux image, and a first guest booted from it to its login.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, watch } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { type Client, connect } from '../cli/client.ts';
+import { deadline } from '../lib/abort.ts';
+import { systemClock } from '../lib/clock.ts';
+import { MEBIBYTE } from '../protocol/types.ts';
+import { ensureSmallImage } from './small-image/ensure-small-image.ts';
+
+const root = dirname(import.meta.dirname);
+const home = join(root, '.roost');
+const stateDirectory = join(home, 'state');
+const runDirectory = join(home, 'run');
+const socketPath = join(runDirectory, 'roost.sock');
+const logPath = join(home, 'roostd.log');
+const cacheDirectory = join(root, '.cache', 'guest-images');
+
+const GUEST = 'first';
+const IMAGE = 'small';
+const NETWORK = 'default';
+/** Marks what `make run` made, so that `make clean` knows it from what a person made. */
+const MADE_BY = { 'roost/made-by': 'make-run' } as const;
+
+const START_TIMEOUT_MS = 30_000;
+const LOGIN_TIMEOUT_MS = 300_000;
+/** The daemon's own last word of its start. */
+const READY_LINE = '"msg":"ready"';
+const LOGIN = /[a-z0-9-]+ login: *$/m;
+
+const isTty = process.stdout.isTTY === true;
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+/** A line that the next one replaces where a person watches, and that is left out where nobody does. */
+const sayBriefly = (text: string): void => {
+  if (isTty) process.stdout.write(`\r\x1b[K${text}`);
+};
+const endBrief = (): void => {
+  if (isTty) process.stdout.write('\r\x1b[K');
+};
+
+const privileged = process.getuid?.() === 0;
+
+const tryConnect = async (signal: AbortSignal): Promise<Client | undefined> => {
+  try {
+    const client = await connect({ socketPath, signal });
+    return client;
+  } catch {
+    return undefined;
+  }
+};
+
+/** Resolves when the daemon's log says that it is ready; rejects when the daemon ends before. */
+const waitUntilReady = (child: ChildProcess, signal: AbortSignal): Promise<void> =>
+  new Promise<void>((resolve, reject) => {
+    const where = `its log is ${relative(root, logPath)}`;
+    const watcher = watch(logPath, () => {
+      void readFile(logPath, 'utf8').then((text) => {
+        if (text.includes(READY_LINE)) resolve();
+      });
+    });
+    child.once('exit', (code) => reject(new Error(`roostd ended with ${code}; ${where}`)));
+    signal.addEventListener('abort', () => reject(new Error(`roostd was not ready in time; ${where}`)), {
+      once: true,
+    });
+    signal.addEventListener('abort', () => watcher.close(), { once: true });
+  });
+
+/** Starts the daemon in the background and waits until it is ready. */
+const startDaemon = async (): Promise<Client> => {
+  await mkdir(home, { recursive: true });
+  const log = openSync(logPath, 'w');
+  const args = [join(root, 'dist/roostd.js'), '--state-dir', stateDirectory, '--run-dir', runDirectory];
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log] });
+  closeSync(log);
+  using limit = deadline(START_TIMEOUT_MS);
+  const ended = new AbortController();
+  try {
+    await waitUntilReady(child, AbortSignal.any([limit.signal, ended.signal]));
+  } finally {
+    ended.abort();
+  }
+  child.unref();
+  return await connect({ socketPath, signal: new AbortController().signal });
+};
+
+const openDaemon = async (): Promise<Client> => {
+  const running = existsSync(socketPath) ? await tryConnect(new AbortController().signal) : undefined;
+  if (running) return running;
+  say('Starting roostd …');
+  return await startDaemon();
+};
+
+/** Calls a changing command and waits for its end, telling each step. */
+const change = async (
+  client: Client,
+  text: string,
+  call: () => Promise<{ operation: string; id: string }>,
+): Promise<string> => {
+  sayBriefly(`${text} …`);
+  const { operation, id } = await call();
+  const ended = await client.callAny('operation-wait', { operation });
+  endBrief();
+  const { state, error } = ended as { state: string; error?: { desc: string; hint?: string } };
+  if (state !== 'succeeded')
+    throw new Error(`${text}: ${error?.desc ?? state}${error?.hint ? `\n${error.hint}` : ''}`);
+  say(text);
+  return id;
+};
+
+const ensureImage = async (client: Client): Promise<void> => {
+  const { images } = await client.call('query-images', {});
+  if (images.some((image) => image.name === IMAGE)) return;
+  const built = await ensureSmallImage({
+    directory: cacheDirectory,
+    onProgress: ({ done, total, message }) => sayBriefly(`Small Linux image: ${done}/${total} ${message}`),
+  });
+  endBrief();
+  say('Small Linux image built from Debian packages');
+  await change(client, `Image ${IMAGE} imported`, () =>
+    client.call('image-import', { name: IMAGE, kind: 'disk', format: 'qcow2', path: built.smallDisk }),
+  );
+};
+
+const ensureNetwork = async (client: Client): Promise<void> => {
+  const { networks } = await client.call('query-networks', {});
+  if (networks.some((network) => network.name === NETWORK)) return;
+  const kind = privileged ? 'nat' : 'user';
+  await change(client, `Network ${NETWORK} (${kind}) made`, () =>
+    client.call('network-create', { name: NETWORK, kind }),
+  );
+};
+
+/** Watches the guest's console until it asks for a login; resolves with what it wrote last. */
+const watchBoot = async (signal: AbortSignal): Promise<string> => {
+  const client = await connect({ socketPath, signal });
+  const console = await client.attachConsole({ guest: GUEST, replayBytes: 65_536 }, { signal });
+  const startedAt = systemClock.now();
+  let text = '';
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      signal.addEventListener('abort', () =>
+        reject(new Error(`No login on the console in time. What it wrote last:\n${text.slice(-2000)}`)),
+      );
+      console.on('close', () =>
+        reject(
+          new Error(`The guest ended before it asked for a login. What it wrote last:\n${text.slice(-2000)}`),
+        ),
+      );
+      console.on('data', (chunk: Buffer) => {
+        text = (text + chunk.toString('utf8')).slice(-65_536);
+        if (LOGIN.test(text)) resolve(text);
+        else
+          sayBriefly(
+            `Booting, ${Math.round((systemClock.now() - startedAt) / 1000)} s: ${text.trimEnd().split('\n').at(-1)?.trim().slice(0, 70) ?? ''}`,
+          );
+      });
+      console.resume();
+    });
+  } finally {
+    endBrief();
+    console.destroy();
+  }
+};
+
+const tellNext = (): void => {
+  const socket = relative(process.cwd(), socketPath);
+  say(`
+Log in as root with the password roost. Try next:
+
+  export ROOST_SOCKET=${socket.startsWith('..') ? socketPath : `$PWD/${socket}`}
+  bin/roost ls                 # every guest, its state and addresses
+  bin/roost console ${GUEST}      # its serial console; Ctrl-] leaves
+  bin/roost stop ${GUEST}         # press its power button
+`);
+};
+
+const run = async (): Promise<void> => {
+  const client = await openDaemon();
+  const { guests } = await client.call('query-guests', { nameGlob: GUEST });
+  const before = guests[0];
+  if (before?.state === 'running') {
+    say(`The guest ${GUEST} is there and runs.`);
+    tellNext();
+    client.close();
+    return;
+  }
+  if (!before) {
+    await ensureImage(client);
+    await ensureNetwork(client);
+    await change(client, `Guest ${GUEST} created`, () =>
+      client.call('guest-create', {
+        name: GUEST,
+        description: 'Made by make run',
+        labels: { ...MADE_BY },
+        memoryBytes: 256 * MEBIBYTE,
+        disks: [{ image: IMAGE, sizeBytes: 1024 * MEBIBYTE }],
+        nics: [{ network: NETWORK }],
+      }),
+    );
+  } else say(`The guest ${GUEST} is there.`);
+  await change(client, `Guest ${GUEST} started`, () => client.call('guest-start', { guest: GUEST }));
+  const { process: started } = await client.call('query-guest', { guest: GUEST });
+  say(`Booting (${started?.accel ?? 'unknown accelerator'}) …`);
+  using limit = deadline(LOGIN_TIMEOUT_MS);
+  const text = await watchBoot(limit.signal);
+  say(`${text.trimEnd().split('\n').slice(-6).join('\n')}`);
+  tellNext();
+  client.close();
+};
+
+/** Ends the daemon and waits until its process is gone. */
+const stopDaemon = async (client: Client): Promise<void> => {
+  const { pid } = await client.call('query-daemon', {});
+  const events = client.events();
+  process.kill(pid, 'SIGTERM');
+  try {
+    for await (const _event of events) continue;
+  } catch {
+    // The connection ends with the daemon.
+  }
+};
+
+const clean = async (force: boolean): Promise<void> => {
+  const client = await openDaemon();
+  const { guests } = await client.call('query-guests', { limit: 100_000 });
+  const others = guests
+    .filter((guest) => guest.labels?.['roost/made-by'] !== MADE_BY['roost/made-by'])
+    .map((guest) => guest.name);
+  if (others.length > 0 && !force) {
+    client.close();
+    throw new Error(
+      `These guests were not made by make run: ${others.join(', ')}\nTo delete them as well: make clean FORCE=1`,
+    );
+  }
+  for (const guest of guests) {
+    const name = guest.name ?? '';
+    if (guest.deleteProtection) await client.call('guest-update', { guest: name, deleteProtection: false });
+    await change(client, `Guest ${name} deleted`, () =>
+      client.call('guest-delete', { guest: name, force: true }),
+    );
+  }
+  const { networks } = await client.call('query-networks', {});
+  for (const network of networks)
+    await change(client, `Network ${network.name} deleted`, () =>
+      client.call('network-delete', { network: network.name }),
+    );
+  await stopDaemon(client);
+  await rm(home, { recursive: true, force: true });
+  say('The development instance is gone.');
+};
+
+const main = async (): Promise<void> => {
+  const args = process.argv.slice(2);
+  if (args.includes('--clean')) await clean(args.includes('--force'));
+  else await run();
+};
+
+main().catch(async (error: unknown) => {
+  endBrief();
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  const log = existsSync(logPath)
+    ? (await readFile(logPath, 'utf8')).trim().split('\n').slice(-5).join('\n')
+    : '';
+  if (log !== '') process.stderr.write(`The end of ${relative(root, logPath)}:\n${log}\n`);
+  process.exitCode = 1;
+});
