@@ -1,0 +1,186 @@
+/**
+ * Changing commands: send them, wait for their operations, say how each ended. Several at once are sent together. An
+ * interrupt ends the waiting only; the operations go on, and the user is told how to follow or cancel them.
+ */
+import type { CommandName } from '../protocol/commands.ts';
+import type { EventData } from '../protocol/events.ts';
+import type { OperationView } from '../protocol/operation.ts';
+import type { Client } from './client.ts';
+import { worstOf } from './exit-codes.ts';
+import { CliFailure, failureLines, Interrupted, toFailure } from './failure.ts';
+import type { Context } from './io.ts';
+import { ProgressLine } from './progress.ts';
+import {
+  type Arguments,
+  argumentsOf,
+  type Flag,
+  type Invocation,
+  type Positional,
+  type Prepare,
+  type Verb,
+} from './verb.ts';
+
+/** One change of one thing. */
+interface Change {
+  /** What it is done to, as the user wrote it. */
+  readonly subject: string;
+  readonly command: CommandName;
+  readonly args: Arguments;
+  /** What has happened to the subject then, as `started`. */
+  readonly done: string;
+}
+
+type Outcome =
+  | { readonly kind: 'ended'; readonly change: Change; readonly operation: OperationView }
+  | { readonly kind: 'accepted'; readonly change: Change; readonly operation: string }
+  | {
+      readonly kind: 'left';
+      readonly change: Change;
+      readonly operation: string | undefined;
+      readonly exitCode: number;
+    }
+  | { readonly kind: 'failed'; readonly change: Change; readonly failure: CliFailure };
+
+const operationFailure = (operation: OperationView): CliFailure | undefined => {
+  if (operation.state === 'succeeded') return undefined;
+  return new CliFailure(
+    operation.error ?? {
+      class: operation.state === 'cancelled' ? 'Cancelled' : 'Internal',
+      desc: operation.state === 'cancelled' ? 'Somebody cancelled it' : `It ended as ${operation.state}`,
+    },
+  );
+};
+
+const follow = (operation: string): string =>
+  `follow it with 'roost operation wait ${operation}', end it with 'roost operation cancel ${operation}'`;
+
+const carryOut = async (
+  change: Change,
+  client: Client,
+  context: Context,
+  onAccepted: (operation: string) => void,
+): Promise<Outcome> => {
+  const { signal } = context;
+  let operation: string | undefined;
+  try {
+    const reply = await client.callAny(change.command, change.args, { signal });
+    operation = String((reply as Arguments)['operation']);
+    if (!context.wait) return { kind: 'accepted', change, operation };
+    onAccepted(operation);
+    const ended = await client.callAny('operation-wait', { operation }, { signal });
+    return { kind: 'ended', change, operation: ended as OperationView };
+  } catch (error) {
+    if (error instanceof Interrupted) return { kind: 'left', change, operation, exitCode: error.exitCode };
+    return { kind: 'failed', change, failure: toFailure(error) };
+  }
+};
+
+const report = (outcome: Outcome, context: Context, several: boolean): number => {
+  const { subject, done } = outcome.change;
+  const fail = (failure: CliFailure): number => {
+    if (context.json) context.note(JSON.stringify({ error: failure.wire }));
+    else context.note(failureLines(failure, several ? subject : undefined));
+    return failure.exitCode;
+  };
+  if (outcome.kind === 'accepted') {
+    if (!context.json) context.print(outcome.operation);
+    return 0;
+  }
+  if (outcome.kind === 'left') {
+    context.note(
+      outcome.operation === undefined
+        ? `${subject}: interrupted before the answer; see 'roost operation ls --subject ${subject}'`
+        : `${subject}: the operation goes on; ${follow(outcome.operation)}`,
+    );
+    return outcome.exitCode;
+  }
+  if (outcome.kind === 'failed') return fail(outcome.failure);
+  const failure = operationFailure(outcome.operation);
+  if (failure) return fail(failure);
+  if (!context.json) context.print(`${subject} ${done}`);
+  return 0;
+};
+
+/** What `--json` prints of an outcome, if anything. */
+const documentsOf = (outcome: Outcome): readonly unknown[] => {
+  if (outcome.kind === 'ended') return [outcome.operation];
+  return outcome.kind === 'accepted' ? [{ operation: outcome.operation }] : [];
+};
+
+/** Shows the step of each operation while it runs, on a terminal only. */
+const watchProgress = async (client: Client, context: Context): Promise<ProgressLine | undefined> => {
+  if (!context.wait || context.json || context.io.stderr.isTTY !== true) return undefined;
+  const line = new ProgressLine(context.io.stderr);
+  const stream = client.events();
+  await client.call('events-subscribe', { events: ['OPERATION_CHANGED'] }, { signal: context.signal });
+  const show = async (): Promise<void> => {
+    for await (const { data } of stream) {
+      const { operation, state, step = state } = data as EventData<'OPERATION_CHANGED'>;
+      line.update(operation, step);
+    }
+  };
+  // A lost connection is reported by the waiting calls.
+  show().catch(() => undefined);
+  return line;
+};
+
+const runChanges = async (changes: readonly Change[], context: Context): Promise<number> => {
+  const client = await context.client();
+  const line = await watchProgress(client, context);
+  const several = changes.length > 1;
+  const outcomes = await Promise.all(
+    changes.map(async (change) => {
+      const outcome = await carryOut(change, client, context, (id) => line?.add(id, change.subject));
+      const code = line
+        ? line.aside(() => report(outcome, context, several))
+        : report(outcome, context, several);
+      if (outcome.kind === 'ended') line?.remove(outcome.operation.id);
+      return { outcome, code };
+    }),
+  );
+  line?.close();
+  if (context.json) {
+    const documents = outcomes.flatMap(({ outcome }) => documentsOf(outcome));
+    if (several) context.printJson(documents);
+    else if (documents.length > 0) context.printJson(documents[0]);
+  }
+  return worstOf(outcomes.map(({ code }) => code));
+};
+
+interface ChangeRow extends Omit<Verb, 'run' | 'positionals' | 'flags' | 'changes'> {
+  readonly command: CommandName;
+  /** The first names what is changed. */
+  readonly positionals: readonly [Positional, ...Positional[]];
+  readonly flags?: readonly Flag[];
+  readonly fixed?: Arguments;
+  readonly prepare?: Prepare;
+  /** What has happened then, as `started`. */
+  readonly done: string | ((args: Arguments) => string);
+}
+
+/** A verb that changes something by a journaled operation. */
+export const change = (row: ChangeRow): Verb => {
+  const { fixed, prepare, done, positionals, flags = [], ...verb } = row;
+  const [subjectPositional] = positionals;
+  const changeOf = async (subject: string, invocation: Invocation, context: Context): Promise<Change> => {
+    const one = {
+      ...invocation,
+      positionals: { ...invocation.positionals, [subjectPositional.name]: subject },
+    };
+    const given = argumentsOf({ positionals, flags }, one, fixed);
+    const args = prepare ? await prepare(given, one, context) : given;
+    return { subject, command: row.command, args, done: typeof done === 'string' ? done : done(args) };
+  };
+  return {
+    ...verb,
+    positionals,
+    flags,
+    changes: true,
+    run: async (invocation, context) => {
+      const named = invocation.positionals[subjectPositional.name] ?? [];
+      const subjects = [...new Set(typeof named === 'string' ? [named] : named)];
+      const changes = await Promise.all(subjects.map((subject) => changeOf(subject, invocation, context)));
+      return runChanges(changes, context);
+    },
+  };
+};

@@ -1,0 +1,118 @@
+/**
+ * What `create` and `update` need beyond a plain mapping of flags: a spec from a file, disks and NICs from short flags,
+ * and for an update the current values of the groups that are sent whole.
+ */
+import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
+import { usageFailure } from './failure.ts';
+import type { Io } from './io.ts';
+import type { Arguments, Invocation, Prepare } from './verb.ts';
+
+const isObject = (value: unknown): value is Arguments =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+
+/** A JSON object from a file, or from standard input for `-`. Throws CliFailure. */
+export const readJsonObject = async (path: string, io: Io): Promise<Arguments> => {
+  let content: string;
+  try {
+    content = path === '-' ? await text(io.stdin) : await readFile(path, 'utf8');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw usageFailure(`Cannot read '${path}': ${why}`);
+  }
+  return parseJsonObject(content, path === '-' ? 'Standard input' : `'${path}'`);
+};
+
+/** Throws CliFailure. */
+export const parseJsonObject = (content: string, what: string): Arguments => {
+  try {
+    const value: unknown = JSON.parse(content);
+    if (isObject(value)) return value;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw usageFailure(`${what} is not JSON: ${why}`);
+  }
+  throw usageFailure(`${what} is not a JSON object`, 'Write it as {"member": value, …}.');
+};
+
+/** Objects are merged member by member, all else is replaced. */
+const merged = (below: Arguments, above: Arguments): Arguments => {
+  const result: Record<string, unknown> = { ...below };
+  for (const [key, value] of Object.entries(above)) {
+    const old = result[key];
+    result[key] = isObject(old) && isObject(value) ? merged(old, value) : value;
+  }
+  return result;
+};
+
+const withKernelBoot = (args: Arguments): Arguments => {
+  const boot = args['boot'];
+  if (!isObject(boot) || boot['kind'] !== undefined) return args;
+  return { ...args, boot: { kind: 'kernel', ...boot } };
+};
+
+/** `--image` is the first disk, `--network` a NIC without more said. */
+const devices = (invocation: Invocation, args: Arguments): Arguments => {
+  const image = invocation.flags['image'];
+  const networks = listOf(invocation.flags['network']);
+  const disks = [...(image === undefined ? [] : [{ image }]), ...listOf(args['disks'])];
+  const nics = [...networks.map((network) => ({ network })), ...listOf(args['nics'])];
+  return {
+    ...args,
+    ...(disks.length > 0 ? { disks } : {}),
+    ...(nics.length > 0 ? { nics } : {}),
+  };
+};
+
+export const prepareCreate: Prepare = async (args, invocation, context) => {
+  const path = invocation.flags['from-json'];
+  const fromFlags = withKernelBoot(devices(invocation, args));
+  if (typeof path !== 'string') return fromFlags;
+  return merged(await readJsonObject(path, context.io), fromFlags);
+};
+
+/** Groups of settings that guest-update replaces whole, so that one flag of them needs the others as they are. */
+const groups = ['cpu', 'boot', 'qemu', 'autostart', 'restartPolicy', 'labels'] as const;
+
+const withoutLabels = (args: Arguments, removed: readonly unknown[]): Arguments => {
+  if (removed.length === 0 || !isObject(args['labels'])) return args;
+  const labels = Object.entries(args['labels']).filter(([key]) => !removed.includes(key));
+  return { ...args, labels: Object.fromEntries(labels) };
+};
+
+const mergedBoot = (current: unknown, given: Arguments): Arguments => {
+  // Kernel settings on top of a disk boot start afresh.
+  const old = isObject(current) && current['kind'] === 'kernel' ? current : {};
+  return { ...old, kind: 'kernel', ...given };
+};
+
+export const prepareUpdate: Prepare = async (args, invocation, context) => {
+  const path = invocation.flags['from-json'];
+  const removed = listOf(invocation.flags['unlabel']);
+  const fromFlags: Arguments = removed.length > 0 ? { ...args, labels: args['labels'] ?? {} } : args;
+  const touched = groups.filter((group) => isObject(fromFlags[group]));
+  let result = fromFlags;
+  if (touched.length > 0) {
+    const client = await context.client();
+    const guest = (await client.callAny(
+      'query-guest',
+      { guest: args['guest'] },
+      { signal: context.signal },
+    )) as Arguments;
+    for (const group of touched) {
+      const given = fromFlags[group] as Arguments;
+      const current = guest[group];
+      const whole =
+        group === 'boot' ? mergedBoot(current, given) : { ...(isObject(current) ? current : {}), ...given };
+      result = { ...result, [group]: whole };
+    }
+    result = withoutLabels(result, removed);
+  }
+  if (typeof path === 'string') result = merged(await readJsonObject(path, context.io), result);
+  if (Object.keys(result).length < 2) {
+    throw usageFailure('Nothing to change was given', "See 'roost update --help' for what can be.");
+  }
+  return result;
+};

@@ -1,0 +1,174 @@
+/** Guests for people. */
+import type { CommandReturn } from '../../protocol/commands.ts';
+import type { GuestView } from '../../protocol/guest.ts';
+import { formatAge, formatDuration, formatSize } from '../units.ts';
+import { renderFields, renderTable } from './table.ts';
+
+type PartialGuest = CommandReturn<'query-guests'>['guests'][number];
+
+/** Members that the table of guests shows, so that nothing else is asked for. */
+export const listFields = ['name', 'state', 'reason', 'stale', 'memoryBytes', 'cpu', 'nics', 'process'];
+export const wideFields = [...listFields, 'id', 'machine', 'target', 'disks', 'labels'];
+
+/** The state with its reason; a question mark while the daemon has not looked yet. */
+const stateText = (guest: PartialGuest): string => {
+  const reason = guest.reason === undefined ? '' : ` (${guest.reason})`;
+  return `${guest.state ?? 'unknown'}${guest.stale === true ? '?' : ''}${reason}`;
+};
+
+const labelsText = (labels: Readonly<Record<string, string>> | undefined): string =>
+  Object.entries(labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+
+const addresses = (guest: PartialGuest): string =>
+  (guest.nics ?? []).flatMap((nic) => nic.ipv4 ?? []).join(',');
+
+const maybeSize = (bytes: number | undefined): string | undefined =>
+  bytes === undefined ? undefined : formatSize(bytes);
+
+interface Column {
+  readonly heading: string;
+  readonly wide?: boolean;
+  readonly cell: (guest: PartialGuest, nowMs: number) => string | number | undefined;
+}
+
+const columns: readonly Column[] = [
+  { heading: 'name', cell: (guest) => guest.name },
+  { heading: 'state', cell: stateText },
+  { heading: 'target', wide: true, cell: (guest) => guest.target },
+  { heading: 'cpus', cell: (guest) => guest.cpu?.count },
+  { heading: 'memory', cell: (guest) => maybeSize(guest.memoryBytes) },
+  { heading: 'address', cell: addresses },
+  {
+    heading: 'started',
+    cell: (guest, nowMs) => guest.process && formatAge(guest.process.startedAt, nowMs),
+  },
+  { heading: 'machine', wide: true, cell: (guest) => guest.machine },
+  { heading: 'accel', wide: true, cell: (guest) => guest.process?.accel },
+  { heading: 'pid', wide: true, cell: (guest) => guest.process?.pid },
+  {
+    heading: 'disks',
+    wide: true,
+    cell: (guest) => guest.disks?.map((disk) => formatSize(disk.sizeBytes)).join(','),
+  },
+  { heading: 'labels', wide: true, cell: (guest) => labelsText(guest.labels) },
+  { heading: 'id', wide: true, cell: (guest) => guest.id },
+];
+
+export const printGuests = (guests: readonly PartialGuest[], nowMs: number, wide: boolean): string[] => {
+  const shown = columns.filter((column) => wide || column.wide !== true);
+  return renderTable(
+    shown.map((column) => column.heading),
+    guests.map((guest) => shown.map((column) => column.cell(guest, nowMs))),
+  );
+};
+
+const bootText = (boot: GuestView['boot']): string =>
+  boot.kind === 'disk'
+    ? 'disk'
+    : [
+        `kernel ${boot.kernel}`,
+        boot.initrd && `initrd ${boot.initrd}`,
+        boot.commandLine && `"${boot.commandLine}"`,
+      ]
+        .filter(Boolean)
+        .join(', ');
+
+const cpuText = ({ count, topology, model }: GuestView['cpu']): string => {
+  const arranged = topology
+    ? ` (${topology.sockets} sockets × ${topology.cores} cores × ${topology.threads} threads)`
+    : '';
+  return `${count}${arranged}, model ${model}`;
+};
+
+const restartText = (guest: GuestView, nowMs: number): string => {
+  const { when } = guest.restartPolicy;
+  const next = guest.restarts.nextAt === undefined ? '' : `, next ${formatAge(guest.restarts.nextAt, nowMs)}`;
+  return when === 'never' ? when : `${when} (${guest.restarts.count} restarts${next})`;
+};
+
+const autostartText = ({ enabled, order, delayMs }: GuestView['autostart']): string =>
+  enabled ? `yes, order ${order}${delayMs > 0 ? `, then ${formatDuration(delayMs)} pause` : ''}` : 'no';
+
+const exitText = (exit: NonNullable<GuestView['lastExit']>, nowMs: number): string =>
+  `${exit.cause}, ${formatAge(exit.at, nowMs)}${exit.detail === undefined ? '' : `: ${exit.detail}`}`;
+
+const statusFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
+  ['Name', guest.name],
+  ['Id', guest.id],
+  ['State', `${stateText(guest)}, seen ${formatAge(guest.observedAt, nowMs)}`],
+  ['Target', `${guest.target}, by ${guest.targetActor}`],
+  [
+    'Operation',
+    guest.operation && `${guest.operation.kind} ${guest.operation.id}, ${guest.operation.queued} behind it`,
+  ],
+  [
+    'Process',
+    guest.process &&
+      `${guest.process.pid}, ${guest.process.accel}, started ${formatAge(guest.process.startedAt, nowMs)}`,
+  ],
+  ['Last exit', guest.lastExit && exitText(guest.lastExit, nowMs)],
+  ['Pending', guest.pendingChanges.join(', ')],
+  ['Tainted', guest.tainted.join(', ')],
+];
+
+const settingFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
+  ['Description', guest.description],
+  ['Labels', labelsText(guest.labels)],
+  ['Driver', guest.driver],
+  ['Machine', guest.machine],
+  ['CPUs', cpuText(guest.cpu)],
+  ['Memory', formatSize(guest.memoryBytes)],
+  ['Boot', bootText(guest.boot)],
+  ['Accel', guest.qemu.accel],
+  ['Autostart', autostartText(guest.autostart)],
+  ['Restart', restartText(guest, nowMs)],
+  ['Stop timeout', formatDuration(guest.stopTimeoutMs)],
+  ['Protected', guest.deleteProtection ? 'yes' : 'no'],
+  ['Created', formatAge(guest.createdAt, nowMs)],
+];
+
+const indented = (lines: readonly string[]): string[] => lines.map((line) => `  ${line}`);
+
+export const printGuest = (guest: GuestView, nowMs: number): string[] => [
+  ...renderFields([...statusFields(guest, nowMs), ...settingFields(guest, nowMs)]),
+  ...(guest.disks.length === 0
+    ? []
+    : [
+        'Disks:',
+        ...indented(
+          renderTable(
+            ['name', 'size', 'image', 'mode', 'serial'],
+            guest.disks.map((disk) => [
+              disk.name,
+              formatSize(disk.sizeBytes),
+              disk.image,
+              disk.readOnly ? 'read-only' : 'read-write',
+              disk.serial,
+            ]),
+          ),
+        ),
+      ]),
+  ...(guest.nics.length === 0
+    ? []
+    : [
+        'NICs:',
+        ...indented(
+          renderTable(
+            ['name', 'network', 'mac', 'address'],
+            guest.nics.map((nic) => [nic.name, nic.network, nic.mac, nic.ipv4]),
+          ),
+        ),
+      ]),
+];
+
+/** Every argument on its own line, then what would be made on the host. */
+export const printPlan = (plan: CommandReturn<'guest-plan'>): string[] => [
+  ...plan.argv,
+  '',
+  ...renderTable(
+    ['makes', 'name'],
+    plan.objects.map((object) => [object.kind, object.name]),
+  ),
+];

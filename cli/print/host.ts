@@ -1,0 +1,50 @@
+/** The host and the daemon for people. */
+import type { DaemonView, HostView } from '../../protocol/host.ts';
+import { formatAge, formatSize } from '../units.ts';
+import { renderFields, renderTable } from './table.ts';
+
+const binaryRow = (binary: HostView['qemuBinaries'][number]): (string | undefined)[] => [
+  binary.name,
+  binary.version ?? binary.problem,
+  binary.path,
+  binary.machines.length > 6 ? `${binary.machines.slice(0, 6).join(' ')} …` : binary.machines.join(' '),
+];
+
+export const printHost = (host: HostView): string[] => [
+  ...renderFields([
+    ['Host', host.hostname],
+    ['Kernel', host.kernel],
+    ['CPUs', host.cpus],
+    [
+      'Memory',
+      `${formatSize(host.memory.totalBytes)}, ${formatSize(host.memory.availableBytes)} available, ${formatSize(host.memory.committedBytes)} promised to guests`,
+    ],
+    ['Accelerator', `${host.accelerator.auto}: ${host.accelerator.why}`],
+    ['Privileged', `${host.privileged ? 'yes' : 'no'}: ${host.privilegedWhy}`],
+    ['Drivers', host.drivers.map((driver) => driver.name).join(', ')],
+  ]),
+  'QEMU:',
+  ...renderTable(['name', 'version', 'path', 'machines'], host.qemuBinaries.map(binaryRow)).map(
+    (line) => `  ${line}`,
+  ),
+];
+
+const spread = ({ p50, p99, max }: DaemonView['commitMs']): string =>
+  `median ${p50.toFixed(1)} ms, 99 % ${p99.toFixed(1)} ms, most ${max.toFixed(1)} ms`;
+
+export const printDaemon = (daemon: DaemonView, nowMs: number): string[] =>
+  renderFields([
+    ['Version', daemon.version],
+    ['Ready', daemon.ready ? 'yes' : 'no: still looking at its guests'],
+    ['Pid', daemon.pid],
+    ['Started', formatAge(daemon.startedAt, nowMs)],
+    ['Instance', daemon.instance],
+    ['State in', daemon.stateDirectory],
+    ['Runs in', daemon.runDirectory],
+    ['Memory', formatSize(daemon.memoryBytes)],
+    ['Guests', daemon.guests],
+    ['Connections', daemon.connections],
+    ['Loop lag', spread(daemon.eventLoopLagMs)],
+    ['Commits', spread(daemon.commitMs)],
+    ['Last event', daemon.lastEventSequence],
+  ]);

@@ -1,0 +1,135 @@
+/**
+ * One run of `roost`: finds the verb, parses, calls it, and turns whatever happens into lines and an exit code. The
+ * contract with its schemas is loaded only if the command line has flags or asks for help: it costs more than the rest.
+ */
+import { join } from 'node:path';
+import { CommanderError } from 'commander';
+import { defaultDirectories, SOCKET_FILE } from '../lib/default-directories.ts';
+import { type Client, connect } from './client.ts';
+import { type CliFailure, failureLines, Interrupted, toFailure, usageFailure } from './failure.ts';
+import { createContext, type Io } from './io.ts';
+import { buildProgram } from './program.ts';
+import type { Invocation, Verb } from './verb.ts';
+import { findVerb, verbs } from './verbs.ts';
+
+interface Scanned {
+  /** Everything that is no global flag. */
+  readonly rest: readonly string[];
+  readonly socket: string | undefined;
+  readonly json: boolean;
+}
+
+/** Global flags, wherever they stand, found before anything is parsed. */
+const scan = (argv: readonly string[]): Scanned => {
+  const rest: string[] = [];
+  let socket: string | undefined;
+  let json = false;
+  for (let index = 0; index < argv.length; index += 1) {
+    const word = argv[index] ?? '';
+    if (word === '--') {
+      rest.push(...argv.slice(index));
+      break;
+    }
+    if (word === '--json') json = true;
+    else if (word === '--socket') socket = argv[(index += 1)];
+    else if (word.startsWith('--socket=')) socket = word.slice('--socket='.length);
+    else rest.push(word);
+  }
+  return { rest, socket, json };
+};
+
+export const defaultSocketPath = (io: Pick<Io, 'env' | 'uid'>): string => {
+  const named = io.env['ROOST_SOCKET'];
+  return named === undefined || named === '' ? join(defaultDirectories(io).runDirectory, SOCKET_FILE) : named;
+};
+
+/** A connection made when it is first asked for. */
+class Connection {
+  readonly #io: Io;
+  readonly #socketPath: string;
+  #client: Promise<Client> | undefined;
+
+  constructor(io: Io, socketPath: string) {
+    this.#io = io;
+    this.#socketPath = socketPath;
+  }
+
+  readonly get = (): Promise<Client> => {
+    this.#client ??= connect({ socketPath: this.#socketPath, signal: this.#io.signal });
+    return this.#client;
+  };
+
+  async close(): Promise<void> {
+    try {
+      (await this.#client)?.close();
+    } catch {
+      // Whoever asked for the client has had this failure.
+    }
+  }
+}
+
+/** What commander says, in our form. */
+const fromCommander = (error: CommanderError, verb: Verb | undefined): CliFailure => {
+  const [first = '', ...more] = error.message.replace(/^error: (command-argument value )?/, '').split('\n');
+  const suggestion = more.join(' ').replace(/^\(|\)$/g, '');
+  const help = `See 'roost ${verb === undefined ? '' : `${verb.words} `}--help'.`;
+  return usageFailure(first, suggestion === '' ? help : `${suggestion} ${help}`);
+};
+
+const reportFailure = (error: unknown, io: Io, json: boolean): number => {
+  if (error instanceof Interrupted) return error.exitCode;
+  const failure = toFailure(error);
+  const lines = json ? [JSON.stringify({ error: failure.wire })] : failureLines(failure);
+  io.stderr.write(`${lines.join('\n')}\n`);
+  return failure.exitCode;
+};
+
+const parseAndRun = async (io: Io, scanned: Scanned): Promise<number> => {
+  const verb = findVerb(scanned.rest);
+  const plain = verb !== undefined && !scanned.rest.some((word) => word.startsWith('-') && word !== '-');
+  const contract = plain ? undefined : (await import('./contract-texts.ts')).contractTexts;
+  let code = 0;
+  const onVerb = async (chosen: Verb, invocation: Invocation, wait: boolean): Promise<void> => {
+    const socketPath = scanned.socket ?? defaultSocketPath(io);
+    const connection = new Connection(io, socketPath);
+    try {
+      const { json } = scanned;
+      code = await chosen.run(
+        invocation,
+        createContext({ io, json, wait, socketPath, client: connection.get }),
+      );
+    } finally {
+      await connection.close();
+    }
+  };
+  const program = buildProgram({
+    verbs: verb ? [verb] : verbs,
+    contract,
+    out: (text) => void io.stdout.write(text),
+    error: (text) => void io.stderr.write(text),
+    onVerb,
+  });
+  try {
+    await program.parseAsync([...scanned.rest], { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === 'commander.help') return usageFailure('').exitCode;
+    if (error.exitCode !== 0) throw fromCommander(error, verb);
+  }
+  return code;
+};
+
+/** Runs `roost` with its arguments; resolves with the exit code and never rejects. */
+export const run = async (argv: readonly string[], io: Io): Promise<number> => {
+  if (argv[0] === '__complete') {
+    const { complete } = await import('./completion.ts');
+    return complete(argv.slice(argv[1] === '--' ? 2 : 1), io);
+  }
+  const scanned = scan(argv);
+  try {
+    if (scanned.socket === '') throw usageFailure('--socket needs a path');
+    return await parseAndRun(io, scanned);
+  } catch (error) {
+    return reportFailure(error, io, scanned.json);
+  }
+};

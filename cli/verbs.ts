@@ -1,0 +1,33 @@
+/** The table of verbs: everything `roost` can do, in the order of help and the reference. */
+import type { Verb } from './verb.ts';
+import { daemonVerbs } from './verbs/daemon.ts';
+import { guestVerbs } from './verbs/guests.ts';
+import { imageVerbs, networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/resources.ts';
+
+export const verbs: readonly Verb[] = [
+  ...guestVerbs,
+  ...imageVerbs,
+  ...networkVerbs,
+  ...poolVerbs,
+  ...operationVerbs,
+  ...tokenVerbs,
+  ...daemonVerbs,
+];
+
+/** First words that stand for several verbs. */
+export const groupSummaries: Readonly<Record<string, string>> = {
+  image: 'Import, list and delete images',
+  network: 'Create, list and delete networks',
+  pool: 'List storage pools',
+  operation: 'List, follow and cancel operations',
+  token: 'Create, list and revoke tokens of the WebSocket',
+};
+
+/** The verb that the words begin with, also by an alias. */
+export const findVerb = (words: readonly string[]): Verb | undefined =>
+  verbs.find((verb) =>
+    [verb.words, ...(verb.aliases ?? [])].some((name) => {
+      const parts = name.split(' ');
+      return parts.every((part, index) => words[index] === part);
+    }),
+  );

@@ -1,0 +1,248 @@
+/** Verbs on guests. */
+import { change } from '../change.ts';
+import { attachConsole } from '../console.ts';
+import { prepareCreate, prepareUpdate } from '../guest-input.ts';
+import { showLog } from '../logs.ts';
+import { listFields, printGuest, printGuests, printPlan, wideFields } from '../print/guest.ts';
+import { type Flag, type Positional, query, type Verb } from '../verb.ts';
+
+const guest: Positional = { name: 'NAME', member: 'guest', complete: 'guest' };
+const guests: Positional = { ...guest, variadic: true };
+
+/** Settings that create and update share. */
+const settings: readonly Flag[] = [
+  { name: 'memory', short: 'm', member: 'memoryBytes', description: 'Memory, whole MiB' },
+  { name: 'cpus', short: 'c', member: 'cpu.count' },
+  { name: 'cpu-model', member: 'cpu.model', value: 'model' },
+  { name: 'cpu-topology', member: 'cpu.topology' },
+  {
+    name: 'kernel',
+    member: 'boot.kernel',
+    value: 'image',
+    description: 'Boot this kernel image directly',
+    complete: 'image',
+  },
+  {
+    name: 'initrd',
+    member: 'boot.initrd',
+    value: 'image',
+    description: 'Initial ramdisk image of that kernel',
+    complete: 'image',
+  },
+  { name: 'append', member: 'boot.commandLine' },
+  {
+    name: 'accel',
+    member: 'qemu.accel',
+    description: 'Accelerator; auto takes KVM where it works, else TCG',
+  },
+  { name: 'qemu', member: 'qemu.binary', value: 'name' },
+  { name: 'description', member: 'description', description: 'Free text' },
+  { name: 'label', short: 'l', member: 'labels', description: 'Free key-value pair' },
+  { name: 'autostart', member: 'autostart.enabled' },
+  { name: 'autostart-order', member: 'autostart.order' },
+  { name: 'autostart-delay', member: 'autostart.delayMs' },
+  { name: 'restart', member: 'restartPolicy.when' },
+  { name: 'restart-delay', member: 'restartPolicy.delayMs' },
+  { name: 'restart-max-delay', member: 'restartPolicy.maxDelayMs' },
+  {
+    name: 'stop-timeout',
+    member: 'stopTimeoutMs',
+    description: 'How long a stop waits before it uses force',
+  },
+  {
+    name: 'delete-protection',
+    member: 'deleteProtection',
+    description: 'Refuse to delete it until this is off again',
+  },
+];
+
+const fromJson: Flag = {
+  name: 'from-json',
+  type: 'string',
+  value: 'file',
+  description: 'Arguments of the command as JSON from a file, - for standard input; other flags go on top',
+  complete: 'file',
+};
+
+const create = change({
+  words: 'create',
+  command: 'guest-create',
+  positionals: [{ name: 'NAME', member: 'name', description: 'Name of the new guest: a DNS label' }],
+  flags: [
+    {
+      name: 'image',
+      short: 'i',
+      type: 'string',
+      value: 'image',
+      description: 'First disk on this image, as large as it',
+      complete: 'image',
+    },
+    {
+      name: 'disk',
+      member: 'disks',
+      description: 'A disk: from an image, or empty with a size; may be given again',
+    },
+    {
+      name: 'network',
+      short: 'n',
+      type: 'strings',
+      value: 'network',
+      description: 'A NIC on this network; may be given again',
+      complete: 'network',
+    },
+    { name: 'nic', member: 'nics', description: 'A NIC with its settings; may be given again' },
+    { name: 'machine', member: 'machine', value: 'type' },
+    { name: 'driver', member: 'driver', description: 'Driver that runs it' },
+    ...settings,
+    fromJson,
+    { name: 'start', short: 's', member: 'start' },
+  ],
+  prepare: prepareCreate,
+  done: (args) => (args['start'] === true ? 'created and started' : 'created'),
+});
+
+const update = change({
+  words: 'update',
+  command: 'guest-update',
+  uses: ['query-guest'],
+  details: 'Flags not given leave their settings as they are; labels are added to those it has.',
+  positionals: [guest],
+  flags: [
+    ...settings.map((flag) => ({ ...flag, negatable: true })),
+    {
+      name: 'unlabel',
+      type: 'strings',
+      value: 'key',
+      description: 'Take this label away; may be given again',
+    },
+    fromJson,
+  ],
+  prepare: prepareUpdate,
+  done: 'updated',
+});
+
+const list = query({
+  words: 'ls',
+  aliases: ['list'],
+  command: 'query-guests',
+  positionals: [],
+  flags: [
+    {
+      name: 'state',
+      short: 's',
+      member: 'states',
+      description: 'Only guests in this state; may be given again',
+    },
+    { name: 'label', short: 'l', member: 'labels' },
+    { name: 'filter', short: 'f', member: 'nameGlob', value: 'glob' },
+    { name: 'wide', short: 'w', description: 'More columns' },
+    {
+      name: 'all-fields',
+      description: 'With --json: every member of each guest, not only those of the table',
+    },
+  ],
+  pages: 'guests',
+  prepare: (args, { flags }, { json }) => {
+    if (json && flags['all-fields'] === true) return args;
+    return { ...args, fields: flags['wide'] === true ? wideFields : listFields };
+  },
+  print: (reply, { flags }, { io, note }) => {
+    if (reply.guests.length === 0) note('No guests. Make one: roost create NAME --image IMAGE --start');
+    return reply.guests.length === 0 ? [] : printGuests(reply.guests, io.now(), flags['wide'] === true);
+  },
+});
+
+const logs: Verb = {
+  words: 'logs',
+  command: 'query-guest-log',
+  summary: "Show a guest's console, or another of its logs",
+  positionals: [guest],
+  flags: [
+    { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },
+    { name: 'process', description: 'Standard error of QEMU instead of the console' },
+    { name: 'events', description: "QEMU's own event log instead of the console" },
+    {
+      name: 'bytes',
+      short: 'n',
+      type: 'size',
+      value: 'size',
+      description: 'Only the end, this long (default: 32KiB)',
+    },
+  ],
+  run: showLog,
+};
+
+const consoleVerb: Verb = {
+  words: 'console',
+  command: 'guest-console',
+  summary: "Attach to a guest's serial console; Ctrl-] leaves",
+  positionals: [guest],
+  flags: [
+    {
+      name: 'replay',
+      type: 'size',
+      value: 'size',
+      description: 'Show the end of what it wrote before, this long (default: 4KiB)',
+    },
+  ],
+  run: attachConsole,
+};
+
+export const guestVerbs: readonly Verb[] = [
+  create,
+  change({
+    words: 'start',
+    command: 'guest-start',
+    positionals: [guests],
+    flags: [{ name: 'paused', member: 'paused' }],
+    done: 'started',
+  }),
+  change({
+    words: 'stop',
+    command: 'guest-stop',
+    positionals: [guests],
+    flags: [
+      { name: 'force', short: 'f', member: 'force' },
+      {
+        name: 'timeout',
+        short: 't',
+        member: 'timeoutMs',
+        description: 'How long to wait before force is used; the stop timeout of the guest unless given',
+      },
+    ],
+    done: 'stopped',
+  }),
+  change({ words: 'reset', command: 'guest-reset', positionals: [guests], done: 'reset' }),
+  change({ words: 'pause', command: 'guest-pause', positionals: [guests], done: 'paused' }),
+  change({ words: 'resume', command: 'guest-resume', positionals: [guests], done: 'resumed' }),
+  change({
+    words: 'delete',
+    aliases: ['rm'],
+    command: 'guest-delete',
+    positionals: [guests],
+    flags: [{ name: 'force', short: 'f', member: 'force' }],
+    done: 'deleted',
+  }),
+  change({
+    words: 'rename',
+    command: 'guest-rename',
+    positionals: [guest, { name: 'NEW-NAME', member: 'newName' }],
+    done: (args) => `renamed to ${String(args['newName'])}`,
+  }),
+  update,
+  list,
+  query({
+    words: 'show',
+    command: 'query-guest',
+    positionals: [guest],
+    print: (reply, _, { io }) => printGuest(reply, io.now()),
+  }),
+  query({
+    words: 'plan',
+    command: 'guest-plan',
+    positionals: [guest],
+    print: (reply) => printPlan(reply),
+  }),
+  logs,
+  consoleVerb,
+];

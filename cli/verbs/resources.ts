@@ -1,0 +1,201 @@
+/** Verbs on images, networks, pools, tokens and operations. */
+import { basename, resolve } from 'node:path';
+import { change } from '../change.ts';
+import { CliFailure } from '../failure.ts';
+import {
+  printImages,
+  printNetworks,
+  printOperation,
+  printOperations,
+  printPools,
+  printTokens,
+} from '../print/lists.ts';
+import { argumentsOf, type Positional, query, type Verb } from '../verb.ts';
+
+const image: Positional = { name: 'NAME', member: 'image', variadic: true, complete: 'image' };
+const network: Positional = { name: 'NAME', member: 'network', variadic: true, complete: 'network' };
+const operationId: Positional = {
+  name: 'ID',
+  description: "Id of an operation, as in 'roost operation ls'",
+  complete: 'operation',
+};
+const operation: Positional = { ...operationId, member: 'operation' };
+
+/** `debian-12.qcow2` as the name of an image. */
+const imageNameOf = (path: string): string =>
+  basename(path)
+    .replace(/\.(qcow2|img|raw)$/, '')
+    .toLowerCase();
+
+export const imageVerbs: readonly Verb[] = [
+  change({
+    words: 'image import',
+    command: 'image-import',
+    positionals: [{ name: 'FILE', member: 'path', description: 'File on the host', complete: 'file' }],
+    flags: [
+      { name: 'name', short: 'n', member: 'name', description: "Name of the image; the file's unless given" },
+      { name: 'kind', short: 'k', member: 'kind', description: 'What it is' },
+      { name: 'format', member: 'format' },
+      { name: 'sha256', member: 'sha256', value: 'digest' },
+    ],
+    prepare: (args) => {
+      const path = resolve(String(args['path']));
+      return { name: imageNameOf(path), ...args, path };
+    },
+    done: (args) => `imported as ${String(args['name'])}`,
+  }),
+  query({
+    words: 'image ls',
+    aliases: ['image list'],
+    command: 'query-images',
+    pages: 'images',
+    print: (reply, _, { io }) => printImages(reply.images, io.now()),
+  }),
+  change({
+    words: 'image delete',
+    aliases: ['image rm'],
+    command: 'image-delete',
+    positionals: [image],
+    done: 'deleted',
+  }),
+];
+
+export const networkVerbs: readonly Verb[] = [
+  change({
+    words: 'network create',
+    command: 'network-create',
+    positionals: [{ name: 'NAME', member: 'name', description: 'Name of the new network: a DNS label' }],
+    flags: [
+      {
+        name: 'kind',
+        short: 'k',
+        member: 'kind',
+        description:
+          'nat reaches out through the host, isolated does not, user is a stack of its own for each guest',
+      },
+      { name: 'subnet', member: 'subnet', value: 'cidr' },
+    ],
+    done: 'created',
+  }),
+  query({
+    words: 'network ls',
+    aliases: ['network list'],
+    command: 'query-networks',
+    pages: 'networks',
+    print: (reply) => printNetworks(reply.networks),
+  }),
+  change({
+    words: 'network delete',
+    aliases: ['network rm'],
+    command: 'network-delete',
+    positionals: [network],
+    done: 'deleted',
+  }),
+];
+
+export const poolVerbs: readonly Verb[] = [
+  query({
+    words: 'pool ls',
+    aliases: ['pool list'],
+    command: 'query-pools',
+    print: (reply) => printPools(reply.pools),
+  }),
+];
+
+export const tokenVerbs: readonly Verb[] = [
+  query({
+    words: 'token create',
+    command: 'token-create',
+    positionals: [{ name: 'NAME', member: 'name', description: 'Name of the new token' }],
+    flags: [{ name: 'role', short: 'r', member: 'role', description: 'What its holder may do' }],
+    print: (reply, _, { note }) => {
+      note(`Token '${reply.name}' (${reply.role}); this is shown once:`);
+      return [reply.token];
+    },
+  }),
+  query({
+    words: 'token ls',
+    aliases: ['token list'],
+    command: 'query-tokens',
+    print: (reply, _, { io }) => printTokens(reply.tokens, io.now()),
+  }),
+  query({
+    words: 'token revoke',
+    aliases: ['token rm'],
+    command: 'token-revoke',
+    positionals: [{ name: 'NAME', member: 'name', description: 'Name of the token', complete: 'token' }],
+    print: (reply) => [`${reply.name} revoked`],
+  }),
+];
+
+const DEFAULT_OPERATIONS = 50;
+
+const showOperation: Verb = {
+  words: 'operation show',
+  command: 'query-operations',
+  summary: 'Show one operation with its steps',
+  positionals: [operationId],
+  flags: [],
+  run: async (invocation, { client, io, json, print, printJson, signal }) => {
+    const id = String(invocation.positionals['ID']);
+    const connection = await client();
+    const reply = await connection.callAny('query-operations', { ids: [id] }, { signal });
+    const [found] = (reply as { operations: Parameters<typeof printOperation>[0][] }).operations;
+    if (!found) {
+      const hint = "'roost operation ls' lists the latest.";
+      throw new CliFailure({ class: 'NotFound', desc: `There is no operation ${id}`, hint });
+    }
+    if (json) printJson(found);
+    else print(printOperation(found, io.now()));
+    return 0;
+  },
+};
+
+const waitForOperation: Verb = {
+  words: 'operation wait',
+  command: 'operation-wait',
+  positionals: [operation],
+  flags: [{ name: 'timeout', short: 't', member: 'timeoutMs', description: 'Give up waiting after this' }],
+  run: async (invocation, { client, io, json, print, printJson, signal }) => {
+    const args = argumentsOf(waitForOperation, invocation);
+    const connection = await client();
+    const ended = (await connection.callAny('operation-wait', args, { signal })) as Parameters<
+      typeof printOperation
+    >[0];
+    if (json) printJson(ended);
+    else print(printOperation(ended, io.now()));
+    if (ended.error) throw new CliFailure(ended.error);
+    return ended.state === 'succeeded' ? 0 : 1;
+  },
+};
+
+export const operationVerbs: readonly Verb[] = [
+  query({
+    words: 'operation ls',
+    aliases: ['operation list'],
+    command: 'query-operations',
+    flags: [
+      { name: 'subject', short: 's', member: 'subject' },
+      { name: 'state', member: 'states', description: 'Only operations in this state; may be given again' },
+      {
+        name: 'limit',
+        short: 'n',
+        member: 'limit',
+        description: `At most so many (default: ${DEFAULT_OPERATIONS})`,
+      },
+    ],
+    fixed: { limit: DEFAULT_OPERATIONS },
+    print: (reply, _, { io, note }) => {
+      if (reply.next !== undefined) note('There are older ones: see them with --limit.');
+      return printOperations(reply.operations, io.now());
+    },
+  }),
+  showOperation,
+  waitForOperation,
+  query({
+    words: 'operation cancel',
+    command: 'operation-cancel',
+    positionals: [operation],
+    print: (reply, _, { io }) => printOperation(reply, io.now()),
+  }),
+];

@@ -1,0 +1,175 @@
+/** Command lines and the calls they become, for people to read in golden/requests.txt. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { verbs } from '../../cli/verbs.ts';
+import { commandNames } from '../../protocol/commands.ts';
+import { aGuest, endedOperation, FakeDaemon, OPERATION } from './fake-daemon.ts';
+import { runCli } from './run-cli.ts';
+
+const commandLines: readonly (readonly string[])[] = [
+  ['create', 'web1'],
+  ['create', 'web1', '--image', 'debian', '--network', 'default', '--start'],
+  ['create', 'web1', '-i', 'debian', '-m', '1GiB', '-c', '4', '--cpu-model', 'host', '--machine', 'microvm'],
+  ['create', 'web1', '--cpus=4', '--cpu-topology', 'sockets=1,cores=2,threads=2', '--accel', 'tcg'],
+  ['create', 'web1', '--disk', 'name=root,image=debian,size=4GiB', '--disk', 'size=1MiB,read-only'],
+  ['create', 'web1', '--image', 'debian', '--disk', 'size=1GiB'],
+  ['create', 'web1', '--nic', 'network=lan,mac=52:54:00:00:00:01,ipv4=10.0.0.9', '--network', 'default'],
+  ['create', 'web1', '--kernel', 'linux', '--initrd', 'rd', '--append', 'console=ttyS0 quiet'],
+  ['create', 'web1', '--label', 'tier=front', '--label', 'note=a=b', '--description', 'A web server'],
+  ['create', 'web1', '--autostart', '--autostart-order', '5', '--autostart-delay', '2s'],
+  ['create', 'web1', '--restart', 'on-failure', '--restart-delay', '500ms', '--stop-timeout', '2m'],
+  ['create', 'web1', '--delete-protection', '--driver', 'fake'],
+  ['create', 'web1', '--from-json', '-', '--memory', '512MiB'],
+  ['start', 'web1'],
+  ['start', 'web1', 'web2', 'web1'],
+  ['start', '--paused', 'web1'],
+  ['stop', 'web1', '--force'],
+  ['stop', 'web1', '-t', '90s'],
+  ['stop', '--timeout=1m', '--json', 'web1'],
+  ['reset', 'web1'],
+  ['pause', 'web1'],
+  ['resume', 'web1'],
+  ['delete', 'web1', '-f'],
+  ['rm', 'web1', 'web2'],
+  ['rename', 'web1', 'web2'],
+  ['update', 'web1', '--memory', '1GiB'],
+  ['update', 'web1', '--cpus', '8'],
+  ['update', 'web1', '--label', 'a=b', '--unlabel', 'tier', '--no-autostart'],
+  ['update', 'web1', '--restart', 'always', '--no-delete-protection'],
+  ['update', 'web1', '--append', 'quiet', '--kernel', 'linux'],
+  ['ls'],
+  ['list', '--wide', '--state', 'running', '--state', 'paused'],
+  ['ls', '--json', '--all-fields', '--label', 'tier=front', '--filter', 'web*'],
+  ['show', 'web1'],
+  ['plan', 'web1'],
+  ['logs', 'web1'],
+  ['logs', '--process', '-n', '1KiB', 'web1'],
+  ['logs', '--events', 'web1'],
+  ['image', 'import', '/srv/Debian-12.qcow2'],
+  ['image', 'import', '/srv/vmlinuz', '--name', 'linux', '--kind', 'kernel', '--sha256', 'a'.repeat(64)],
+  ['image', 'import', '/srv/x.raw', '--format', 'raw'],
+  ['image', 'ls'],
+  ['image', 'rm', 'debian', 'linux'],
+  ['network', 'create', 'lan', '--kind', 'isolated', '--subnet', '10.1.2.0/24'],
+  ['network', 'ls'],
+  ['network', 'delete', 'lan'],
+  ['pool', 'ls'],
+  ['operation', 'ls'],
+  ['operation', 'ls', '--state', 'running', '--subject', 'web1', '-n', '5'],
+  ['operation', 'show', OPERATION],
+  ['operation', 'wait', OPERATION, '--timeout', '30s'],
+  ['operation', 'cancel', OPERATION],
+  ['events'],
+  ['events', '--since', '5', '--guest', 'web1', '--event', 'GUEST_EXITED'],
+  ['token', 'create', 'ci', '--role', 'operate'],
+  ['token', 'ls'],
+  ['token', 'revoke', 'ci'],
+  ['host'],
+  ['daemon'],
+  ['version'],
+  ['api', 'query-schema', '{"name":"guest-start"}'],
+  ['api', 'query-commands'],
+];
+
+const spread = { p50: 0.1, p99: 1.25, max: 3 };
+const replies = {
+  'query-guests': () => ({ guests: [aGuest()], total: 1 }),
+  'guest-plan': () => ({ argv: ['qemu-system-x86_64', '-S'], objects: [{ kind: 'bridge', name: 'rst1' }] }),
+  'query-guest-log': () => ({ text: 'login: ', offset: 0, nextOffset: 7, sizeBytes: 7 }),
+  'query-images': () => ({ images: [] }),
+  'query-networks': () => ({ networks: [] }),
+  'query-pools': () => ({ pools: [] }),
+  'query-operations': () => ({ operations: [endedOperation()] }),
+  'operation-cancel': () => endedOperation({ cancelRequested: true }),
+  'query-events': () => ({ events: [] }),
+  'token-create': () => ({ name: 'ci', role: 'operate', token: 'secret' }),
+  'query-tokens': () => ({ tokens: [] }),
+  'token-revoke': () => ({ name: 'ci' }),
+  'query-host': () => ({
+    hostname: 'h',
+    kernel: '6.1',
+    cpus: 2,
+    memory: { totalBytes: 1, availableBytes: 1, committedBytes: 0 },
+    accelerator: { auto: 'tcg', why: 'no /dev/kvm' },
+    privileged: true,
+    privilegedWhy: 'root',
+    drivers: [],
+    qemuBinaries: [],
+  }),
+  'query-daemon': () => ({
+    version: '0.1.0',
+    pid: 1,
+    startedAt: 1,
+    ready: true,
+    instance: 'abcde',
+    stateDirectory: '/s',
+    runDirectory: '/r',
+    memoryBytes: 1,
+    guests: 0,
+    connections: 1,
+    eventLoopLagMs: spread,
+    commitMs: spread,
+    lastEventSequence: 1,
+  }),
+  'query-schema': () => ({}),
+  'query-commands': () => [],
+};
+
+const quoted = (word: string): string => (/^[\w./=:,*-]+$/.test(word) ? word : `'${word}'`);
+
+describe('requests', () => {
+  let daemon: FakeDaemon;
+  beforeAll(async () => {
+    daemon = await FakeDaemon.start(replies);
+  });
+  afterAll(() => daemon[Symbol.asyncDispose]());
+
+  it('are what the golden file says, and the contract accepts each', async () => {
+    const text: string[] = [];
+    for (const argv of commandLines) {
+      daemon.calls.length = 0;
+      const stdin = '{"memoryBytes":1048576,"cpu":{"count":2}}';
+      const ran = await runCli(argv, { env: { ROOST_SOCKET: daemon.socketPath }, stdin });
+      expect({ argv, code: ran.code, stderr: ran.code === 0 ? '' : ran.stderr }).toEqual({
+        argv,
+        code: 0,
+        stderr: '',
+      });
+      expect(daemon.calls).not.toEqual([]);
+      const calls = daemon.calls.map(({ command, args }) => `  ${command} ${JSON.stringify(args)}`);
+      text.push(`$ roost ${argv.map(quoted).join(' ')}`, ...calls, '');
+    }
+    await expect(text.join('\n')).toMatchFileSnapshot('golden/requests.txt');
+  });
+
+  it('reach every command of the contract by some verb', () => {
+    const reached = new Set(verbs.flatMap((verb) => [verb.command, ...(verb.uses ?? [])]));
+    // The handshake is every connection's own.
+    expect(commandNames.filter((name) => name !== 'qmp_capabilities' && !reached.has(name))).toEqual([]);
+  });
+
+  it('take a spec from a file', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'roost-cli-'));
+    const path = join(directory, 'spec.json');
+    await writeFile(path, '{"description": "from file", "cpu": {"count": 2}}');
+    daemon.calls.length = 0;
+    const argv = [
+      'create',
+      'web1',
+      '--from-json',
+      path,
+      '--cpu-model',
+      'host',
+      '--socket',
+      daemon.socketPath,
+    ];
+    expect(await runCli(argv)).toMatchObject({ code: 0, stdout: 'web1 created\n' });
+    await rm(directory, { recursive: true });
+    expect(daemon.calls[0]).toEqual({
+      command: 'guest-create',
+      args: { name: 'web1', description: 'from file', cpu: { count: 2, model: 'host' } },
+    });
+  });
+});
