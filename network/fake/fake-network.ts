@@ -1,0 +1,85 @@
+/**
+ * A network backend in memory, for tests of what stands above: it makes nothing, but keeps the same account of host
+ * objects as a real one, and fails where it is told to.
+ */
+import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
+import type { NetPort } from '../../protocol/net-port.ts';
+import type { NetworkKind } from '../../protocol/network.ts';
+import type { NetworkBackend, NetworkPlace, PortSpec } from '../backend.ts';
+import { bridgeName, bridgePrefix, tapName, tapPrefix } from '../link-names.ts';
+
+export type FakeNetworkCall = 'ensure' | 'remove' | 'attach' | 'detach' | 'inspect';
+
+export interface FakeNetworkOptions {
+  readonly kinds?: readonly NetworkKind[];
+  /** Called before each change is made; what it throws is the failure, and a promise delays. */
+  readonly before?: (
+    call: FakeNetworkCall,
+    about: { readonly network?: NetworkPlace; readonly port?: PortSpec },
+  ) => void | Promise<void>;
+  readonly usedSubnets?: readonly string[];
+}
+
+export interface FakeNetworkBackend extends NetworkBackend {
+  /** What is on the pretended host, of every instance; a test may take from it or add to it. */
+  readonly host: Map<string, HostObject>;
+}
+
+export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetworkBackend {
+  const host = new Map<string, HostObject>();
+  const put = (objects: readonly HostObject[]): void => {
+    for (const object of objects) host.set(hostObjectKey(object), object);
+  };
+  const take = (objects: readonly HostObject[]): void => {
+    for (const object of objects) host.delete(hostObjectKey(object));
+  };
+  const begin = async (
+    call: FakeNetworkCall,
+    about: Parameters<NonNullable<FakeNetworkOptions['before']>>[1],
+    signal: AbortSignal,
+  ): Promise<void> => {
+    signal.throwIfAborted();
+    await options.before?.(call, about);
+    signal.throwIfAborted();
+  };
+  return {
+    host,
+    kinds: options.kinds ?? ['nat', 'isolated', 'user'],
+    plan: objectsOfNetwork,
+    ensure: async (network, signal) => {
+      await begin('ensure', { network }, signal);
+      put(objectsOfNetwork(network));
+    },
+    remove: async (network, signal) => {
+      await begin('remove', { network }, signal);
+      take(objectsOfNetwork(network));
+    },
+    planPort: (network, port) => ({ port: portOf(port), objects: objectsOfPort(network, port) }),
+    attach: async (network, port, signal) => {
+      await begin('attach', { network, port }, signal);
+      put(objectsOfPort(network, port));
+      return { port: portOf(port) };
+    },
+    detach: async (network, port, signal) => {
+      await begin('detach', { network, port }, signal);
+      take(objectsOfPort(network, port));
+    },
+    usedSubnets: async () => options.usedSubnets ?? [],
+    inspect: async ({ instance }, signal) => {
+      await begin('inspect', {}, signal);
+      const prefixes = [bridgePrefix(instance), tapPrefix(instance)];
+      return [...host.values()].filter(({ name }) => prefixes.some((prefix) => name.startsWith(prefix)));
+    },
+  };
+}
+
+/** A driver of a test needs no descriptor for a port of this kind. */
+const portOf = (port: PortSpec): NetPort => ({ kind: 'user', mac: port.mac });
+
+const objectsOfNetwork = (network: NetworkPlace): readonly HostObject[] =>
+  network.kind === 'user' ? [] : [{ kind: 'bridge', name: bridgeName(network.instance, network.number) }];
+
+const objectsOfPort = (network: NetworkPlace, port: PortSpec): readonly HostObject[] =>
+  network.kind === 'user'
+    ? []
+    : [{ kind: 'tap', name: tapName(network.instance, port.guestNumber, port.index) }];

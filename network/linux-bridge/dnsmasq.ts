@@ -1,0 +1,163 @@
+/**
+ * The DHCP and DNS server of a network: one dnsmasq a bridge. It outlives the daemon, as guests do.
+ *
+ * Rules it keeps:
+ * - The server holds a lock on its own log for as long as it lives: it inherits the locked descriptor as its standard
+ *   error, and keeps it. So whether it lives is asked of the kernel, and a pid is never trusted.
+ * - It is signalled through a pidfd, after its command line was seen to be ours.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, ftruncateSync, watch } from 'node:fs';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import { lockFile, openPidfd, signalPidfd, watchReadable } from '../../native/index.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import { dnsmasqArgs, pidFileArgument } from './dnsmasq-args.ts';
+import { missingTool, toolFailed } from './host-tool.ts';
+import type { Site } from './site.ts';
+
+/** Whether the server that writes this log lives. */
+export function serverLives(serverLog: string): boolean {
+  if (!existsSync(serverLog)) return false;
+  const lock = lockFile(serverLog);
+  if (lock === 'held') return true;
+  closeSync(lock);
+  return false;
+}
+
+/**
+ * Starts the server unless it runs; restarts one that was started with other arguments. When it returns, the server's
+ * sockets are open.
+ */
+export async function ensureServer(site: Site, program: string, signal: AbortSignal): Promise<void> {
+  const args = dnsmasqArgs(site, await serverUser());
+  await mkdir(site.stateDirectory, { recursive: true, mode: 0o700 });
+  await mkdir(site.runDirectory, { recursive: true, mode: 0o755 });
+  if (serverLives(site.serverLog)) {
+    const running = await findServer(site);
+    if (running) {
+      closeSync(running.pidfd);
+      if (running.argv.slice(1).join('\0') === args.join('\0')) return;
+    }
+    await stopServer(site, signal);
+  }
+  const lock = lockFile(site.serverLog);
+  if (lock === 'held')
+    throw new RoostError('Unavailable', `Somebody else holds ${site.serverLog}`, {
+      hint: 'See who with lsof; it should be the dnsmasq of this network.',
+    });
+  try {
+    ftruncateSync(lock);
+    await rm(site.pidFile, { force: true });
+    await start(site, program, args, lock, signal);
+  } finally {
+    closeSync(lock);
+  }
+}
+
+/** Ends the server and waits for its end. */
+export async function stopServer(site: Site, signal: AbortSignal): Promise<void> {
+  const running = serverLives(site.serverLog) ? await findServer(site) : undefined;
+  if (running) {
+    try {
+      await end(running.pidfd, signal);
+    } finally {
+      closeSync(running.pidfd);
+    }
+  }
+  await rm(site.pidFile, { force: true });
+}
+
+async function end(pidfd: number, signal: AbortSignal): Promise<void> {
+  const ended = deferred<void>();
+  const watching = watchReadable(pidfd, () => ended.resolve());
+  try {
+    signalPidfd(pidfd, constants.signals.SIGTERM);
+    await waitOrAbort(ended.promise, signal);
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error;
+  } finally {
+    watching.close();
+  }
+}
+
+interface RunningServer {
+  readonly pidfd: number;
+  readonly argv: readonly string[];
+}
+
+/** The running server: by its pid file, or, where a crash came before that, among all processes. */
+async function findServer(site: Site): Promise<RunningServer | undefined> {
+  const noted = Number.parseInt(await readFile(site.pidFile, 'utf8').catch(() => ''), 10);
+  const found = Number.isNaN(noted) ? undefined : await serverAt(noted, site);
+  if (found) return found;
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    const server = await serverAt(Number(entry), site);
+    if (server) return server;
+  }
+  return undefined;
+}
+
+/** The pidfd is opened first, so that what is read then is known to be of the same process. */
+async function serverAt(pid: number, site: Site): Promise<RunningServer | undefined> {
+  let pidfd: number;
+  try {
+    pidfd = openPidfd(pid);
+  } catch {
+    return undefined;
+  }
+  const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0').slice(0, -1);
+  if (argv.includes(pidFileArgument(site))) return { pidfd, argv };
+  closeSync(pidfd);
+  return undefined;
+}
+
+/** It writes its pid file once its sockets are open: that is waited for. */
+async function start(
+  site: Site,
+  program: string,
+  args: readonly string[],
+  lock: number,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  const ready = deferred<void>();
+  const directory = watch(site.runDirectory, () => {
+    void readFile(site.pidFile, 'utf8').then(
+      (text) => Number.parseInt(text, 10) === child.pid && ready.resolve(),
+      () => undefined,
+    );
+  });
+  const child = spawn(program, args, { detached: true, stdio: ['ignore', lock, lock], cwd: '/' });
+  const exited = deferred<void>();
+  child.once('exit', () => exited.resolve());
+  child.once('error', (error) => {
+    exited.resolve();
+    ready.reject(isErrno(error, 'ENOENT') ? missingTool('dnsmasq', error) : error);
+  });
+  void exited.promise.then(async () => {
+    const said = await readFile(site.serverLog, 'utf8').catch(() => '');
+    ready.reject(toolFailed(`dnsmasq for network ${site.networkName} ended at once`, said));
+  });
+  try {
+    await waitOrAbort(ready.promise, signal);
+    child.unref();
+  } catch (error) {
+    child.kill('SIGKILL');
+    await exited.promise;
+    throw error;
+  } finally {
+    directory.close();
+  }
+}
+
+/** Debian's package makes the user dnsmasq; dnsmasq-base alone may not. */
+async function serverUser(): Promise<string> {
+  const users = await readFile('/etc/passwd', 'utf8').catch(() => '');
+  return /^dnsmasq:/m.test(users) ? 'dnsmasq' : 'nobody';
+}
+
+const isErrno = (error: unknown, code: string): boolean =>
+  error instanceof Error && 'code' in error && error.code === code;

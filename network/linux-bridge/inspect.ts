@@ -1,0 +1,99 @@
+/** What of our networks is on the host, in the words of the ledger. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { InstanceId } from '../../protocol/types.ts';
+import { bridgePrefix, tapPrefix } from '../link-names.ts';
+import { tableName } from '../ruleset.ts';
+import { serverLives } from './dnsmasq.ts';
+import { linkNames } from './links.ts';
+import { nftIfPresent } from './nft.ts';
+import { SERVER_LOG } from './site.ts';
+
+export interface InspectedPlace {
+  readonly instance: InstanceId;
+  readonly runDirectory: string;
+  readonly stateDirectory: string;
+}
+
+export async function inspectHost(
+  place: InspectedPlace,
+  portsRoot: string,
+  signal: AbortSignal,
+): Promise<readonly HostObject[]> {
+  const { instance } = place;
+  const [links, bridgeTable, inetTable, state, run, ports] = await Promise.all([
+    linkNames(signal),
+    tableObjects('bridge', instance, signal),
+    tableObjects('inet', instance, signal),
+    entries(join(place.stateDirectory, 'networks')),
+    entries(join(place.runDirectory, 'networks')),
+    entries(portsRoot),
+  ]);
+  const directories = [
+    ...state,
+    ...run,
+    ...ports.filter((path) => path.startsWith(join(portsRoot, bridgePrefix(instance)))),
+  ];
+  return [
+    ...directories.map((name) => ({ kind: 'directory', name }) as const),
+    ...bridgeTable,
+    ...inetTable,
+    ...links.flatMap((name) => linkObject(instance, name)),
+    ...run
+      .map((directory) => join(directory, SERVER_LOG))
+      .filter(serverLives)
+      .map((name) => ({ kind: 'process', name }) as const),
+  ];
+}
+
+function linkObject(instance: InstanceId, name: string): readonly HostObject[] {
+  if (name.startsWith(bridgePrefix(instance))) return [{ kind: 'bridge', name }];
+  if (name.startsWith(tapPrefix(instance))) return [{ kind: 'tap', name }];
+  return [];
+}
+
+async function entries(directory: string): Promise<readonly string[]> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  return names.map((name) => join(directory, name));
+}
+
+/** A value of `nft -j`: a word, a concatenation, or a subnet (libnftables-json(5)). */
+type NftValue =
+  | string
+  | { readonly concat: readonly NftValue[] }
+  | { readonly prefix: { readonly addr: string; readonly len: number } };
+
+interface NftListing {
+  readonly nftables: readonly {
+    readonly set?: { readonly name: string; readonly elem?: readonly NftValue[] };
+  }[];
+}
+
+async function tableObjects(
+  family: 'bridge' | 'inet',
+  instance: InstanceId,
+  signal: AbortSignal,
+): Promise<readonly HostObject[]> {
+  const table = `${family}/${tableName(instance)}`;
+  const listing = await nftIfPresent(['-j', 'list', 'table', family, tableName(instance)], signal);
+  if (listing === undefined) return [];
+  const sets = (JSON.parse(listing) as NftListing).nftables.flatMap(({ set }) => set ?? []);
+  return [
+    { kind: 'nft-table', name: table },
+    ...sets.flatMap(({ name, elem }) =>
+      (elem ?? []).map(
+        (value) => ({ kind: 'nft-element', name: `${table}/${name}/${words(value)}` }) as const,
+      ),
+    ),
+  ];
+}
+
+function words(value: NftValue): string {
+  if (typeof value === 'string') return value;
+  if ('concat' in value) return value.concat.map(words).join(' . ');
+  return `${value.prefix.addr}/${value.prefix.len}`;
+}

@@ -1,0 +1,54 @@
+/**
+ * What the DHCP and DNS server knows of a port: two files that it takes up and lets go by inotify (dnsmasq(8),
+ * `--dhcp-hostsdir`, `--hostsdir`). They lie there while the port is attached.
+ */
+import { chmod, mkdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { PortSpec } from '../backend.ts';
+import type { Site } from './site.ts';
+
+/** Readable by the server's user, whatever the umask. */
+const DIRECTORY_MODE = 0o755;
+const FILE_MODE = 0o644;
+
+export async function makePortDirectories(site: Site): Promise<void> {
+  const directories = [site.portsDirectory, site.dhcpDirectory, site.namesDirectory];
+  await mkdir(dirname(site.portsDirectory), { recursive: true });
+  for (const directory of directories) await mkdir(directory, { recursive: true });
+  for (const directory of [dirname(site.portsDirectory), ...directories])
+    await chmod(directory, DIRECTORY_MODE);
+}
+
+export async function removePortDirectories(site: Site): Promise<void> {
+  await rm(site.portsDirectory, { recursive: true, force: true });
+  // The directory above is every instance's; it goes with the last.
+  await rmdir(dirname(site.portsDirectory)).catch(() => undefined);
+}
+
+export async function writePortFiles(site: Site, port: PortSpec): Promise<void> {
+  const { ipv4 } = port;
+  if (ipv4 === undefined) return;
+  await Promise.all([
+    replace(site.dhcpDirectory, port, `${port.mac},${ipv4},${port.guestName}\n`),
+    replace(site.namesDirectory, port, `${ipv4} ${port.guestName}\n`),
+  ]);
+}
+
+export async function removePortFiles(site: Site, port: PortSpec): Promise<void> {
+  await Promise.all(
+    [site.dhcpDirectory, site.namesDirectory].map((directory) =>
+      rm(join(directory, fileName(port)), { force: true }),
+    ),
+  );
+}
+
+/** By MAC address: a guest may have two NICs in one network under one name. */
+const fileName = (port: PortSpec): string => port.mac.replaceAll(':', '-');
+
+/** The server reads a file when it appears, so it must appear whole. It passes over names that begin with a dot. */
+async function replace(directory: string, port: PortSpec, text: string): Promise<void> {
+  const draft = join(directory, `.${fileName(port)}`);
+  await writeFile(draft, text, { mode: FILE_MODE });
+  await chmod(draft, FILE_MODE);
+  await rename(draft, join(directory, fileName(port)));
+}

@@ -1,0 +1,85 @@
+/**
+ * Names and places of one network on the host. Pure: all follow from the network's record.
+ *
+ * The DHCP and DNS server drops to a user of its own, who must reach the files of ports while it runs; a state or run
+ * directory may lie below a directory that is closed to others. So those files have a place of their own below `/run`;
+ * what is opened before the drop (leases, pid file, log) stays with the network.
+ */
+import { join } from 'node:path';
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { InstanceId } from '../../protocol/types.ts';
+import { gatewayOf } from '../addressing.ts';
+import type { NetworkPlace, PortSpec } from '../backend.ts';
+import { bridgeName, tapName } from '../link-names.ts';
+import { elementObject, networkElements, portElements, type SetElement, tableObjects } from '../ruleset.ts';
+
+export interface Site {
+  readonly instance: InstanceId;
+  readonly networkName: string;
+  readonly networkNumber: number;
+  readonly kind: 'nat' | 'isolated';
+  readonly bridge: string;
+  readonly subnet: string;
+  readonly gateway: string;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  /** Files of ports, read by the server after it has dropped its privileges. */
+  readonly portsDirectory: string;
+  /** A file for each port, `MAC,address,name`: what DHCP gives it. */
+  readonly dhcpDirectory: string;
+  /** A file for each port, `address name`: what DNS answers. */
+  readonly namesDirectory: string;
+  readonly leaseFile: string;
+  readonly pidFile: string;
+  /** Standard error of the server, locked for as long as it lives. */
+  readonly serverLog: string;
+}
+
+/** Name of the server's log in a network's run directory. */
+export const SERVER_LOG = 'dnsmasq.log';
+
+export function siteOf(network: NetworkPlace, portsRoot: string): Site {
+  const { kind, subnet } = network;
+  if (kind === 'user' || subnet === undefined)
+    throw new RoostError('Internal', `Network ${network.name} (${kind}) has no bridge or no subnet`);
+  const bridge = bridgeName(network.instance, network.number);
+  const portsDirectory = join(portsRoot, bridge);
+  return {
+    instance: network.instance,
+    networkName: network.name,
+    networkNumber: network.number,
+    kind,
+    bridge,
+    subnet,
+    gateway: gatewayOf(subnet),
+    stateDirectory: network.stateDirectory,
+    runDirectory: network.runDirectory,
+    portsDirectory,
+    dhcpDirectory: join(portsDirectory, 'dhcp'),
+    namesDirectory: join(portsDirectory, 'names'),
+    leaseFile: join(network.stateDirectory, 'leases'),
+    pidFile: join(network.runDirectory, 'dnsmasq.pid'),
+    serverLog: join(network.runDirectory, SERVER_LOG),
+  };
+}
+
+export const siteObjects = (site: Site): readonly HostObject[] => [
+  { kind: 'directory', name: site.stateDirectory },
+  { kind: 'directory', name: site.runDirectory },
+  { kind: 'directory', name: site.portsDirectory },
+  ...tableObjects(site.instance),
+  ...networkElements(site).map((element) => elementObject(site.instance, element)),
+  { kind: 'bridge', name: site.bridge },
+  { kind: 'process', name: site.serverLog },
+];
+
+export const tapOf = (site: Site, port: PortSpec): string =>
+  tapName(site.instance, port.guestNumber, port.index);
+
+export const elementsOf = (site: Site, port: PortSpec): readonly SetElement[] =>
+  portElements({
+    tap: tapOf(site, port),
+    mac: port.mac,
+    ...(port.ipv4 === undefined ? {} : { ipv4: port.ipv4 }),
+  });

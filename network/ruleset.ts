@@ -1,0 +1,189 @@
+/**
+ * The nftables rules of an instance, as text for `nft`. Pure.
+ *
+ * Two tables of one name, `roost_<instance>`: in family `bridge` the guard, which holds each tap to its own addresses,
+ * and in family `inet` the firewall, which keeps networks apart and gives kind nat its way out. Their rules are static
+ * and speak of sets; a network and a port are elements of those, so making one never touches another's.
+ *
+ * Rules it keeps:
+ * - Every text is one transaction and may be applied again; the sets keep their elements when the rules are renewed.
+ * - The guard fails closed: a tap of ours that is in no set passes nothing.
+ * - What is not ours (another prefix) is never judged.
+ *
+ * IPv6: no network hands out IPv6 addresses, so a tap may use any under its own MAC address, as its link-local one;
+ * router advertisements and DHCPv6 answers of guests are dropped. Neighbour discovery is not judged: a guest can claim a
+ * neighbour's link-local address.
+ */
+import type { HostObject } from '../protocol/host-object.ts';
+import type { NetworkKind } from '../protocol/network.ts';
+import type { InstanceId, MacAddress } from '../protocol/types.ts';
+import { bridgePrefix, tapPrefix } from './link-names.ts';
+
+/** Element of a set: where it is, and what it is made of. */
+export interface SetElement {
+  readonly family: 'bridge' | 'inet';
+  readonly set: 'mac' | 'ip4' | 'bridged' | 'nat_bridges' | 'nat_subnets';
+  /** In the set's order; more than one is a concatenation. */
+  readonly parts: readonly string[];
+}
+
+export const tableName = (instance: InstanceId): string => `roost_${instance}`;
+
+export const tableObjects = (instance: InstanceId): readonly HostObject[] => [
+  { kind: 'nft-table', name: `bridge/${tableName(instance)}` },
+  { kind: 'nft-table', name: `inet/${tableName(instance)}` },
+];
+
+export const elementObject = (instance: InstanceId, element: SetElement): HostObject => ({
+  kind: 'nft-element',
+  name: `${element.family}/${tableName(instance)}/${element.set}/${element.parts.join(' . ')}`,
+});
+
+export interface RuledNetwork {
+  readonly bridge: string;
+  readonly kind: NetworkKind;
+  readonly subnet: string;
+}
+
+/** What makes a bridge a network: frames may pass within it, and for kind nat packets out of it. */
+export const networkElements = (network: RuledNetwork): readonly SetElement[] => [
+  { family: 'inet', set: 'bridged', parts: [network.bridge, network.bridge] },
+  ...(network.kind === 'nat'
+    ? ([
+        { family: 'inet', set: 'nat_bridges', parts: [network.bridge] },
+        { family: 'inet', set: 'nat_subnets', parts: [network.subnet] },
+      ] as const)
+    : []),
+];
+
+export interface RuledPort {
+  readonly tap: string;
+  readonly mac: MacAddress;
+  readonly ipv4?: string;
+}
+
+/** What a tap may send: its MAC address, and with it its IPv4 address in IPv4 and ARP. */
+export const portElements = (port: RuledPort): readonly SetElement[] => [
+  { family: 'bridge', set: 'mac', parts: [port.tap, port.mac] },
+  ...(port.ipv4 === undefined
+    ? []
+    : [{ family: 'bridge', set: 'ip4', parts: [port.tap, port.mac, port.ipv4] } as const]),
+];
+
+/** Counters of the guard: frames dropped, by reason. */
+export const guardCounters = [
+  'forged_mac',
+  'forged_arp',
+  'forged_ipv4',
+  'guest_dhcp_server',
+  'guest_router',
+  'other_protocol',
+] as const;
+
+/** ARP for IPv4 over Ethernet (RFC 826); any other form could hide its addresses from the rules. */
+const PLAIN_ARP = 'arp htype 1 arp ptype ip arp hlen 6 arp plen 4';
+
+/** The guard. An address probe (RFC 5227 section 2.1.1) has no sender address: only one's own may be asked for. */
+function guard(instance: InstanceId): string {
+  return `add table bridge ${tableName(instance)}
+flush table bridge ${tableName(instance)}
+table bridge ${tableName(instance)} {
+${guardCounters.map((counter) => `\tcounter ${counter} {\n\t}`).join('\n')}
+	set mac {
+		type ifname . ether_addr
+	}
+	set ip4 {
+		type ifname . ether_addr . ipv4_addr
+	}
+	chain guard {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname != "${tapPrefix(instance)}*" accept
+		iifname . ether saddr != @mac counter name forged_mac drop
+		ether type arp goto guard_arp
+		ether type ip goto guard_ipv4
+		ether type ip6 goto guard_ipv6
+		counter name other_protocol drop
+	}
+	chain guard_arp {
+		${PLAIN_ARP} iifname . arp saddr ether . arp saddr ip @ip4 accept
+		${PLAIN_ARP} arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @ip4 accept
+		counter name forged_arp drop
+	}
+	chain guard_ipv4 {
+		udp sport 67 counter name guest_dhcp_server drop
+		iifname . ether saddr . ip saddr @ip4 accept
+		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+		counter name forged_ipv4 drop
+	}
+	chain guard_ipv6 {
+		icmpv6 type nd-router-advert counter name guest_router drop
+		udp sport 547 counter name guest_dhcp_server drop
+		accept
+	}
+}
+`;
+}
+
+/**
+ * The firewall. `bridged` is for hosts where bridge-nf-call-iptables sends bridged frames through these hooks, with the
+ * bridge as both ends. Whatever leaves a bridge of ours for elsewhere does so as nat or not at all.
+ */
+function firewall(instance: InstanceId): string {
+  const ours = `"${bridgePrefix(instance)}*"`;
+  return `add table inet ${tableName(instance)}
+flush table inet ${tableName(instance)}
+table inet ${tableName(instance)} {
+	counter not_forwarded {
+	}
+	set bridged {
+		type ifname . ifname
+	}
+	set nat_bridges {
+		type ifname
+	}
+	set nat_subnets {
+		type ipv4_addr
+		flags interval
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname . oifname @bridged accept
+		iifname @nat_bridges oifname != ${ours} ip saddr @nat_subnets accept
+		oifname @nat_bridges iifname != ${ours} ct state established,related accept
+		iifname ${ours} counter name not_forwarded drop
+		oifname ${ours} counter name not_forwarded drop
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname != ${ours} ip saddr @nat_subnets masquerade
+	}
+}
+`;
+}
+
+/** Makes both tables, or renews their rules. */
+export const tablesText = (instance: InstanceId): string => guard(instance) + firewall(instance);
+
+/** Deletes both tables; absent ones do not matter. */
+export const tablesRemovalText = (instance: InstanceId): string =>
+  (['bridge', 'inet'] as const)
+    .flatMap((family) => [
+      `add table ${family} ${tableName(instance)}`,
+      `delete table ${family} ${tableName(instance)}`,
+    ])
+    .map((line) => `${line}\n`)
+    .join('');
+
+export const addElementsText = (instance: InstanceId, elements: readonly SetElement[]): string =>
+  elements.map((element) => `${change('add', instance, element)}\n`).join('');
+
+/** Deletes elements, absent ones too: `delete` alone would refuse those, so each is added before. */
+export const deleteElementsText = (instance: InstanceId, elements: readonly SetElement[]): string =>
+  elements
+    .map((element) => `${change('add', instance, element)}\n${change('delete', instance, element)}\n`)
+    .join('');
+
+function change(verb: 'add' | 'delete', instance: InstanceId, { family, set, parts }: SetElement): string {
+  const words = parts.map((part) => (/^[a-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
+  return `${verb} element ${family} ${tableName(instance)} ${set} { ${words.join(' . ')} }`;
+}

@@ -1,0 +1,45 @@
+/** The text of the rules, against files that a person has read; what they do is tried in linux-bridge/. */
+import { describe, expect, it } from 'vitest';
+import {
+  addElementsText,
+  deleteElementsText,
+  elementObject,
+  networkElements,
+  portElements,
+  tablesRemovalText,
+  tablesText,
+} from '../../network/ruleset.ts';
+import type { InstanceId, MacAddress } from '../../protocol/types.ts';
+
+const instance = 'abcde' as InstanceId;
+const mac = '52:54:00:12:34:56' as MacAddress;
+const golden = (name: string): string => `../golden/ruleset/${name}.nft`;
+
+const nat = networkElements({ bridge: 'rbabcde1', kind: 'nat', subnet: '10.91.1.0/24' });
+const isolated = networkElements({ bridge: 'rbabcde2', kind: 'isolated', subnet: '10.91.2.0/24' });
+const port = portElements({ tap: 'rtabcdea0', mac, ipv4: '10.91.1.2' });
+
+describe('the rules', () => {
+  it.each([
+    ['tables', tablesText(instance)],
+    ['tables-removal', tablesRemovalText(instance)],
+    ['nat-network-add', addElementsText(instance, nat)],
+    ['nat-network-delete', deleteElementsText(instance, nat)],
+    ['isolated-network-add', addElementsText(instance, isolated)],
+    ['port-add', addElementsText(instance, port)],
+    ['port-delete', deleteElementsText(instance, port)],
+    ['port-without-address-add', addElementsText(instance, portElements({ tap: 'rtabcdea1', mac }))],
+  ])('of %s', async (name, text) => {
+    await expect(text).toMatchFileSnapshot(golden(name));
+  });
+
+  it('name their elements for the ledger', () => {
+    expect([...nat, ...port].map((element) => elementObject(instance, element).name)).toEqual([
+      'inet/roost_abcde/bridged/rbabcde1 . rbabcde1',
+      'inet/roost_abcde/nat_bridges/rbabcde1',
+      'inet/roost_abcde/nat_subnets/10.91.1.0/24',
+      'bridge/roost_abcde/mac/rtabcdea0 . 52:54:00:12:34:56',
+      'bridge/roost_abcde/ip4/rtabcdea0 . 52:54:00:12:34:56 . 10.91.1.2',
+    ]);
+  });
+});
