@@ -15,7 +15,7 @@ const root = dirname(import.meta.dirname);
 const commonFlags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-fstack-protector-strong'];
 
 /** A failure whose message is all that the person at the terminal needs. */
-class BuildError extends Error {}
+export class BuildError extends Error {}
 
 /** Node's headers lie beside the Node that runs this, wherever it came from. */
 function headerFolder() {

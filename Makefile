@@ -1,0 +1,41 @@
+# Two commands matter: `make run` and `make test`. Each installs what is missing first.
+
+.DEFAULT_GOAL := help
+.PHONY: help run clean test check build bench docs prerequisites
+
+# Scripts in TypeScript run without a build of their own.
+TS := node --import tsx
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: build ## start a development daemon in ./.roost and boot a first guest
+	@$(TS) tools/run-development.ts
+
+clean: ## take that daemon away, with its guests (FORCE=1: also those that you made)
+	@if [ -d .roost ]; then \
+	  $(MAKE) --no-print-directory build && \
+	  $(TS) tools/run-development.ts --clean $(if $(filter 1,$(FORCE)),--force); \
+	fi
+	@rm -rf dist build
+
+test: build ## run every check and every test
+	@status=0; \
+	node tools/check.mjs --static || status=1; \
+	node_modules/.bin/vitest run || status=1; \
+	exit $$status
+
+check: build ## run the static checks and the unit tests
+	@node tools/check.mjs
+
+build: prerequisites ## compile everything into build/ and dist/
+	@node tools/build.mjs
+
+bench: build ## compare starts with starts by hand, side by side
+	@$(TS) bench/main.ts
+
+docs: prerequisites ## write the generated reference in docs/
+	@$(TS) tools/gen-docs.ts
+
+prerequisites: ## install the Debian packages and npm packages that are missing
+	@tools/install-prerequisites.sh

@@ -1,0 +1,224 @@
+/**
+ * roostd as users run it: a process of its own, here inside a network namespace that the test made, so that its bridges
+ * and rules meet nothing of the host.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { onTestFinished } from 'vitest';
+import { type Client, connect } from '../../cli/client.ts';
+import type { CommandInput, CommandName } from '../../protocol/commands.ts';
+import type { GuestView } from '../../protocol/guest.ts';
+import type { OperationView } from '../../protocol/operation.ts';
+import { makeDirectory } from './test-directory.ts';
+
+const run = promisify(execFile);
+const root = join(import.meta.dirname, '../..');
+
+export type ChangingCommand = Extract<
+  CommandName,
+  `guest-${string}` | `image-${string}` | `network-${string}`
+>;
+
+/** A place for daemons to live one after another: directories and a network namespace, removed after the test. */
+export interface DaemonHome {
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  readonly namespace: string | undefined;
+  /** Runs a program in the namespace and gives its standard output. */
+  run(argv: readonly string[]): Promise<string>;
+  /** Keys of the ledger and of the host; only while no daemon runs here. */
+  compare(): Promise<{ readonly ledger: readonly string[]; readonly host: readonly string[] }>;
+  start(options?: StartOptions): Promise<RealDaemon>;
+}
+
+export interface StartOptions {
+  /** `kind/step/moment` at which the daemon kills itself. */
+  readonly crashAt?: string;
+  readonly args?: readonly string[];
+}
+
+export interface RealDaemon {
+  readonly pid: number;
+  readonly client: Client;
+  /** Resolves when the process is gone, with how it ended. */
+  readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  /** What it wrote so far. */
+  log(): string;
+  /** Calls a changing command and gives the ended operation. */
+  change<N extends ChangingCommand>(name: N, args: CommandInput<N>): Promise<OperationView>;
+  /** The same, and fails unless it succeeded. Gives the id of the object. */
+  succeed<N extends ChangingCommand>(name: N, args: CommandInput<N>): Promise<string>;
+  guest(name: string): Promise<GuestView>;
+  /** The guest once the condition holds; looked at again after each event. */
+  guestWhen(name: string, condition: (guest: GuestView) => boolean): Promise<GuestView>;
+  stop(): Promise<void>;
+  kill9(): Promise<void>;
+}
+
+const waitForReady = (child: ChildProcess, said: () => string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const look = (): void => {
+      if (said().includes('"msg":"ready"')) resolve();
+    };
+    child.stdout?.on('data', look);
+    child.once('exit', (code, signal) =>
+      reject(new Error(`roostd ended with ${code ?? signal}:\n${said()}`)),
+    );
+    look();
+  });
+
+const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
+  const program = options.crashAt === undefined ? 'dist/roostd.js' : 'dist/test/roostd-with-faults.js';
+  const argv = [
+    process.execPath,
+    join(root, program),
+    '--state-dir',
+    home.stateDirectory,
+    '--run-dir',
+    home.runDirectory,
+    ...(options.args ?? []),
+  ];
+  const [file = '', ...args] =
+    home.namespace === undefined ? argv : ['ip', 'netns', 'exec', home.namespace, ...argv];
+  return spawn(file, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...(options.crashAt === undefined ? {} : { ROOST_TEST_CRASH: options.crashAt }) },
+  });
+};
+
+const succeeded = (operation: OperationView): OperationView => {
+  if (operation.state === 'succeeded') return operation;
+  throw new Error(
+    `${operation.kind} of ${operation.subject.name} ${operation.state}: ${JSON.stringify(operation.error)}`,
+  );
+};
+
+const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<RealDaemon> => {
+  const child = spawnDaemon(home, options);
+  let said = '';
+  const listen = (chunk: Buffer): void => {
+    said += chunk.toString('utf8');
+  };
+  child.stdout?.on('data', listen);
+  child.stderr?.on('data', listen);
+  const ended = once(child, 'exit').then(([code, signal]: (number | NodeJS.Signals | null)[]) => ({
+    code: typeof code === 'number' ? code : null,
+    signal: typeof signal === 'string' ? signal : null,
+  }));
+  onTestFinished(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await ended;
+  });
+  await waitForReady(child, () => said);
+  const socketPath = join(home.runDirectory, 'roost.sock');
+  const signal = new AbortController().signal;
+  const client = await connect({ socketPath, signal });
+  const change: RealDaemon['change'] = async (name, args) => {
+    const { operation } = (await client.callAny(name, args as Record<string, unknown>)) as {
+      operation: string;
+    };
+    return (await client.callAny('operation-wait', { operation })) as OperationView;
+  };
+  const guest = (name: string): Promise<GuestView> => client.call('query-guest', { guest: name });
+  return {
+    pid: child.pid ?? 0,
+    client,
+    ended,
+    log: () => said,
+    change,
+    succeed: async (name, args) => succeeded(await change(name, args)).subject.id,
+    guest,
+    guestWhen: async (name, condition) => {
+      const watcher = await connect({ socketPath, signal });
+      const events = watcher.events();
+      try {
+        const before = await guest(name);
+        if (condition(before)) return before;
+        for await (const _event of events) {
+          const now = await guest(name);
+          if (condition(now)) return now;
+        }
+        throw new Error(`The daemon ended while a guest was waited for:\n${said}`);
+      } finally {
+        watcher.close();
+      }
+    },
+    stop: async () => {
+      client.close();
+      child.kill('SIGTERM');
+      await ended;
+    },
+    kill9: async () => {
+      client.close();
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+};
+
+/** Directories and, as root, a network namespace. To be called inside a test or a hook that removes it. */
+export const makeDaemonHome = async (): Promise<DaemonHome & { remove(): Promise<void> }> => {
+  const directory = await makeDirectory('home');
+  const stateDirectory = join(directory, 's');
+  const runDirectory = join(directory, 'r');
+  await mkdir(stateDirectory);
+  const privileged = process.getuid?.() === 0;
+  const namespace = privileged ? `roost-test-${randomBytes(4).toString('hex')}` : undefined;
+  if (namespace !== undefined) {
+    await run('ip', ['netns', 'add', namespace]);
+    await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
+  }
+  const inside = async (argv: readonly string[]): Promise<string> => {
+    const [file = '', ...args] = namespace === undefined ? argv : ['ip', 'netns', 'exec', namespace, ...argv];
+    return (await run(file, args, { maxBuffer: 64 * 1024 * 1024 })).stdout;
+  };
+  const home: DaemonHome = {
+    stateDirectory,
+    runDirectory,
+    namespace,
+    run: inside,
+    compare: async () => {
+      const program = join(root, 'dist/test/inspect-host.js');
+      const text = await inside([process.execPath, program, stateDirectory, runDirectory]);
+      return JSON.parse(text) as { ledger: string[]; host: string[] };
+    },
+    start: (options = {}) => startDaemon(home, options),
+  };
+  return {
+    ...home,
+    remove: async () => {
+      if (namespace !== undefined) await run('ip', ['netns', 'del', namespace]);
+      const { rm } = await import('node:fs/promises');
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+};
+
+/** A home for the running test alone. What guests and servers are left in it are ended by a last daemon. */
+export const testDaemonHome = async (): Promise<DaemonHome> => {
+  const home = await makeDaemonHome();
+  onTestFinished(async () => {
+    const daemon = await home.start();
+    await removeEverything(daemon);
+    await daemon.stop();
+    await home.remove();
+  });
+  return home;
+};
+
+/** Deletes every guest, image and network of a daemon. */
+export const removeEverything = async (daemon: RealDaemon): Promise<void> => {
+  const { guests } = await daemon.client.call('query-guests', { limit: 100_000, fields: ['name'] });
+  for (const guest of guests) {
+    await daemon.change('guest-update', { guest: guest.name ?? '', deleteProtection: false });
+    await daemon.succeed('guest-delete', { guest: guest.name ?? '', force: true });
+  }
+  const { networks } = await daemon.client.call('query-networks', {});
+  for (const network of networks) await daemon.succeed('network-delete', { network: network.name });
+  const { images } = await daemon.client.call('query-images', {});
+  for (const image of images) await daemon.succeed('image-delete', { image: image.name });
+};

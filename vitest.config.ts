@@ -1,0 +1,53 @@
+/**
+ * Two projects. `unit` needs nothing but Node and the build, and takes seconds; parts of it that need root or a
+ * device say so and are skipped aloud. `real` runs QEMU, bridges and whole daemons: files named `*.real.test.ts`,
+ * and everything in the folders named below.
+ */
+import { join } from 'node:path';
+import { defineConfig } from 'vitest/config';
+
+const minuteMs = 60_000;
+const real = ['test/**/*.real.test.ts', 'test/{integration,fault,e2e}/**/*.test.ts'];
+/** Where the counts go that `tools/ci-summary.mjs` reads. */
+const reports = process.env.ROOST_REPORTS;
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    globalSetup: ['test/harness/global-setup.ts'],
+    setupFiles: ['test/harness/setup.ts'],
+    // A test passes or fails; it is not asked twice, and none is forgotten by an `.only`.
+    retry: 0,
+    allowOnly: false,
+    passWithNoTests: false,
+    restoreMocks: true,
+    reporters: reports === undefined ? ['default'] : ['default', 'json'],
+    ...(reports === undefined ? {} : { outputFile: { json: join(reports, 'vitest.json') } }),
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: real,
+          // A deadline for a test that hangs, generous because machines are shared.
+          testTimeout: 20_000,
+          hookTimeout: 20_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'real',
+          include: real,
+          // Linux under emulation on a busy machine.
+          testTimeout: 2 * minuteMs,
+          hookTimeout: 2 * minuteMs,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
