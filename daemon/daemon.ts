@@ -2,7 +2,7 @@
  * The daemon put together from its parts, and its life: take the state directory, open the inventory, answer queries,
  * look at every guest, be ready. Which drivers, pools and backends there are is decided by whoever calls.
  */
-import { chownSync, closeSync } from 'node:fs';
+import { chownSync, closeSync, realpathSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
 import type { Credentials, Driver } from '../drivers/driver.ts';
@@ -232,11 +232,19 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
   if (hostBooted) void guests.autostart();
 };
 
+/** Guests are given paths relative to their own directory, which symbolic links would lead astray. */
+const withRealPaths = (config: Config): Config => ({
+  ...config,
+  stateDirectory: realpathSync(config.stateDirectory),
+  runDirectory: realpathSync(config.runDirectory),
+});
+
 /** Builds and starts a daemon; resolves when its socket answers. Errors: see takeLock and openInventory. */
-export const startDaemon = async (options: DaemonOptions): Promise<Daemon> => {
+export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
+  prepareDirectories(asked.config.stateDirectory, asked.config.runDirectory);
+  const options = { ...asked, config: withRealPaths(asked.config) };
   const { config, log } = options;
   const startedAt = (options.clock ?? systemClock).now();
-  prepareDirectories(config.stateDirectory, config.runDirectory);
   const lock = takeLock(config.stateDirectory);
   const controller = new AbortController();
   const core = buildCore(options, controller.signal);

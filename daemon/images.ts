@@ -111,7 +111,7 @@ export class Images {
 
   views(references: readonly string[] | undefined): readonly ImageView[] {
     const { inventory } = this.#options;
-    const images = references ? references.map((reference) => this.#find(reference)) : inventory.images.all();
+    const images = references ? this.#named(references) : inventory.images.all();
     return images.map((image) => ({
       id: image.id,
       name: image.name,
@@ -133,6 +133,14 @@ export class Images {
 
   async idle(): Promise<void> {
     await Promise.all(this.#lanes.map((lane) => lane.idle()));
+  }
+
+  /** Each once, sorted by name. */
+  #named(references: readonly string[]): readonly ImageRecord[] {
+    const found = references.map((reference) => this.#find(reference));
+    return [...new Map(found.map((image) => [image.name, image])).values()].sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
   }
 
   #find(reference: string): ImageRecord {
@@ -159,7 +167,10 @@ export class Images {
 
   #enqueue(record: OperationRecord): Accepted {
     const { operations, log } = this.#options;
-    operations.admitted(record);
+    operations.admitted(
+      record,
+      () => void operations.withdrawn(record.id, this.#workOf(record).options?.finish),
+    );
     const accepted = { operation: record.id, id: record.subject.id };
     if (record.endedAt !== undefined) return accepted;
     const lane = this.#lanes[this.#nextLane++ % this.#lanes.length];
@@ -175,7 +186,7 @@ export class Images {
     const { operations } = this.#options;
     const record = operations.record(id);
     if (!record || record.endedAt !== undefined) return;
-    const work = record.kind === 'image-import' ? this.#importing(record) : this.#deleting(record);
+    const work = this.#workOf(record);
     const settlement = settle({
       kind: record.kind,
       state: record.state,
@@ -192,6 +203,10 @@ export class Images {
       return;
     }
     await operations.run(id, work.steps, work.options);
+  }
+
+  #workOf(record: OperationRecord): { steps: readonly Step[]; options: Parameters<Operations['run']>[2] } {
+    return record.kind === 'image-import' ? this.#importing(record) : this.#deleting(record);
   }
 
   #importing(record: OperationRecord): { steps: readonly Step[]; options: Parameters<Operations['run']>[2] } {

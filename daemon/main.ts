@@ -41,7 +41,7 @@ export const realParts = (context: PartsContext): Parts => {
         : { imagesGid, importer: { launcherPath: launcherPath(), uid: importer, gid: importer } }),
     }),
     describeQemu: async (signal) => ({
-      accelerator: driver.describeAccelerator(),
+      accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),
     }),
   };

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { waitOrAbort } from '../lib/abort.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { Mailbox } from '../lib/mailbox.ts';
@@ -25,6 +26,7 @@ import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import type { Operations, RunOptions } from './operations/operations.ts';
+import { settle } from './operations/settle.ts';
 import type { Step } from './operations/steps.ts';
 
 export interface NetworksOptions {
@@ -138,9 +140,7 @@ export class Networks {
 
   views(references: readonly string[] | undefined): readonly NetworkView[] {
     const { inventory } = this.#options;
-    const networks = references
-      ? references.map((reference) => this.#find(reference))
-      : inventory.networks.all();
+    const networks = references ? this.#named(references) : inventory.networks.all();
     return networks.map((network) => ({
       id: network.id,
       name: network.name,
@@ -209,7 +209,7 @@ export class Networks {
 
   /** Attaches a port once the network has been mended after the start of the daemon. */
   async attach(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<AttachedPort> {
-    await this.#mailbox(network).idle();
+    await waitOrAbort(this.#mailbox(network).idle(), signal);
     const record = this.require(network);
     const backend = this.#backendFor(record.kind);
     if (this.#broken.has(network)) {
@@ -217,6 +217,14 @@ export class Networks {
       this.#broken.delete(network);
     }
     return await backend.attach(this.place(record), port, signal);
+  }
+
+  /** Lets the frames of a port through again that a running guest holds, should its rules have been lost. */
+  async restore(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<void> {
+    await this.#mailbox(network).idle();
+    const record = this.#options.inventory.networks.find(network);
+    if (record?.state === 'ready')
+      await this.#backendFor(record.kind).restorePort?.(this.place(record), port, signal);
   }
 
   async detach(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<void> {
@@ -258,6 +266,14 @@ export class Networks {
 
   async idle(): Promise<void> {
     await Promise.all([...this.#mailboxes.values()].map((mailbox) => mailbox.idle()));
+  }
+
+  /** Each once, sorted by name. */
+  #named(references: readonly string[]): readonly NetworkRecord[] {
+    const found = references.map((reference) => this.#find(reference));
+    return [...new Map(found.map((network) => [network.name, network])).values()].sort((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
   }
 
   #find(reference: string): NetworkRecord {
@@ -325,7 +341,7 @@ export class Networks {
 
   #enqueue(record: OperationRecord): Accepted {
     const { operations, log } = this.#options;
-    operations.admitted(record);
+    operations.admitted(record, () => this.#withdraw(record));
     const accepted = { operation: record.id, id: record.subject.id };
     if (record.endedAt !== undefined) return accepted;
     this.#mailbox(record.subject.id as NetworkId)
@@ -349,21 +365,33 @@ export class Networks {
       );
       return;
     }
-    const { steps, options } =
-      record.kind === 'network-create' ? this.#making(network) : this.#removing(network);
-    if (record.cancelRequested || record.state === 'undoing') {
+    const { steps, options } = this.#workOf(record, network);
+    const settlement = settle({
+      kind: record.kind,
+      state: record.state,
+      cancelRequested: record.cancelRequested,
+      hostBooted: false,
+    });
+    if (settlement.kind === 'undo') {
       await operations.undo(
         operation,
         steps,
-        new RoostError(
-          'Cancelled',
-          `${record.kind} of ${network.name} was undone after a restart of the daemon`,
-        ),
+        new RoostError('Cancelled', `${record.kind} of ${network.name} was undone: ${settlement.why}`),
         options,
       );
       return;
     }
     await operations.run(operation, steps, options);
+  }
+
+  #workOf(record: OperationRecord, network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+    return record.kind === 'network-create' ? this.#making(network) : this.#removing(network);
+  }
+
+  #withdraw(record: OperationRecord): void {
+    const { operations, inventory } = this.#options;
+    const network = inventory.networks.find(record.subject.id);
+    operations.withdrawn(record.id, network && this.#workOf(record, network).options.finish);
   }
 
   #making(network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {

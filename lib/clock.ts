@@ -12,8 +12,12 @@ const LONGEST_DELAY_MS = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => Date.now(),
   after: (delayMs, callback) => {
-    const timer = setTimeout(callback, Math.min(Math.max(0, delayMs), LONGEST_DELAY_MS));
-    timer.unref();
+    let timer: NodeJS.Timeout;
+    const wait = (restMs: number): void => {
+      const now = Math.min(Math.max(0, restMs), LONGEST_DELAY_MS);
+      timer = setTimeout(() => (restMs > now ? wait(restMs - now) : callback()), now).unref();
+    };
+    wait(delayMs);
     return () => clearTimeout(timer);
   },
 };

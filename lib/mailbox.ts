@@ -21,7 +21,13 @@ export class Mailbox {
   /** Runs `job` when its turn comes. The promise is the job's own. */
   post<T>(job: () => Promise<T>, options: { readonly front?: boolean } = {}): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const run: Job = () => job().then(resolve, reject);
+      const run: Job = async () => {
+        try {
+          resolve(await job());
+        } catch (error) {
+          reject(error);
+        }
+      };
       if (options.front) this.#jobs.unshift(run);
       else this.#jobs.push(run);
       if (!this.#draining) void this.#drain();

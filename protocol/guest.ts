@@ -171,21 +171,40 @@ export const guestSpec = z.strictObject({
 export type GuestSpecInput = z.input<typeof guestSpec>;
 export type GuestSpec = z.output<typeof guestSpec>;
 
-/** What guest-update may change: only the members given. Defaults do not apply, absent means unchanged. */
-const withoutDefault = <T extends z.ZodType>(schema: z.ZodDefault<T> | z.ZodPrefault<T>): z.ZodOptional<T> =>
-  schema.unwrap().optional();
+/** Every member of an object optional, without its default: absent means unchanged, also inside. */
+const changesTo = <S extends Readonly<Record<string, z.ZodType>>>(
+  shape: S,
+): { [K in keyof S]: z.ZodOptional<Undefaulted<S[K]>> } =>
+  Object.fromEntries(
+    Object.entries(shape).map(([member, schema]) => {
+      const bare =
+        schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault
+          ? (schema.unwrap() as z.ZodType)
+          : schema;
+      return [member, bare.optional()];
+    }),
+  ) as { [K in keyof S]: z.ZodOptional<Undefaulted<S[K]>> };
+type Undefaulted<T extends z.ZodType> =
+  T extends z.ZodDefault<infer U extends z.ZodType>
+    ? U
+    : T extends z.ZodPrefault<infer U extends z.ZodType>
+      ? U
+      : T;
 
+/** What guest-update may change: only the members given, also inside of groups; labels are replaced as a whole. */
 export const guestChanges = z.strictObject({
-  description: withoutDefault(policySettings.description),
-  labels: withoutDefault(policySettings.labels),
-  autostart: withoutDefault(policySettings.autostart),
-  restartPolicy: withoutDefault(policySettings.restartPolicy),
-  deleteProtection: withoutDefault(policySettings.deleteProtection),
-  stopTimeoutMs: z.int().nonnegative().max(86_400_000).optional(),
-  memoryBytes: byteCount.min(MEBIBYTE).multipleOf(MEBIBYTE).optional(),
-  cpu: withoutDefault(machineSettings.cpu),
-  boot: withoutDefault(machineSettings.boot),
-  qemu: withoutDefault(machineSettings.qemu),
+  ...changesTo({
+    description: policySettings.description,
+    labels: policySettings.labels,
+    deleteProtection: policySettings.deleteProtection,
+    stopTimeoutMs: policySettings.stopTimeoutMs,
+    memoryBytes: machineSettings.memoryBytes,
+    boot: machineSettings.boot,
+  }),
+  autostart: z.strictObject(changesTo(autostartSpec.shape)).optional(),
+  restartPolicy: z.strictObject(changesTo(restartPolicySpec.shape)).optional(),
+  cpu: z.strictObject(changesTo(cpuSpec.shape)).optional(),
+  qemu: z.strictObject(changesTo(qemuSpec.shape)).optional(),
 });
 export type GuestChanges = z.output<typeof guestChanges>;
 

@@ -82,7 +82,7 @@ export const eventMessage = (event: EventView): object => ({
 });
 
 /** QMP's time stamp of a moment in milliseconds since the epoch. */
-export const wireTimestamp = (atMs: number): EventView['timestamp'] => ({
-  seconds: Math.floor(atMs / 1000),
-  microseconds: Math.round((atMs % 1000) * 1000),
-});
+export const wireTimestamp = (atMs: number): EventView['timestamp'] => {
+  const microseconds = Math.round(atMs * 1000);
+  return { seconds: Math.floor(microseconds / 1e6), microseconds: microseconds % 1e6 };
+};

@@ -2,6 +2,7 @@
  * The one way in: from a request to a handler. Every door ends here. Name, role and arguments are checked before the
  * handler is called, so that a refused request has no effect at all.
  */
+import { nearestNames } from '../../lib/nearest-names.ts';
 import { type CommandName, commandNames, findCommand } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { roleIncludes } from '../../protocol/types.ts';
@@ -15,27 +16,8 @@ export interface Dispatch {
   call(request: Request, call: Call): unknown;
 }
 
-const editDistance = (a: string, b: string): number => {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
-};
-
-const nearest = (name: string): string | undefined =>
-  commandNames
-    .map((candidate) => ({ candidate, distance: editDistance(name.slice(0, 64), candidate) }))
-    .filter(({ distance }) => distance <= 3)
-    .sort((a, b) => a.distance - b.distance)[0]?.candidate;
-
 const notFound = (name: string): RoostError => {
-  const candidate = nearest(name);
+  const [candidate] = nearestNames(name, commandNames);
   return new RoostError('CommandNotFound', `The command ${name} has not been found`, {
     data: { command: name, ...(candidate === undefined ? {} : { candidate }) },
     hint: candidate === undefined ? 'query-commands lists them all.' : `Did you mean ${candidate}?`,

@@ -4,6 +4,7 @@
  * the client reads; when it falls behind they are read again from the log by sequence, so nothing is skipped or kept in
  * memory for it.
  */
+import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Log } from '../../lib/log.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
@@ -65,6 +66,8 @@ export class Session implements CallSession {
   readonly #onDaemonStop = (): void => this.#controller.abort(this.#options.signal.reason);
   #queue: Incoming[] = [];
   #serving = false;
+  /** The client does not read its replies: nothing more is done for it until it does. */
+  #held = false;
   #negotiated = false;
   #streaming = false;
   #filter: EventFilter | undefined;
@@ -74,6 +77,8 @@ export class Session implements CallSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    // One for each command under way; how many there are is the client's choice.
+    setMaxListeners(0, this.#controller.signal);
     this.#call = { ...options.asker, signal: this.#controller.signal, session: this };
     this.#seen = options.events.lastSequence;
     this.#stopListening = options.events.listen((event) => this.#onEvent(event));
@@ -99,6 +104,10 @@ export class Session implements CallSession {
   /** The carrier has room again. */
   drained(): void {
     if (this.#behind) this.#catchUp();
+    if (!this.#held || this.#options.carrier.bufferedBytes > HIGH_WATER_BYTES) return;
+    this.#held = false;
+    this.#options.carrier.resume();
+    if (!this.#serving) this.#serve();
   }
 
   /** The connection is closed. */
@@ -141,22 +150,33 @@ export class Session implements CallSession {
     if (this.#streaming) return;
     this.#queue.push(incoming);
     if (this.#queue.length >= MAX_QUEUED_REQUESTS) this.#options.carrier.pause();
-    if (!this.#serving) this.#serve();
+    if (!this.#serving && !this.#held) this.#serve();
   }
 
   /** Serves what is queued; returns as soon as one has to be waited for, and goes on after it. */
   #serve(): void {
     this.#serving = true;
+    if (this.#holdBack()) return;
     for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
-      if (this.#queue.length === MAX_QUEUED_REQUESTS - 1) this.#options.carrier.resume();
+      if (this.#queue.length === MAX_QUEUED_REQUESTS - 1 && !this.#held) this.#options.carrier.resume();
       const waiting =
         incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answer(incoming.request);
       if (waiting) {
         void waiting.then(() => this.#serve());
         return;
       }
+      if (this.#holdBack()) return;
     }
     this.#serving = false;
+  }
+
+  /** Whether serving has to wait until the client has read what was sent to it. */
+  #holdBack(): boolean {
+    if (this.#options.carrier.bufferedBytes <= HIGH_WATER_BYTES) return false;
+    if (!this.#held) this.#options.carrier.pause();
+    this.#held = true;
+    this.#serving = false;
+    return true;
   }
 
   /** Answers one request. Returns a promise only when the next one has to wait for it. */

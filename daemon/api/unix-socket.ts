@@ -62,7 +62,10 @@ const socketCarrier = (socket: Socket, onStream: () => void): Carrier => ({
 });
 
 /** Refuses a value that was begun and not finished in time. */
-const watchUnfinished = (reader: JsonValueReader, refuse: () => void): { touched(): void; clear(): void } => {
+const watchUnfinished = (
+  reader: JsonValueReader,
+  refuse: () => void,
+): { touched(progressed: boolean): void; clear(): void } => {
   let timer: NodeJS.Timeout | undefined;
   const clear = (): void => {
     clearTimeout(timer);
@@ -70,9 +73,9 @@ const watchUnfinished = (reader: JsonValueReader, refuse: () => void): { touched
   };
   return {
     clear,
-    touched: () => {
-      if (reader.pending === 0) clear();
-      else timer ??= setTimeout(refuse, VALUE_TIMEOUT_MS).unref();
+    touched: (progressed) => {
+      if (progressed) clear();
+      if (reader.pending > 0) timer ??= setTimeout(refuse, VALUE_TIMEOUT_MS).unref();
     },
   };
 };
@@ -99,10 +102,11 @@ const serve = (socket: Socket, options: UnixSocketOptions): void => {
     signal: options.signal,
   });
   const onData = (chunk: Buffer): void => {
-    for (const result of reader.push(chunk))
+    const results = reader.push(chunk);
+    for (const result of results)
       if (result.kind === 'value') session.receive(result.value);
       else session.receiveGarbage(result.message);
-    unfinished.touched();
+    unfinished.touched(results.length > 0);
   };
   socket.on('data', onData);
   socket.on('drain', () => session.drained());

@@ -49,6 +49,7 @@ export const creation = (guest: Guest, operation: OperationRecord): Procedure =>
       inventory.ledger.release({ kind: 'guest', id: guest.id });
       return undefined;
     },
+    withdraw: () => guest.remove('its creation was cancelled'),
     after: (ended) => {
       if (ended.state !== 'succeeded')
         guest.remove(`its creation ended as ${ended.state}: ${ended.error?.desc ?? ''}`);

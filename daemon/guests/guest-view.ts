@@ -14,12 +14,20 @@ export interface ViewedGuest {
 
 const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'qemu'] as const;
 
+/** JSON with the members of every object in order, so that equal values are equal texts. */
+const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_member, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+
 /** Settings of the machine that differ from those the running process was launched with. */
 export const pendingChanges = (record: GuestRecord, status: GuestStatus): string[] => {
   const { applied } = status;
   if (!applied) return [];
   return MACHINE_SETTINGS.filter(
-    (setting) => JSON.stringify(applied[setting]) !== JSON.stringify(record.spec[setting]),
+    (setting) => canonical(applied[setting]) !== canonical(record.spec[setting]),
   );
 };
 

@@ -21,7 +21,6 @@ import type {
 import { Mailbox } from '../../lib/mailbox.ts';
 import { toRoostError } from '../../protocol/errors.ts';
 import type { GuestState, GuestView } from '../../protocol/guest.ts';
-import { isEnded } from '../../protocol/operation.ts';
 import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
@@ -30,7 +29,7 @@ import type { Standing } from './admit.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
 import { portSpecs } from './launch-of.ts';
-import { performOperation } from './perform.ts';
+import { performOperation, withdrawOperation } from './perform.ts';
 import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
 
@@ -154,16 +153,27 @@ export class Guest {
     if (options.save) void this.mailbox.post(() => this.saveRecord());
   }
 
+  /**
+   * In a transaction: the record as it stands there. Others of the same commit may have changed it already, and `record`
+   * follows only after the commit.
+   */
+  recorded(): GuestRecord {
+    return this.house.inventory.guests.byId(this.id) ?? this.#record;
+  }
+
   /** In a transaction: writes what is asked for. `adoptTarget` follows after the commit. */
   writeTarget(target: GuestRecord['target'], actor: Actor): GuestRecord {
-    if (this.#record.target === target && this.#record.targetActor === actor) return this.#record;
-    return this.house.inventory.guests.update({ ...this.#record, target, targetActor: actor });
+    const record = this.recorded();
+    if (record.target === target && record.targetActor === actor) return record;
+    return this.house.inventory.guests.update({ ...record, target, targetActor: actor });
   }
 
   /** Takes over a record as `writeTarget` gave it, and tells. */
   adoptTarget(record: GuestRecord): void {
-    if (record === this.#record) return;
+    const before = this.#record;
+    if (record.generation <= before.generation) return;
     this.setRecord(record, { save: false });
+    if (record.target === before.target && record.targetActor === before.targetActor) return;
     this.house.events.emit({
       event: 'GUEST_TARGET_CHANGED',
       data: { guest: this.id, name: this.name, target: record.target, actor: record.targetActor },
@@ -207,32 +217,37 @@ export class Guest {
   enqueue(operation: OperationRecord): void {
     this.#unfinished.push(operation);
     this.#view = undefined;
-    this.house.operations.admitted(operation);
+    this.house.operations.admitted(operation, () => {
+      withdrawOperation(this, operation.id);
+      this.#leaveQueue(operation.id);
+    });
     this.mailbox
       .post(() => performOperation(this, operation.id))
-      .catch((error: unknown) =>
+      .catch((error: unknown) => {
+        if (this.house.stopping.aborted) return;
         this.house.log.error(
           { err: error, guest: this.name, operation: operation.id },
           'operation could not be recorded',
-        ),
-      )
-      .finally(() => {
-        this.#unfinished = this.#unfinished.filter((each) => each.id !== operation.id);
-        this.#view = undefined;
-      });
+        );
+      })
+      .finally(() => this.#leaveQueue(operation.id));
+  }
+
+  #leaveQueue(id: OperationId): void {
+    this.#unfinished = this.#unfinished.filter((each) => each.id !== id);
+    this.#view = undefined;
   }
 
   placeInQueue(id: OperationId): { position: number; waitsFor?: OperationId } | undefined {
-    const waiting = this.#unfinished.filter((each) => !isEnded(each.state));
-    const index = waiting.findIndex((each) => each.id === id);
+    const index = this.#unfinished.findIndex((each) => each.id === id);
     if (index < 0) return undefined;
-    const before = waiting[index - 1];
+    const before = this.#unfinished[index - 1];
     return before === undefined ? { position: 1 } : { position: index, waitsFor: before.id };
   }
 
   /** Cancels a start that is under way, and every one that waits. */
   cancelStarts(): void {
-    for (const operation of this.#unfinished)
+    for (const operation of [...this.#unfinished])
       if (operation.kind === 'guest-start') this.#cancelQuietly(operation.id);
   }
 

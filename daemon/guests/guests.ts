@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { Driver } from '../../drivers/driver.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
-import { RoostError } from '../../protocol/errors.ts';
+import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId, Role } from '../../protocol/types.ts';
@@ -13,9 +13,10 @@ import { admitMemory, readHostMemory } from '../host-memory.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
+import { changeSpec, specToRepin } from './change-spec.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
-import { plannedLaunch, portSpecs, volumeSpecs } from './launch-of.ts';
+import { plannedLaunch, portObjects, recordRun, volumeSpecs } from './launch-of.ts';
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
 
@@ -56,7 +57,7 @@ export class Guests {
     const { start, idempotencyKey, ...spec } = args;
     const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
     if (before) return this.#createdBefore(before, start);
-    this.#refuseTaint(spec.qemu, asker);
+    this.#refuseTaint(spec.qemu.extraArgs, asker);
     this.#refuseTakenName(spec.name);
     const resolved = resolveSpec(spec, this.#house);
     const driver = this.registry.driverOf(spec);
@@ -102,26 +103,34 @@ export class Guests {
   }
 
   async start(args: CommandArguments<'guest-start'>, asker: Asker): Promise<Accepted> {
+    const before = this.#before('guest-start', args);
+    if (before) return before;
     const guest = this.registry.find(args.guest);
     if (!guest.isLive()) await this.#admitMemoryOf(guest.name, guest.record.spec, guest.driver, guest);
-    const accepted = await this.#accept('guest-start', guest, args, asker.actor, () => {
-      const objects = this.#runObjects(guest);
-      this.#house.inventory.ledger.record(
-        { kind: 'guest', id: guest.id },
-        'run',
-        objects,
-        this.#house.clock.now(),
-      );
-      return guest.writeTarget('running', asker.actor);
-    });
-    guest.restarts.silence();
-    if (!asker.actor.startsWith('policy:restart')) guest.restarts.reset();
-    return accepted;
+    const byRestart = asker.actor === 'policy:restart';
+    return await this.#accept(
+      'guest-start',
+      guest,
+      args,
+      asker.actor,
+      () => {
+        if (byRestart && guest.recorded().target !== 'running')
+          throw new RoostError('Cancelled', `Guest ${guest.name} was stopped meanwhile`);
+        recordRun(guest);
+        return guest.writeTarget('running', asker.actor);
+      },
+      () => {
+        guest.restarts.silence();
+        if (!byRestart) guest.restarts.reset();
+      },
+    );
   }
 
   async stop(args: CommandArguments<'guest-stop'>, asker: Asker): Promise<Accepted> {
+    const before = this.#before('guest-stop', args);
+    if (before) return before;
     const guest = this.registry.find(args.guest);
-    const accepted = await this.#accept(
+    return await this.#accept(
       'guest-stop',
       guest,
       args,
@@ -133,10 +142,11 @@ export class Guests {
         if (args.force) guest.forceNow();
       },
     );
-    return accepted;
   }
 
   async delete(args: CommandArguments<'guest-delete'>, asker: Asker): Promise<Accepted> {
+    const before = this.#before('guest-delete', args);
+    if (before) return before;
     const guest = this.registry.find(args.guest);
     return await this.#accept(
       'guest-delete',
@@ -157,20 +167,25 @@ export class Guests {
     args: VerbArguments,
     asker: Asker,
   ): Promise<Accepted> {
-    return await this.#accept(kind, this.registry.find(args.guest), args, asker.actor);
+    const before = this.#before(kind, args);
+    return before ?? (await this.#accept(kind, this.registry.find(args.guest), args, asker.actor));
   }
 
   async rename(args: CommandArguments<'guest-rename'>, asker: Asker): Promise<Accepted> {
+    const repeated = this.#before('guest-rename', args);
+    if (repeated) return repeated;
     const guest = this.registry.find(args.guest);
-    const before = guest.name;
+    let before = guest.name;
     const accepted = await this.#apply(
       'guest-rename',
       guest,
       args,
       asker,
       () => {
+        const record = guest.recorded();
+        before = record.name;
         if (args.newName !== before) this.#refuseTakenName(args.newName);
-        return { ...guest.record, name: args.newName };
+        return { ...record, name: args.newName };
       },
       ['name'],
     );
@@ -179,48 +194,30 @@ export class Guests {
   }
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
-    const { guest: reference, idempotencyKey: _key, boot, ...changes } = args;
+    const { guest: reference, idempotencyKey: _key, boot, ...rest } = args;
+    const repeated = this.#before('guest-update', args);
+    if (repeated) return repeated;
     const guest = this.registry.find(reference);
-    if (changes.qemu) this.#refuseTaint(changes.qemu, asker);
-    const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-    const merge = (spec: StoredSpec): StoredSpec => ({
-      ...spec,
-      ...given,
-      ...(boot === undefined ? {} : { boot: resolveBoot(boot, this.#house) }),
-    });
-    const wanted = merge(guest.record.spec);
-    const { boot: _boot, ...rest } = wanted;
-    const pinnable = {
-      ...rest,
-      name: guest.name,
-      machine: guest.record.machine.type,
-      boot: { kind: 'disk' as const },
+    this.#refuseTaint(rest.qemu?.extraArgs, asker);
+    const changes = { ...rest, boot: boot && resolveBoot(boot, this.#house) };
+    const wanted = changeSpec(guest.record.spec, changes);
+    const repinnable = specToRepin(guest.name, guest.record.machine.type, wanted);
+    const machine = await guest.driver.repin(repinnable, guest.record.machine, this.#house.stopping);
+    const changed = Object.entries(changes).flatMap(([member, value]) =>
+      value === undefined ? [] : [member],
+    );
+    const change = (): GuestRecord => {
+      const record = guest.recorded();
+      return { ...record, spec: changeSpec(record.spec, changes), machine };
     };
-    const machine = await guest.driver.repin(
-      {
-        ...pinnable,
-        disks: wanted.disks.map(({ name, sizeBytes, readOnly }) => ({ name, sizeBytes, readOnly })),
-        nics: [...wanted.nics],
-      },
-      guest.record.machine,
-      this.#house.stopping,
-    );
-    const changed = [...Object.keys(given), ...(boot === undefined ? [] : ['boot'])];
-    return await this.#apply(
-      'guest-update',
-      guest,
-      args,
-      asker,
-      () => ({ ...guest.record, spec: merge(guest.record.spec), machine }),
-      changed,
-    );
+    return await this.#apply('guest-update', guest, args, asker, change, changed);
   }
 
   /** The command line and host objects of a start, without making anything. */
   async plan(reference: string): Promise<{ argv: string[]; objects: HostObject[] }> {
     const guest = this.registry.find(reference);
     const plan = await guest.driver.plan(plannedLaunch(guest), this.#house.stopping);
-    return { argv: [...plan.argv], objects: [...this.#portObjects(guest), ...plan.objects] };
+    return { argv: [...plan.argv], objects: [...portObjects(guest), ...plan.objects] };
   }
 
   // Start and end of the daemon
@@ -260,6 +257,12 @@ export class Guests {
   }
 
   // Inside
+
+  /** What this key was answered before, also when what it was about is gone or called otherwise by now. */
+  #before(kind: string, args: VerbArguments): Accepted | undefined {
+    const before = this.#house.operations.repeated(args.idempotencyKey, kind, args.guest);
+    return before && { operation: before.id, id: before.subject.id };
+  }
 
   /** One durable transaction: admit, what `write` writes, the operation. After it the guest's queue. */
   async #accept(
@@ -303,7 +306,7 @@ export class Guests {
   ): Promise<Accepted> {
     const { inventory, operations, events } = this.#house;
     const outcome = await inventory.db.durably(() => {
-      const repeated = operations.repeated(args.idempotencyKey, kind);
+      const repeated = operations.repeated(args.idempotencyKey, kind, args.guest);
       if (repeated) return { operation: repeated, record: guest.record, fresh: false };
       const verdict = admit(kind, guest.standing);
       if (verdict.kind === 'deny') throw verdict.error;
@@ -332,9 +335,8 @@ export class Guests {
   }
 
   #insertStart(guest: Guest, actor: Actor, args: Record<string, unknown>): OperationRecord {
-    const { inventory, clock, operations } = this.#house;
-    inventory.ledger.record({ kind: 'guest', id: guest.id }, 'run', this.#runObjects(guest), clock.now());
-    return operations.insert({
+    recordRun(guest);
+    return this.#house.operations.insert({
       kind: 'guest-start',
       subject: { kind: 'guest', id: guest.id, name: guest.name },
       actor,
@@ -352,7 +354,9 @@ export class Guests {
 
   #allocate(spec: StoredSpec): StoredSpec {
     const { inventory, networks, images } = this.#house;
-    for (const disk of spec.disks) if (disk.image !== undefined) images.require(disk.image);
+    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
+    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
+      if (image !== undefined) images.require(image);
     const chosen: string[] = [];
     const nics = spec.nics.map((nic) => {
       if (inventory.guests.macTaken(nic.mac))
@@ -376,17 +380,6 @@ export class Guests {
     ];
   }
 
-  #portObjects(guest: Guest): readonly HostObject[] {
-    return portSpecs(guest).flatMap(
-      ({ network, port }) => this.#house.networks.planPort(network, port).objects,
-    );
-  }
-
-  /** Host objects that exist as long as the guest's process does. */
-  #runObjects(guest: Guest): readonly HostObject[] {
-    return [...this.#portObjects(guest), ...guest.driver.runObjects(guest.place)];
-  }
-
   #refuseTakenName(name: string): void {
     if (this.#house.inventory.guests.idByName(name) === undefined) return;
     throw new RoostError('AlreadyExists', `There is a guest called ${name}`, {
@@ -395,8 +388,8 @@ export class Guests {
     });
   }
 
-  #refuseTaint(qemu: { readonly extraArgs: readonly unknown[] }, asker: Asker): void {
-    if (qemu.extraArgs.length === 0 || asker.role === 'admin') return;
+  #refuseTaint(extraArgs: readonly unknown[] | undefined, asker: Asker): void {
+    if (!extraArgs?.length || asker.role === 'admin') return;
     throw new RoostError('PermissionDenied', 'Extra arguments for QEMU are for administrators only', {
       hint: 'Use the socket of the daemon, or a token with the role admin.',
     });
@@ -415,8 +408,11 @@ export class Guests {
     try {
       await this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' });
     } catch (error) {
+      if (this.#house.stopping.aborted || guest.removed || isRoostError(error, 'Cancelled')) return;
       this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);
-      guest.setStatus({ state: 'failed', reason: error instanceof Error ? error.message : String(error) });
+      const failure = toRoostError(error);
+      guest.setStatus({ state: 'failed', reason: failure.message, restartAt: undefined });
+      if (actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
     }
   }
 }

@@ -1,6 +1,7 @@
 /** From a guest's record to what storage, network and driver are asked for: pure but for the look-up of names. */
 import type { Launch } from '../../drivers/driver.ts';
 import type { PortSpec } from '../../network/backend.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
 import type { NetworkId } from '../../protocol/types.ts';
 import type { VolumeSpec } from '../../storage/pool.ts';
 import type { Guest } from './guest.ts';
@@ -65,4 +66,19 @@ export const plannedLaunch = (guest: Guest): Launch => {
   const disks = volumeSpecs(guest).map((volume) => guest.house.pool.source(volume));
   const nics = portSpecs(guest).map(({ network, port }) => guest.house.networks.planPort(network, port).port);
   return launchOf(guest, disks, nics);
+};
+
+/** Host objects of the ports. */
+export const portObjects = (guest: Guest): readonly HostObject[] =>
+  portSpecs(guest).flatMap(({ network, port }) => guest.house.networks.planPort(network, port).objects);
+
+/** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */
+export const recordRun = (guest: Guest): void => {
+  const objects = [...portObjects(guest), ...guest.driver.runObjects(guest.place)];
+  guest.house.inventory.ledger.record(
+    { kind: 'guest', id: guest.id },
+    'run',
+    objects,
+    guest.house.clock.now(),
+  );
 };

@@ -15,6 +15,8 @@ import { verb } from './verb.ts';
 /** The steps of an operation and what goes with them. */
 export interface Procedure extends RunOptions {
   readonly steps: readonly Step[];
+  /** When it is cancelled before its turn has come: nothing was begun, but what was recorded at acceptance may have to go. */
+  readonly withdraw?: () => void;
   /** After the end is recorded. */
   readonly after?: (ended: OperationRecord) => Promise<void> | void;
 }
@@ -40,21 +42,34 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
   }
 };
 
+const goneError = (guest: Guest): RoostError =>
+  new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
+    data: { guest: guest.name },
+  });
+
+/** Ends an operation that was cancelled while it waited. */
+export const withdrawOperation = (guest: Guest, id: OperationId): void => {
+  const { operations } = guest.house;
+  const operation = operations.record(id);
+  if (!operation) return;
+  if (guest.removed) {
+    operations.end(id, 'failed', goneError(guest));
+    return;
+  }
+  const { withdraw, finish } = procedureOf(guest, operation);
+  withdraw?.();
+  operations.withdrawn(id, finish);
+};
+
 export const performOperation = async (guest: Guest, id: OperationId): Promise<void> => {
   const { operations } = guest.house;
   const operation = operations.record(id);
   if (!operation || operation.endedAt !== undefined) return;
   if (guest.removed) {
-    operations.end(
-      id,
-      'failed',
-      new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
-        data: { guest: guest.name },
-      }),
-    );
+    operations.end(id, 'failed', goneError(guest));
     return;
   }
-  const { steps, after, ...options } = procedureOf(guest, operation);
+  const { steps, after, withdraw: _withdraw, ...options } = procedureOf(guest, operation);
   const settlement = settle({
     kind: operation.kind,
     state: operation.state,

@@ -6,14 +6,30 @@ import { deadline } from '../../lib/abort.ts';
 import { isRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
+import { portSpecs } from './launch-of.ts';
 
 /** How long a monitor may take to greet before its guest counts as unresponsive. */
 const ATTACH_TIMEOUT_MS = 5_000;
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
+/** A guest without its rules sends nothing; that is no reason to call it lost. */
+const restorePorts = async (guest: Guest): Promise<void> => {
+  const { networks, stopping, log } = guest.house;
+  for (const { network, port } of portSpecs(guest)) {
+    try {
+      await networks.restore(network, port, stopping);
+    } catch (error) {
+      log.warn(
+        { err: error, guest: guest.name, nic: port.index },
+        'the rules of a port could not be looked at',
+      );
+    }
+  }
+};
+
 /** Takes a live process back; a silent one is tried again until it speaks or is gone. */
-const attach = async (guest: Guest, retryMs: number): Promise<void> => {
+const attach = async (guest: Guest, retryMs: number, startLeft: boolean): Promise<void> => {
   const { house, driver } = guest;
   using limit = deadline(ATTACH_TIMEOUT_MS, house.stopping);
   try {
@@ -24,10 +40,11 @@ const attach = async (guest: Guest, retryMs: number): Promise<void> => {
     });
     guest.take(handle);
     await guest.lookAgain();
+    await restorePorts(guest);
   } catch (error) {
     if (house.stopping.aborted) return;
     if (isRoostError(error, 'NotFound')) {
-      await gone(guest, false, false);
+      await gone(guest, false, startLeft);
       return;
     }
     house.log.warn({ err: error, guest: guest.name }, 'the guest lives but its monitor is silent');
@@ -41,7 +58,7 @@ const attach = async (guest: Guest, retryMs: number): Promise<void> => {
 
 const retry = async (guest: Guest, retryMs: number): Promise<void> => {
   if (guest.removed || guest.handle || guest.status.state !== 'unresponsive') return;
-  await attach(guest, retryMs);
+  await attach(guest, retryMs, false);
 };
 
 /** The process is gone: learns how, and frees what it had. `startLeft`: an unfinished start will make it anew. */
@@ -69,7 +86,7 @@ const look = async (guest: Guest, startLeft: boolean, hostBooted: boolean): Prom
   guest.found = probe;
   switch (probe) {
     case 'alive':
-      await attach(guest, FIRST_RETRY_MS);
+      await attach(guest, FIRST_RETRY_MS, startLeft);
       return;
     case 'unknown':
       guest.setStatus({ state: 'unknown', reason: 'the probe could not tell' });
@@ -87,6 +104,8 @@ export const reconcile = async (
 ): Promise<void> => {
   const startLeft = leftovers.some((operation) => operation.kind === 'guest-start');
   try {
+    // After a boot of the host only autostart starts guests.
+    if (hostBooted) guest.restarts.silence();
     await look(guest, startLeft, hostBooted);
     guest.restarts.arm();
   } catch (error) {

@@ -1,5 +1,6 @@
 /** The guests of the inventory in memory: found by name or id, listed in order of their names. */
 import type { Driver } from '../../drivers/driver.ts';
+import { nearestNames } from '../../lib/nearest-names.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { GuestId, OperationId } from '../../protocol/types.ts';
@@ -44,8 +45,9 @@ export class GuestRegistry {
   find(reference: string): Guest {
     const guest = this.byId(reference) ?? this.#byName.get(reference);
     if (guest) return guest;
+    const candidates = nearestNames(reference, [...this.#byName.keys()]);
     throw new RoostError('NotFound', `There is no guest called ${reference}`, {
-      data: { guest: reference },
+      data: { guest: reference, candidates },
       hint: 'query-guests lists them.',
     });
   }

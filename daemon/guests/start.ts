@@ -8,7 +8,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { launchOf, portSpecs, volumeSpecs } from './launch-of.ts';
+import { launchOf, portSpecs, recordRun, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 
 const closeDescriptor = promisify(close);
@@ -22,11 +22,17 @@ const closeAll = async (ports: AttachedPort[]): Promise<void> => {
 interface Gathered {
   sources: readonly BlockSource[];
   readonly ports: AttachedPort[];
+  /** An earlier start made the process: there is nothing to make, and nothing of it is to be taken back. */
+  runsAlready: boolean;
 }
 
-const volumes = (guest: Guest, gathered: Gathered): Step => ({
+const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
   name: 'volumes',
   do: async ({ signal }) => {
+    gathered.runsAlready = guest.handle !== undefined && operation.state === 'queued';
+    if (gathered.runsAlready) return;
+    // Again, because whatever ended the run before released them.
+    guest.house.inventory.db.soon(() => recordRun(guest));
     guest.setStatus({
       state: guest.handle ? guest.status.state : 'starting',
       reason: undefined,
@@ -37,7 +43,7 @@ const volumes = (guest: Guest, gathered: Gathered): Step => ({
     );
   },
   undo: async () => {
-    await guest.freeRun();
+    if (!gathered.runsAlready) await guest.freeRun();
   },
 });
 
@@ -45,6 +51,7 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   name: 'ports',
   do: async ({ signal }) => {
     if (guest.handle) return;
+    await closeAll(gathered.ports);
     for (const { network, port } of portSpecs(guest))
       gathered.ports.push(await guest.house.networks.attach(network, port, signal));
   },
@@ -77,6 +84,7 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
     }
   },
   undo: async () => {
+    if (gathered.runsAlready) return;
     const { handle } = guest;
     guest.handle = undefined;
     if (handle) await handle.kill(new AbortController().signal);
@@ -103,17 +111,24 @@ const resume = (guest: Guest, paused: boolean): Step => ({
 });
 
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
-  const gathered: Gathered = { sources: [], ports: [] };
+  const gathered: Gathered = { sources: [], ports: [], runsAlready: false };
   return {
     steps: [
-      volumes(guest, gathered),
+      volumes(guest, operation, gathered),
       ports(guest, gathered),
       launch(guest, gathered),
       resume(guest, operation.arguments['paused'] === true),
     ],
     finish: () => ({ guest: guest.id }),
+    withdraw: () => {
+      if (
+        !guest.isLive() &&
+        guest.unfinished.every((each) => each.id === operation.id || each.kind !== 'guest-start')
+      )
+        guest.house.inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run');
+    },
     after: (ended) => {
-      if (ended.state === 'succeeded' || guest.removed) return;
+      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready) return;
       const cancelled = ended.state === 'cancelled';
       guest.setStatus({
         state: cancelled ? 'stopped' : 'failed',

@@ -107,4 +107,10 @@ const settleDown = (guest: Guest): Step => ({
 export const stop = (guest: Guest, operation: OperationRecord): Procedure => ({
   steps: [ask(guest, operation), end(guest), settleDown(guest)],
   finish: () => ({ guest: guest.id }),
+  withdraw: () => {
+    const others = guest.unfinished.some(
+      (other) => other.id !== operation.id && ['guest-stop', 'guest-delete'].includes(other.kind),
+    );
+    if (guest.handle && !others) guest.setTarget('running', operation.actor);
+  },
 });

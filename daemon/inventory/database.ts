@@ -4,7 +4,7 @@
  * (`durably`, synchronous=FULL, grouped per turn of the event loop); everything else survives kill -9 but not a power
  * loss (`soon`, synchronous=NORMAL).
  */
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import Sqlite from 'better-sqlite3';
 import { Histogram } from '../../lib/histogram.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -36,6 +36,14 @@ const translated = (error: unknown): unknown => {
 
 const userVersion = (db: Sqlite.Database): number => Number(db.pragma('user_version', { simple: true }));
 
+/** Whole under its name or not there at all. */
+const backUp = (db: Sqlite.Database, path: string): void => {
+  const part = `${path}.part`;
+  rmSync(part, { force: true });
+  db.prepare('VACUUM INTO ?').run(part);
+  renameSync(part, path);
+};
+
 /** Brings the layout up to date, after a backup beside the file when it holds an older one. */
 export const migrate = (db: Sqlite.Database, steps: readonly string[] = migrations): void => {
   const from = userVersion(db);
@@ -51,7 +59,7 @@ export const migrate = (db: Sqlite.Database, steps: readonly string[] = migratio
   if (from === steps.length) return;
   if (from > 0 && !db.memory) {
     const backup = `${db.name}.layout-${from}`;
-    if (!existsSync(backup)) db.prepare('VACUUM INTO ?').run(backup);
+    if (!existsSync(backup)) backUp(db, backup);
   }
   db.transaction(() => {
     for (const sql of steps.slice(from)) db.exec(sql);
@@ -67,13 +75,14 @@ export class Database {
   #closed = false;
 
   constructor(path: string) {
+    this.sqlite = new Sqlite(path, { timeout: 0 });
     try {
-      this.sqlite = new Sqlite(path, { timeout: 0 });
       this.sqlite.pragma('journal_mode = WAL');
       this.sqlite.pragma('foreign_keys = ON');
       this.sqlite.pragma('synchronous = NORMAL');
       migrate(this.sqlite);
     } catch (error) {
+      this.sqlite.close();
       throw translated(error);
     }
   }
@@ -111,6 +120,7 @@ export class Database {
 
   #commit(): void {
     const batch = this.#pending;
+    if (batch.length === 0) return;
     this.#pending = [];
     const outcomes: { settle: () => void }[] = [];
     const startedAt = performance.now();
@@ -135,7 +145,8 @@ export class Database {
       const value = this.sqlite.transaction(commit.run)();
       return { settle: () => commit.resolve(value) };
     } catch (error) {
-      if (error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_FULL')) throw error;
+      // SQLite itself gave the whole transaction up, as it does when the disk is full: nothing of the batch stands.
+      if (!this.sqlite.inTransaction) throw error;
       return { settle: () => commit.reject(translated(error)) };
     }
   }

@@ -118,6 +118,7 @@ export class GuestTable {
   readonly #update;
   readonly #delete;
   readonly #all;
+  readonly #byId;
   readonly #byName;
   readonly #statuses;
   readonly #writeStatus;
@@ -138,6 +139,7 @@ export class GuestTable {
     );
     this.#delete = db.prepare<[string], never>('DELETE FROM guest WHERE id = ?');
     this.#all = db.prepare<[], GuestRow>('SELECT * FROM guest ORDER BY number');
+    this.#byId = db.prepare<[string], GuestRow>('SELECT * FROM guest WHERE id = ?');
     this.#byName = db.prepare<[string], { id: string }>('SELECT id FROM guest WHERE name = ?');
     this.#statuses = db.prepare<[], StatusRow>('SELECT * FROM status');
     this.#writeStatus = db.prepare<[StatusRow], never>(
@@ -164,6 +166,11 @@ export class GuestTable {
       const status = statuses.get(row.id);
       return { record: fromGuestRow(row), status: status && fromStatusRow(status) };
     });
+  }
+
+  byId(id: GuestId): GuestRecord | undefined {
+    const row = this.#byId.get(id);
+    return row && fromGuestRow(row);
   }
 
   idByName(name: string): GuestId | undefined {

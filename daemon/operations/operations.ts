@@ -39,6 +39,7 @@ interface Live {
   progress?: Progress;
   readonly ended: Promise<OperationRecord>;
   readonly resolve: (record: OperationRecord) => void;
+  readonly withdraw: (() => void) | undefined;
 }
 
 export type EndState = 'succeeded' | 'failed' | 'cancelled';
@@ -147,15 +148,18 @@ export class Operations {
     for (const live of this.#live.values()) live.controller.abort(stopping());
   }
 
-  /** Makes an accepted operation live: it can be waited for and cancelled. */
-  admitted(record: OperationRecord): void {
+  /**
+   * Makes an accepted operation live: it can be waited for and cancelled. `withdraw` ends it for its owner when it is
+   * cancelled before its turn has come.
+   */
+  admitted(record: OperationRecord, withdraw?: () => void): void {
     if (isEnded(record.state) || this.#live.has(record.id)) return;
     let resolve: (record: OperationRecord) => void = () => undefined;
     const ended = new Promise<OperationRecord>((settle) => {
       resolve = settle;
     });
     const steps = [...this.#inventory.operations.steps(record.id)];
-    this.#live.set(record.id, { record, steps, controller: new AbortController(), ended, resolve });
+    this.#live.set(record.id, { record, steps, controller: new AbortController(), ended, resolve, withdraw });
     this.#announce(record);
   }
 
@@ -173,6 +177,7 @@ export class Operations {
    * written.
    */
   async run(id: OperationId, steps: readonly Step[], options: RunOptions = {}): Promise<OperationRecord> {
+    if (this.#suspended) throw stopping();
     const live = this.#required(id);
     live.steps = steps.map((step) => ({ name: step.name, state: 'pending' }));
     this.#write(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() });
@@ -197,7 +202,7 @@ export class Operations {
       const begun =
         live.steps[position]?.state !== 'pending' || live.steps.every((each) => each.state === 'pending');
       if (!begun || !step.undo) continue;
-      this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
+      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
       try {
         await step.undo();
         this.#mark(live, position, 'undone');
@@ -205,7 +210,7 @@ export class Operations {
         this.#log.error({ err: error, operation: id, step: step.name }, 'undo failed');
         undoFailures.push(`${step.name}: ${toRoostError(error).message}`);
       }
-      this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
+      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
     }
     const error =
       undoFailures.length === 0
@@ -250,9 +255,18 @@ export class Operations {
         data: { state: ended.state },
       });
     }
-    this.#inventory.db.soon(() => this.#write(live, { cancelRequested: true }));
-    if (live.record.state !== 'undoing') live.controller.abort(cancelled(live.record));
+    this.#inventory.db.soon(() => {
+      this.#write(live, { cancelRequested: true });
+      if (live.record.state === 'queued') live.withdraw?.();
+    });
+    if (!isEnded(live.record.state) && live.record.state !== 'undoing')
+      live.controller.abort(cancelled(live.record));
     return this.view(live.record);
+  }
+
+  /** Ends an operation that has not begun, because somebody cancelled it. */
+  withdrawn(id: OperationId, finish?: Finish): OperationRecord {
+    return this.end(id, 'cancelled', cancelled(this.#required(id).record), finish);
   }
 
   setDeadline(id: OperationId, deadlineAt: number): void {
@@ -301,10 +315,10 @@ export class Operations {
       try {
         signal.throwIfAborted();
         this.#mark(live, position, 'running');
-        this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
+        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
         await step.do(work);
         if (this.#suspended) throw stopping();
-        this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
+        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
         this.#mark(live, position, 'done');
       } catch (error) {
         if (this.#suspended) throw stopping();

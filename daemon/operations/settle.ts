@@ -23,6 +23,9 @@ export interface LeftOver {
 /** Kinds whose second run after a crash could surprise: it is not known whether the first was seen by the guest. */
 const ONCE_ONLY: ReadonlySet<string> = new Set(['guest-reset']);
 
+/** Kinds that cannot be taken back once begun: cancelling them has no effect then. */
+const NO_WAY_BACK: ReadonlySet<string> = new Set(['guest-delete', 'image-delete', 'network-delete']);
+
 export const settle = (left: LeftOver): Settlement => {
   switch (left.state) {
     case 'succeeded':
@@ -35,7 +38,8 @@ export const settle = (left: LeftOver): Settlement => {
     case 'running':
       break;
   }
-  if (left.cancelRequested) return { kind: 'undo', why: 'it was cancelled' };
+  if (left.cancelRequested && !(left.state === 'running' && NO_WAY_BACK.has(left.kind)))
+    return { kind: 'undo', why: 'it was cancelled' };
   if (left.hostBooted && left.kind === 'guest-start')
     return { kind: 'undo', why: 'the host booted meanwhile; after a boot only autostart starts guests' };
   if (

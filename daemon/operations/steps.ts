@@ -8,9 +8,12 @@ export interface Step {
   undo?(): Promise<void> | void;
 }
 
-/** Told of each place in an operation at which the daemon might die; tests let it die there. */
+/**
+ * Told of each place in an operation at which the daemon might die; tests let it die there. The operation waits for a
+ * promise it returns.
+ */
 export type StepObserver = (place: {
   readonly kind: string;
   readonly step: string;
   readonly moment: 'before' | 'after' | 'before-undo' | 'after-undo';
-}) => void;
+}) => void | Promise<void>;

@@ -222,3 +222,25 @@ export const removeEverything = async (daemon: RealDaemon): Promise<void> => {
   const { images } = await daemon.client.call('query-images', {});
   for (const image of images) await daemon.succeed('image-delete', { image: image.name });
 };
+
+/** Reads a guest's console, from the beginning of its log, until the text satisfies the condition; gives the text. */
+export const waitForConsole = async (
+  daemon: RealDaemon,
+  guest: string,
+  condition: (text: string) => boolean,
+): Promise<string> => {
+  const { runDirectory } = await daemon.client.call('query-daemon', {});
+  const socketPath = join(runDirectory, 'roost.sock');
+  const client = await connect({ socketPath, signal: new AbortController().signal });
+  const console = await client.attachConsole({ guest, replayBytes: 65_536 });
+  let text = '';
+  try {
+    for await (const chunk of console) {
+      text += String(chunk);
+      if (condition(text)) return text;
+    }
+    throw new Error(`The console of ${guest} closed after:\n${text}`);
+  } finally {
+    client.close();
+  }
+};

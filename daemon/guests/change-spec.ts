@@ -1,0 +1,63 @@
+/** A stored spec with a user's changes in it: pure. Members of a group that are not given stay as they are. */
+import { RoostError } from '../../protocol/errors.ts';
+import {
+  autostartSpec,
+  cpuSpec,
+  type GuestChanges,
+  type GuestSpec,
+  qemuSpec,
+  restartPolicySpec,
+} from '../../protocol/guest.ts';
+import { issuesOf } from '../../protocol/wire.ts';
+import type { StoredSpec } from '../inventory/guest-table.ts';
+
+interface Checked<T> {
+  safeParse(
+    value: unknown,
+  ): { success: true; data: T } | { success: false; error: Parameters<typeof issuesOf>[0] };
+}
+
+/** A group with the changes in it, checked as a whole. Errors: InvalidArgument. */
+const merged = <T extends object>(
+  name: string,
+  schema: Checked<T>,
+  before: T,
+  changes: object | undefined,
+): T => {
+  if (changes === undefined) return before;
+  const result = schema.safeParse({ ...before, ...changes });
+  if (result.success) return result.data;
+  const issues = issuesOf(result.error);
+  const words = issues.map((issue) => `${[name, issue.path].filter(Boolean).join('.')}: ${issue.message}`);
+  throw new RoostError('InvalidArgument', `The change does not fit: ${words.join('; ')}`, {
+    data: { issues },
+    hint: 'Change the members that belong together in one request.',
+  });
+};
+
+/** `boot` is resolved already, because its images are looked up. */
+export type SpecChanges = Omit<GuestChanges, 'boot'> & { readonly boot?: StoredSpec['boot'] | undefined };
+
+export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => ({
+  ...spec,
+  description: changes.description ?? spec.description,
+  labels: changes.labels ?? spec.labels,
+  deleteProtection: changes.deleteProtection ?? spec.deleteProtection,
+  stopTimeoutMs: changes.stopTimeoutMs ?? spec.stopTimeoutMs,
+  memoryBytes: changes.memoryBytes ?? spec.memoryBytes,
+  boot: changes.boot ?? spec.boot,
+  autostart: merged('autostart', autostartSpec, spec.autostart, changes.autostart),
+  restartPolicy: merged('restartPolicy', restartPolicySpec, spec.restartPolicy, changes.restartPolicy),
+  cpu: merged('cpu', cpuSpec, spec.cpu, changes.cpu),
+  qemu: merged('qemu', qemuSpec, spec.qemu, changes.qemu),
+});
+
+/** A stored spec as a driver pins it again: devices with their names and MACs. */
+export const specToRepin = (name: string, machineType: string, spec: StoredSpec): GuestSpec => ({
+  ...spec,
+  name,
+  machine: machineType,
+  boot: spec.boot,
+  disks: spec.disks.map((disk) => ({ name: disk.name, sizeBytes: disk.sizeBytes, readOnly: disk.readOnly })),
+  nics: spec.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
+});

@@ -1,0 +1,34 @@
+/** What of this daemon is on the host, asked of the host itself, in the words of the ledger. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type HostObject, hostObjectKey } from '../protocol/host-object.ts';
+import type { InstanceId } from '../protocol/types.ts';
+import type { Parts } from './daemon.ts';
+
+export interface InstancePlace {
+  readonly instance: InstanceId;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+}
+
+const guestDirectories = async (stateDirectory: string): Promise<readonly HostObject[]> => {
+  const directory = join(stateDirectory, 'guests');
+  return (await readdir(directory)).map((name) => ({ kind: 'directory', name: join(directory, name) }));
+};
+
+/** Every object once, sorted by its key. */
+export const inspectHost = async (
+  parts: Pick<Parts, 'drivers' | 'backends' | 'pool' | 'imageStore'>,
+  place: InstancePlace,
+  signal: AbortSignal,
+): Promise<readonly HostObject[]> => {
+  const found = await Promise.all([
+    guestDirectories(place.stateDirectory),
+    parts.pool.inspect(),
+    parts.imageStore.inspect(),
+    ...parts.drivers.map((driver) => driver.inspect(place)),
+    ...parts.backends.map((backend) => backend.inspect(place, signal)),
+  ]);
+  const byKey = new Map(found.flat().map((object) => [hostObjectKey(object), object]));
+  return [...byKey.values()].sort((a, b) => (hostObjectKey(a) < hostObjectKey(b) ? -1 : 1));
+};

@@ -1,0 +1,125 @@
+/**
+ * Follows the black box of one guest: the file is the only source of events, and what rings on the monitor is only
+ * the doorbell. One reader at a time; each event is told once, with the place behind it.
+ */
+import { open, stat } from 'node:fs/promises';
+import type { Observer } from '../driver.ts';
+import { EventInterpreter } from './interpret-events.ts';
+import { parseBlackBox } from './qmp/black-box.ts';
+import type { QmpEvent } from './qmp/qmp-types.ts';
+
+const LINE_FEED = 0x0a;
+const CHUNK_BYTES = 256 * 1024;
+
+export interface PlacedEvent {
+  readonly event: QmpEvent;
+  /** Where the next one begins, in bytes. */
+  readonly cursor: number;
+}
+
+export class EventLog {
+  readonly #path: string;
+  readonly #observe: Observer;
+  readonly #interpreter = new EventInterpreter();
+  #cursor: number;
+  #wanted = false;
+  #reading: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(path: string, cursor: number, observe: Observer) {
+    this.#path = path;
+    this.#cursor = cursor;
+    this.#observe = observe;
+  }
+
+  get cursor(): number {
+    return this.#cursor;
+  }
+
+  /** Tells every event that is in the file by now. Rejects as reading the file does. */
+  read(): Promise<void> {
+    this.#wanted = true;
+    this.#reading ??= this.#drain();
+    return this.#reading;
+  }
+
+  /** Nothing is told any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  async #drain(): Promise<void> {
+    try {
+      while (this.#wanted && !this.#closed) {
+        this.#wanted = false;
+        this.#cursor = await readEvents(this.#path, this.#cursor, (placed) => this.#tell(placed));
+      }
+    } finally {
+      // In the same breath as the look at `wanted`: whoever asks from now on starts the next one.
+      this.#reading = undefined;
+    }
+  }
+
+  #tell({ event, cursor }: PlacedEvent): void {
+    if (this.#closed) return;
+    this.#cursor = cursor;
+    this.#observe(this.#interpreter.interpret(event), cursor);
+  }
+}
+
+/**
+ * Reads the log from `offset` to its end and returns where it ends. A log shorter than the offset is of a later run
+ * and read from its start; one that was never begun is empty. Places that were given back to the file system read as
+ * zeros, and zeros are skipped.
+ */
+export async function readEvents(
+  path: string,
+  offset: number,
+  tell: (placed: PlacedEvent) => void,
+): Promise<number> {
+  const file = await open(path, 'r').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (!file) return 0;
+  try {
+    const { size } = await file.stat();
+    let at = size < offset ? 0 : offset;
+    const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, Math.max(size - at, 1)));
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+      const consumed = readChunk(buffer.subarray(0, bytesRead), at, tell);
+      // A line that fills the whole buffer is none of QEMU's.
+      const step = consumed === 0 && bytesRead === CHUNK_BYTES ? bytesRead : consumed;
+      if (step === 0) return at;
+      at += step;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Goes through a chunk line by line, because each event needs its own place. Returns the bytes done with. */
+function readChunk(chunk: Buffer, offset: number, tell: (placed: PlacedEvent) => void): number {
+  let start = 0;
+  while (start < chunk.length) {
+    const lineEnd = chunk.indexOf(LINE_FEED, start);
+    const end = lineEnd === -1 ? chunk.length : lineEnd + 1;
+    const { events, consumed } = parseBlackBox(chunk.subarray(start, end));
+    if (consumed === 0) return start;
+    start = end;
+    for (const event of events) tell({ event, cursor: offset + end });
+  }
+  return start;
+}
+
+/** The last events in the log, enough of them to tell how the run ended. */
+export async function lastEvents(path: string): Promise<readonly QmpEvent[]> {
+  const events: QmpEvent[] = [];
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );
+  await readEvents(path, Math.max(0, size - CHUNK_BYTES), ({ event }) => events.push(event));
+  return events;
+}

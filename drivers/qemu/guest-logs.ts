@@ -1,0 +1,163 @@
+/**
+ * The three logs of a guest: its serial console, the standard error of QEMU, and the black box. QEMU appends to them
+ * by descriptors while the daemon is away; the daemon keeps them bounded. At a launch a log that has grown is put
+ * aside; under a running QEMU its beginning is given back to the file system (a hole), which loses nothing that is
+ * written meanwhile and moves no offset.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
+import { ExecError, exec } from '../../lib/exec.ts';
+import type { GuestLogPart, GuestPlace } from '../driver.ts';
+import { blackBoxInputPath, type LogStream, logDirectory, logPath } from './guest-files.ts';
+
+/** A log longer than this is put aside when the guest is launched. */
+const ROTATE_BYTES = 1024 * 1024;
+/** A log that takes more than this on disk loses its beginning, down to what is kept. */
+const BOUND_BYTES = 4 * 1024 * 1024;
+const KEPT_BYTES = 1024 * 1024;
+const HOLE_UNIT_BYTES = 4096;
+const LAST_WORDS_BYTES = 2048;
+const LAST_WORDS_SEARCH_BYTES = 64 * 1024;
+
+const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
+
+/** Descriptors for one run's process; the opener closes them once they are inherited. */
+export interface RunLogs extends AsyncDisposable {
+  readonly blackBoxInput: number;
+  readonly blackBox: number;
+  readonly processLog: number;
+  readonly consoleLog: number;
+}
+
+/** Opens the logs for a new run. The black box starts anew: what it held was observed before. */
+export const openRunLogs = async (place: GuestPlace, title: string): Promise<RunLogs> => {
+  await mkdir(logDirectory(place), { recursive: true, mode: 0o700 });
+  await writeFile(blackBoxInputPath(place), '{"execute":"qmp_capabilities"}\n', { mode: 0o600 });
+  await Promise.all([rotate(logPath(place, 'console')), rotate(logPath(place, 'process'))]);
+  const opened = await Promise.allSettled([
+    open(blackBoxInputPath(place), 'r'),
+    open(logPath(place, 'events'), APPEND | constants.O_TRUNC, 0o600),
+    open(logPath(place, 'process'), APPEND, 0o600),
+    open(logPath(place, 'console'), APPEND, 0o600),
+  ]);
+  const files = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const [blackBoxInput, blackBox, processLog, consoleLog] = files;
+  try {
+    if (!blackBoxInput || !blackBox || !processLog || !consoleLog) {
+      throw opened.find((one) => one.status === 'rejected')?.reason;
+    }
+    await processLog.write(`${new Date().toISOString()} ${RUN_TITLE}${title}\n`);
+  } catch (error) {
+    await closeAll(files);
+    throw error;
+  }
+  return {
+    blackBoxInput: blackBoxInput.fd,
+    blackBox: blackBox.fd,
+    processLog: processLog.fd,
+    consoleLog: consoleLog.fd,
+    [Symbol.asyncDispose]: () => closeAll(files),
+  };
+};
+
+/** Begins the lines that part one run's words from the next one's. */
+const RUN_TITLE = 'roost: launch of ';
+
+const closeAll = async (files: readonly FileHandle[]): Promise<void> => {
+  await Promise.all(files.map((file) => file.close()));
+};
+
+const rotate = async (path: string): Promise<void> => {
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > ROTATE_BYTES) await rename(path, `${path}.1`);
+};
+
+/** What QEMU said last on its standard error in its latest run; empty when it said nothing. */
+export const lastWords = async (place: GuestPlace): Promise<string> => {
+  const { text } = await readLogPart(logPath(place, 'process'), { maxBytes: LAST_WORDS_SEARCH_BYTES });
+  const title = text.lastIndexOf(RUN_TITLE);
+  const run = title === -1 ? text : text.slice(text.indexOf('\n', title) + 1);
+  const words = run.trim();
+  if (words.length <= LAST_WORDS_BYTES) return words;
+  const tail = words.slice(-LAST_WORDS_BYTES);
+  return tail.slice(tail.indexOf('\n') + 1);
+};
+
+/** One line for people out of QEMU's words: the last, without time stamp and program name. */
+export const lastLine = (words: string): string =>
+  (words.split('\n').at(-1) ?? '').replace(/^\S+Z /, '').replace(/^[\w./-]*qemu-system-\w+: /, '');
+
+/**
+ * A part of a log. Never begins or ends inside a character; bytes that are no UTF-8 come as U+FFFD. A log that was
+ * never written is empty.
+ */
+export const readLogPart = async (
+  path: string,
+  range: { readonly offset?: number; readonly maxBytes: number },
+): Promise<GuestLogPart> => {
+  const file = await open(path, 'r').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (!file) return { text: '', offset: 0, nextOffset: 0, sizeBytes: 0 };
+  try {
+    const { size } = await file.stat();
+    const from = Math.min(range.offset ?? Math.max(0, size - range.maxBytes), size);
+    const wanted = Math.min(range.maxBytes, size - from);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.max(wanted, 1)), 0, wanted, from);
+    const bytes = buffer.subarray(0, bytesRead);
+    const start = range.offset === undefined && from > 0 ? continuationLength(bytes) : 0;
+    const end = bytes.length - unfinishedLength(bytes);
+    // Nothing but the start of a character: give it as it is, or the reader never gets on.
+    const whole = end > start ? bytes.subarray(start, end) : bytes.subarray(start);
+    // Zeros at the beginning are where the log was shortened.
+    const text = whole.toString('utf8').replace(/^\0+/, '');
+    return { text, offset: from + start, nextOffset: from + start + whole.length, sizeBytes: size };
+  } finally {
+    await file.close();
+  }
+};
+
+/** Bytes at the beginning that belong to a character cut off before. */
+const continuationLength = (bytes: Buffer): number => {
+  let length = 0;
+  while (length < 3 && isContinuation(bytes[length])) length += 1;
+  return length;
+};
+
+/** Bytes at the end of a character that is not complete yet. */
+export const unfinishedLength = (bytes: Buffer): number => {
+  for (let length = 1; length <= 3 && length <= bytes.length; length += 1) {
+    const byte = bytes[bytes.length - length];
+    if (byte === undefined || isContinuation(byte)) continue;
+    const needed = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return needed > length ? length : 0;
+  }
+  return 0;
+};
+
+const isContinuation = (byte: number | undefined): boolean => byte !== undefined && (byte & 0xc0) === 0x80;
+
+/** Gives back what a running guest has written too much. Of the black box only what was read, up to `readUpTo`. */
+export const boundLogs = async (place: GuestPlace, readUpTo: number, signal: AbortSignal): Promise<void> => {
+  for (const stream of ['console', 'process', 'events'] as const satisfies readonly LogStream[]) {
+    const path = logPath(place, stream);
+    const found = await stat(path).catch(() => undefined);
+    if (!found || found.blocks * 512 <= BOUND_BYTES) continue;
+    const surplus = Math.min(found.size - KEPT_BYTES, stream === 'events' ? readUpTo : Infinity);
+    await punchHole(path, Math.floor(surplus / HOLE_UNIT_BYTES) * HOLE_UNIT_BYTES, signal);
+  }
+};
+
+/** fallocate(2) with FALLOC_FL_PUNCH_HOLE, which Node lacks. A file system that cannot do it keeps the bytes. */
+const punchHole = async (path: string, length: number, signal: AbortSignal): Promise<void> => {
+  if (length <= 0) return;
+  try {
+    await exec(['fallocate', '--punch-hole', '--offset', '0', '--length', String(length), path], { signal });
+  } catch (error) {
+    if (!(error instanceof ExecError)) throw error;
+  }
+};

@@ -1,0 +1,312 @@
+/**
+ * The command line of a guest, from data alone: launcher, QEMU, one argument after the other. Golden files under
+ * test/golden/qemu hold every form of it.
+ *
+ * Rules it keeps: no argument names a file that the guest could have chosen; a disk names its whole chain; every
+ * device has the address it was pinned to; what QEMU gets to listen on and to log into are descriptors. Paths below
+ * the daemon's state directory are relative to the guest's own directory, where QEMU works: looking them up starts
+ * there, so that no directory above the state directory need be open to the guest's uid.
+ */
+
+import type { BlockSource } from '../../protocol/block-source.ts';
+import type { NetPort } from '../../protocol/net-port.ts';
+import type { Launch, PinnedMachine } from '../driver.ts';
+
+/** Numbers of the descriptors that QEMU inherits; taps follow from `firstTap` on, in the order of the NICs. */
+export const descriptorNumbers = {
+  /** A file with the one command that negotiates the black box. */
+  blackBoxInput: 0,
+  blackBox: 1,
+  processLog: 2,
+  lock: 3,
+  monitor: 4,
+  console: 5,
+  consoleLog: 6,
+  firstTap: 7,
+} as const;
+
+export interface LaunchArgsInput {
+  readonly launch: Launch;
+  readonly launcherPath: string;
+  readonly binaryPath: string;
+  readonly accel: 'kvm' | 'tcg';
+  /** The daemon's state directory, absolute and without symbolic links. */
+  readonly stateRoot: string;
+}
+
+type Json = Readonly<Record<string, string | number | boolean | null>>;
+
+const MEBIBYTE = 1024 * 1024;
+/** A guest goes before the daemon and the host's own services when memory runs out. */
+const OOM_SCORE_ADJUSTMENT = 200;
+/** Descriptors of a guest: user-mode networking takes one for each connection. */
+const OPEN_FILES = 16_384;
+const PORTS_PER_SLOT = 8;
+const FIRST_PORT_SLOT = 0x10;
+/** Where the random number generator sits, on each machine. */
+const rngPlaces: Readonly<Record<string, Json>> = {
+  q35: { bus: 'pcie.0', addr: '0x2' },
+  pc: { bus: 'pci.0', addr: '0x3' },
+  microvm: { bus: 'virtio-mmio-bus.0' },
+};
+
+/** The whole command line: the launcher's, then QEMU's. */
+export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
+  input.launcherPath,
+  ...launcherOptions(input.launch),
+  '--',
+  input.binaryPath,
+  ...qemuArgs(input),
+];
+
+export const tapLinks = (nics: readonly NetPort[]): readonly string[] =>
+  nics.flatMap((nic) => (nic.kind === 'tap' ? [nic.link] : []));
+
+const launcherOptions = ({ place, nics }: Launch): readonly string[] => {
+  const { credentials } = place;
+  const identity =
+    credentials &&
+    [
+      ['--uid', String(credentials.uid), '--gid', String(credentials.gid)],
+      ['--groups', credentials.groups.join(',')],
+      // Without privileges the limit that the daemon has is the limit that a guest gets.
+      ['--rlimit', `nofile=${OPEN_FILES}:${OPEN_FILES}`],
+    ].flat();
+  return [
+    ...(identity ?? []),
+    ['--rlimit', 'core=0:0'],
+    ['--oom-score-adj', String(OOM_SCORE_ADJUSTMENT)],
+    ['--umask', '077'],
+    ['--keep-fds', String(descriptorNumbers.firstTap + tapLinks(nics).length)],
+    ['--pid-fd', String(descriptorNumbers.lock)],
+  ].flat();
+};
+
+const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
+  const { launch } = input;
+  const pathFor = relativeTo(launch.place.stateDirectory, input.stateRoot);
+  return [
+    ...machineArgs(launch, input.accel),
+    ...bootArgs(launch, pathFor),
+    ...rngArgs(launch.machine),
+    ...rootPortArgs(launch.machine),
+    ...launch.disks.flatMap((disk, index) => diskArgs(launch, disk, index, pathFor)),
+    ...nicArgs(launch),
+    ...monitorArgs,
+    ...launch.qemu.extraArgs.map(({ argument }) => argument),
+  ];
+};
+
+const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] => {
+  const { machine, cpu, place } = launch;
+  const topology = cpu.topology ?? { sockets: 1, cores: cpu.count, threads: 1 };
+  const { sockets, cores, threads } = topology;
+  return [
+    ['-name', `guest=${launch.name},debug-threads=on`],
+    ['-uuid', place.id],
+    ['-machine', machine.type],
+    accel === 'kvm' ? ['-enable-kvm'] : ['-accel', 'tcg'],
+    ['-cpu', machine.cpuModel],
+    ['-smp', `cpus=${cpu.count},sockets=${sockets},cores=${cores},threads=${threads}`],
+    ['-m', `size=${launch.memoryBytes / MEBIBYTE}M`],
+    ['-nodefaults', '-no-user-config'],
+    ['-display', 'none'],
+    ['-S'],
+    ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ['-msg', 'timestamp=on'],
+    ['-rtc', 'base=utc'],
+  ].flat();
+};
+
+const bootArgs = ({ boot }: Launch, pathFor: (path: string) => string): readonly string[] => {
+  // Only what has a boot index is tried.
+  const always = ['-boot', 'strict=on'];
+  if (boot.kind === 'disk') return always;
+  const { kernelPath, initrdPath, commandLine } = boot;
+  return [
+    always,
+    ['-kernel', pathFor(kernelPath)],
+    initrdPath === undefined ? [] : ['-initrd', pathFor(initrdPath)],
+    commandLine === '' ? [] : ['-append', commandLine],
+  ].flat();
+};
+
+const rngArgs = (machine: PinnedMachine): readonly string[] => [
+  '-object',
+  'rng-random,id=rng0-source,filename=/dev/urandom',
+  ...deviceArgs({
+    driver: virtio('rng', machine),
+    id: 'rng0',
+    rng: 'rng0-source',
+    ...rngPlaces[familyOf(machine)],
+  }),
+];
+
+/** One port for each device, and spare ones: PCI Express takes hot-plugged devices nowhere else. */
+const rootPortArgs = (machine: PinnedMachine): readonly string[] => {
+  const count = familyOf(machine) === 'q35' ? Number(machine.settings['ports']) : 0;
+  return Array.from({ length: count }, (_, index) => {
+    const slot = FIRST_PORT_SLOT + Math.floor(index / PORTS_PER_SLOT);
+    const fn = index % PORTS_PER_SLOT;
+    return deviceArgs({
+      driver: 'pcie-root-port',
+      id: `port${index}`,
+      bus: 'pcie.0',
+      addr: `${hex(slot)}.${hex(fn)}`,
+      ...(fn === 0 ? { multifunction: true } : {}),
+      chassis: index + 1,
+      port: index,
+    });
+  }).flat();
+};
+
+const diskArgs = (
+  launch: Launch,
+  source: BlockSource,
+  index: number,
+  pathFor: (path: string) => string,
+): readonly string[] => {
+  const pinned = entry(launch.machine.disks, index, 'disk');
+  const id = `disk-${pinned.name}`;
+  return [
+    // QEMU wants a node to be there before another names it: the base first.
+    ...chain(source)
+      .map((layer, depth) => layerArgs(id, layer, depth, pathFor))
+      .toReversed()
+      .flat(),
+    ...deviceArgs({
+      driver: virtio('blk', launch.machine),
+      id,
+      drive: `${id}-0`,
+      serial: pinned.serial,
+      ...(launch.boot.kind === 'disk' ? { bootindex: index + 1 } : {}),
+      ...addressOf(launch.machine, pinned.address),
+    }),
+  ];
+};
+
+/** The image and what lies under it, the top first. */
+const chain = (source: BlockSource): readonly BlockSource[] => [
+  source,
+  ...(source.backing === undefined ? [] : chain(source.backing)),
+];
+
+/** The file of a layer, and its format on top. */
+const layerArgs = (
+  id: string,
+  layer: BlockSource,
+  depth: number,
+  pathFor: (path: string) => string,
+): readonly string[] => {
+  const name = `${id}-${depth}`;
+  // What lies under a guest's own image is never written, whatever it is marked as.
+  const readOnly = layer.readOnly || depth > 0;
+  const writable = readOnly ? {} : { discard: 'unmap' };
+  const format: Json = {
+    driver: layer.format,
+    'node-name': name,
+    file: `${name}-file`,
+    'read-only': readOnly,
+    'auto-read-only': false,
+    ...writable,
+    ...(readOnly ? {} : { 'detect-zeroes': 'unmap' }),
+    ...(layer.format === 'qcow2' ? { backing: layer.backing ? `${id}-${depth + 1}` : null } : {}),
+  };
+  const file: Json = {
+    driver: 'file',
+    'node-name': `${name}-file`,
+    filename: pathFor(layer.path),
+    'read-only': readOnly,
+    'auto-read-only': false,
+    aio: 'threads',
+    ...writable,
+  };
+  return ['-blockdev', JSON.stringify(file), '-blockdev', JSON.stringify(format)];
+};
+
+const nicArgs = (launch: Launch): readonly string[] => {
+  const links = tapLinks(launch.nics);
+  return launch.nics.flatMap((port, index) => {
+    const pinned = entry(launch.machine.nics, index, 'NIC');
+    const netdev: Json =
+      port.kind === 'tap'
+        ? {
+            type: 'tap',
+            id: `net-${pinned.name}`,
+            fd: String(descriptorNumbers.firstTap + links.indexOf(port.link)),
+            // Needs /dev/vhost-net, which a guest's uid cannot open.
+            vhost: false,
+          }
+        : { type: 'user', id: `net-${pinned.name}` };
+    return [
+      '-netdev',
+      JSON.stringify(netdev),
+      ...deviceArgs({
+        driver: virtio('net', launch.machine),
+        id: `nic-${pinned.name}`,
+        netdev: `net-${pinned.name}`,
+        mac: pinned.mac,
+        // No boot from the network, so no ROM for it.
+        ...(familyOf(launch.machine) === 'microvm' ? {} : { romfile: '' }),
+        ...addressOf(launch.machine, pinned.address),
+      }),
+    ];
+  });
+};
+
+/**
+ * The black box comes last: QEMU tells each event to its monitors in the reverse order of their making, so that an
+ * event is in the black box before it rings on the daemon's monitor.
+ */
+const monitorArgs: readonly string[] = [
+  ['-chardev', `socket,id=qmp,fd=${descriptorNumbers.monitor},server=on,wait=off`],
+  ['-mon', 'chardev=qmp,mode=control'],
+  ['-add-fd', `fd=${descriptorNumbers.consoleLog},set=1`],
+  [
+    '-chardev',
+    `socket,id=console,fd=${descriptorNumbers.console},server=on,wait=off,logfile=/dev/fdset/1,logappend=on`,
+  ],
+  ['-serial', 'chardev:console'],
+  ['-chardev', 'stdio,id=blackbox,signal=off'],
+  ['-mon', 'chardev=blackbox,mode=control'],
+].flat();
+
+const deviceArgs = (device: Json): readonly string[] => ['-device', JSON.stringify(device)];
+
+const familyOf = (machine: PinnedMachine): string => String(machine.settings['family']);
+
+const virtio = (kind: 'blk' | 'net' | 'rng', machine: PinnedMachine): string =>
+  `virtio-${kind}-${familyOf(machine) === 'microvm' ? 'device' : 'pci'}`;
+
+/** A pinned address as QEMU's properties: `port3`, `0x4` or `virtio-mmio-bus.2`, by machine. */
+const addressOf = (machine: PinnedMachine, address: string): Json => {
+  switch (familyOf(machine)) {
+    case 'q35':
+      return { bus: address, addr: '0x0' };
+    case 'pc':
+      return { bus: 'pci.0', addr: address };
+    default:
+      return { bus: address };
+  }
+};
+
+const entry = <T>(list: readonly T[], index: number, kind: string): T => {
+  const found = list[index];
+  if (found === undefined) throw new RangeError(`the machine has no ${kind} ${index}`);
+  return found;
+};
+
+const hex = (value: number): string => `0x${value.toString(16)}`;
+
+/** Paths as seen from `from`, where both lie below `root`; others stay absolute. Plain POSIX, nothing is looked up. */
+const relativeTo =
+  (from: string, root: string) =>
+  (path: string): string => {
+    const below = `${root.replace(/\/+$/, '')}/`;
+    if (!path.startsWith(below) || !`${from}/`.startsWith(below)) return path;
+    const here = from.split('/').filter((part) => part !== '');
+    const there = path.split('/').filter((part) => part !== '');
+    const parting = there.findIndex((part, index) => part !== here[index]);
+    const common = parting === -1 ? there.length : parting;
+    return [...here.slice(common).map(() => '..'), ...there.slice(common)].join('/');
+  };

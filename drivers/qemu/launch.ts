@@ -1,0 +1,167 @@
+/**
+ * Makes a guest's process: lock, sockets and logs as descriptors, the launcher, QEMU with its CPUs standing still.
+ * From the spawn on the process is nobody's child in any sense that matters: no signal of an operation reaches it, no
+ * pipe ties it to the daemon. Until a launch has succeeded, whatever it made is taken away again when it fails.
+ */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { close } from 'node:fs';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { abortReason, deadline, waitOrAbort } from '../../lib/abort.ts';
+import { UndoStack } from '../../lib/undo-stack.ts';
+import { listenUnix } from '../../native/index.ts';
+import { isRoostError, RoostError } from '../../protocol/errors.ts';
+import type { Launch, LaunchContext } from '../driver.ts';
+import { askedPath, consolePath, monitorPath, runFiles } from './guest-files.ts';
+import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
+import { type ExitStatus, exitOf, GuestProcess } from './guest-process.ts';
+import { tapLinks } from './launch-args.ts';
+import { takeLock } from './process-lock.ts';
+
+const closeDescriptor = promisify(close);
+
+/** Nothing of the daemon's own environment is a guest's business. */
+const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' } as const;
+
+const BACKLOG = 4;
+/** How long a process that has closed its monitor may take to end by itself. */
+const END_TIMEOUT_MS = 5_000;
+
+/** A process on its way to being a guest. */
+export interface Launched {
+  readonly process: GuestProcess;
+  /** Aborts when the process ends. */
+  readonly ended: AbortSignal;
+}
+
+/**
+ * Spawns the process and hands it to `use`, which makes the handle; fails as `use` does, or with QEMU's own words
+ * when the process ended meanwhile. After a failure nothing is left.
+ */
+export const launchProcess = async <T>(
+  launch: Launch,
+  argv: readonly string[],
+  context: LaunchContext,
+  use: (launched: Launched) => Promise<T>,
+): Promise<T> => {
+  const { runDirectory } = launch.place;
+  context.signal.throwIfAborted();
+  await mkdir(runDirectory, { recursive: true, mode: 0o700 });
+  await using undo = new UndoStack();
+  const { child, exit } = await spawnGuest(launch, argv, context, undo);
+  const ended = new AbortController();
+  const over = exit.then((status) => {
+    ended.abort(new Error('the process ended'));
+    return status;
+  });
+  undo.add(async () => {
+    // The child is not reaped before its exit is told, so its number is still its own.
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await over;
+  });
+
+  const process =
+    child.pid === undefined ? undefined : await GuestProcess.ofChild(child.pid, runDirectory, exit);
+  if (!process) throw await failure(launch, argv, await over);
+  undo.add(() => process.close());
+  try {
+    const result = await use({ process, ended: ended.signal });
+    undo.succeed();
+    return result;
+  } catch (error) {
+    if (context.signal.aborted) throw abortReason(context.signal);
+    // QEMU closes its monitor when it gives up, and says why; its end follows at once.
+    const gaveUp = ended.signal.aborted || isRoostError(error, 'Unavailable');
+    if (!gaveUp) throw error;
+    using limit = deadline(END_TIMEOUT_MS);
+    const status = await waitOrAbort(over, limit.signal).catch(() => undefined);
+    throw status ? await failure(launch, argv, status) : error;
+  }
+};
+
+interface Spawned {
+  readonly child: ChildProcess;
+  readonly exit: Promise<ExitStatus>;
+}
+
+const spawnGuest = async (
+  launch: Launch,
+  argv: readonly string[],
+  context: LaunchContext,
+  undo: UndoStack,
+): Promise<Spawned> => {
+  const { place } = launch;
+  const { runDirectory } = place;
+  const taps = tapDescriptors(launch, context);
+  const lock = takeLock(runDirectory);
+  if (lock === 'held') throw aliveError(launch.name);
+  undo.add(() => removeRunFiles(runDirectory));
+  const ours = [lock];
+  try {
+    await rm(askedPath(runDirectory), { force: true });
+    const monitor = listenUnix(monitorPath(runDirectory), { mode: 0o600, backlog: BACKLOG });
+    ours.push(monitor);
+    const console = listenUnix(consolePath(runDirectory), { mode: 0o600, backlog: BACKLOG });
+    ours.push(console);
+    await using logs = await openRunLogs(place, `${launch.name} (${place.id})`);
+    // In the order of `descriptorNumbers`.
+    const stdio: StdioOptions = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
+    const [program = '', ...args] = argv;
+    context.signal.throwIfAborted();
+    const child = spawn(program, args, {
+      cwd: place.stateDirectory,
+      env: environment,
+      detached: true,
+      stdio: [...stdio, logs.consoleLog, ...taps],
+    });
+    child.unref();
+    return { child, exit: exitOf(child) };
+  } finally {
+    await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
+  }
+};
+
+const tapDescriptors = ({ name, nics }: Launch, { descriptors }: LaunchContext): readonly number[] =>
+  tapLinks(nics).map((link) => {
+    const descriptor = descriptors.get(link);
+    if (descriptor !== undefined) return descriptor;
+    throw new RoostError('Internal', `Guest ${name} was given no descriptor of its tap ${link}`);
+  });
+
+export const aliveError = (name: string): RoostError =>
+  new RoostError('FailedPrecondition', `Guest ${name} has a live process already`, {
+    data: { guest: name },
+    hint: 'Stop it first.',
+  });
+
+/** What the launcher's exit codes mean; see launcher/options.h. */
+const launcherFailures: Readonly<Record<number, string>> = {
+  125: 'could not be given its identity',
+  126: 'could not be executed',
+  127: 'was not found',
+};
+
+/** The error of a process that ended before it was a guest, in its own words. */
+const failure = async (launch: Launch, argv: readonly string[], exit: ExitStatus): Promise<RoostError> => {
+  const words = await lastWords(launch.place).catch(() => '');
+  const how =
+    exit.signal === null
+      ? (launcherFailures[exit.code ?? -1] ?? `ended at once with status ${exit.code ?? 'unknown'}`)
+      : `was ended by ${exit.signal}`;
+  const line = lastLine(words);
+  return new RoostError('HostError', `QEMU of guest ${launch.name} ${how}${line === '' ? '' : `: ${line}`}`, {
+    data: { guest: launch.name, exitCode: exit.code, signal: exit.signal, said: words, argv: [...argv] },
+    hint: 'The whole of its words is in the log of the process; `guest-plan` shows the command line.',
+  });
+};
+
+/** Takes away what a process that is gone left in its run directory, and the directory. */
+export const removeRunFiles = async (runDirectory: string): Promise<void> => {
+  for (const path of runFiles(runDirectory)) await rm(path, { force: true });
+  try {
+    await rmdir(runDirectory);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOENT' && code !== 'ENOTEMPTY') throw error;
+  }
+};

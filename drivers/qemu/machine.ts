@@ -1,0 +1,135 @@
+/**
+ * The stable machine: which address, serial number and MAC each device has, chosen once and kept for good. Pure.
+ *
+ * An address is given to a device when it first appears, by the lowest place that is free, and never to another
+ * while the device is there, so that a device added later renames none. On q35 every device has a root port of its
+ * own (`port3`), on pc a slot (`0x4`), on microvm a virtio-mmio transport (`virtio-mmio-bus.2`).
+ */
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestSpec, MachineFamily } from '../../protocol/guest.ts';
+import type { PinnedMachine } from '../driver.ts';
+
+export const FORMAT_VERSION = 1;
+/** Root ports left empty for devices that come while the guest runs. Each costs 0.7 ms of every start. */
+const SPARE_PORTS = 4;
+
+interface Addressing {
+  /** How many devices the machine can take, and the address of each place. */
+  readonly places: number;
+  readonly addressOf: (place: number) => string;
+}
+
+const addressing: Readonly<Record<MachineFamily, Addressing>> = {
+  // Slots 0x10 to 0x1e with eight functions each; launch-args.ts makes the ports.
+  q35: { places: 120 - SPARE_PORTS, addressOf: (place) => `port${place}` },
+  // 0x0 and 0x1 are the chipset's, 0x2 is where a display goes, 0x3 the random number generator.
+  pc: { places: 28, addressOf: (place) => `0x${(place + 4).toString(16)}` },
+  // 24 transports; 0 is the random number generator's.
+  microvm: { places: 23, addressOf: (place) => `virtio-mmio-bus.${place + 1}` },
+};
+
+/** The family of a machine type as `query-machines` names it; undefined for those that Roost does not drive. */
+export const familyOfType = (type: string): MachineFamily | undefined => {
+  if (type === 'microvm') return 'microvm';
+  if (type === 'q35' || type.startsWith('pc-q35-')) return 'q35';
+  return type === 'pc' || type.startsWith('pc-i440fx-') ? 'pc' : undefined;
+};
+
+export interface MachineBasics {
+  /** Versioned. */
+  readonly type: string;
+  readonly family: MachineFamily;
+  /** Up to 16 characters, different for every guest: the beginning of its disks' serial numbers. */
+  readonly serialPrefix: string;
+}
+
+/** The record of a new guest's machine. Errors: InvalidArgument for devices that do not fit it. */
+export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachine =>
+  fitMachine(spec, {
+    formatVersion: FORMAT_VERSION,
+    type: basics.type,
+    cpuModel: spec.cpu.model,
+    disks: [],
+    nics: [],
+    settings: { family: basics.family, serialPrefix: basics.serialPrefix, nextSerial: 0, ports: 0 },
+  });
+
+/** The record after a change of the spec: what stays keeps all it has, what is new gets its own. Same errors. */
+export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachine => {
+  if (machine.formatVersion !== FORMAT_VERSION) {
+    throw new RoostError('Unsupported', `The machine's record has form ${machine.formatVersion}`, {
+      hint: 'It was written by a newer Roost; use that one.',
+    });
+  }
+  const family = machine.settings['family'] as MachineFamily;
+  const diskNames = spec.disks.map((disk, index) => disk.name ?? `disk${index}`);
+  const nicNames = spec.nics.map((nic, index) => nic.name ?? `nic${index}`);
+  refuseTwins('disks', diskNames);
+  refuseTwins('NICs', nicNames);
+
+  const places = freePlaces(family, [
+    ...kept(machine.disks, diskNames).map(({ address }) => address),
+    ...kept(machine.nics, nicNames).map(({ address }) => address),
+  ]);
+  let nextSerial = Number(machine.settings['nextSerial']);
+  const disks = diskNames.map((name) => {
+    const before = machine.disks.find((disk) => disk.name === name);
+    if (before) return before;
+    const serial = `${machine.settings['serialPrefix']}-${nextSerial}`;
+    nextSerial += 1;
+    return { name, serial, address: places.take() };
+  });
+  const nics = spec.nics.map((nic, index) => {
+    const name = nicNames[index] ?? '';
+    const before = machine.nics.find((other) => other.name === name);
+    const mac = nic.mac ?? before?.mac;
+    if (mac === undefined) throw new RoostError('Internal', `NIC ${name} has no MAC address`);
+    return { name, mac, address: before?.address ?? places.take() };
+  });
+  const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics]) : 0;
+  const settings = { ...machine.settings, nextSerial, ports };
+  return { ...machine, cpuModel: spec.cpu.model, disks, nics, settings };
+};
+
+const kept = <T extends { readonly name: string }>(
+  devices: readonly T[],
+  names: readonly string[],
+): readonly T[] => devices.filter((device) => names.includes(device.name));
+
+/** Ports never become fewer: that would move the ones behind. */
+const portsFor = (machine: PinnedMachine, devices: readonly { readonly address: string }[]): number => {
+  const highest = Math.max(-1, ...devices.map(({ address }) => Number(address.slice('port'.length))));
+  return Math.max(Number(machine.settings['ports']), highest + 1 + SPARE_PORTS);
+};
+
+const freePlaces = (family: MachineFamily, taken: readonly string[]): { take(): string } => {
+  const { places, addressOf } = addressing[family];
+  const used = new Set(taken);
+  let next = 0;
+  return {
+    take: () => {
+      while (next < places && used.has(addressOf(next))) next += 1;
+      if (next >= places) {
+        throw new RoostError(
+          'InvalidArgument',
+          `A ${family} machine takes at most ${places} disks and NICs`,
+          {
+            data: { machine: family, places },
+            hint: family === 'q35' ? 'Use fewer devices.' : 'Use fewer devices, or a q35 machine.',
+          },
+        );
+      }
+      next += 1;
+      return addressOf(next - 1);
+    },
+  };
+};
+
+const refuseTwins = (kind: string, names: readonly string[]): void => {
+  const twin = names.find((name, index) => names.indexOf(name) !== index);
+  if (twin === undefined) return;
+  throw new RoostError('InvalidArgument', `Two ${kind} are called ${twin}`, {
+    data: { name: twin },
+    hint: 'Give each its own name.',
+  });
+};

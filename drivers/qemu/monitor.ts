@@ -1,0 +1,165 @@
+/**
+ * The daemon's line to the monitor of one guest. It keeps a session up as long as the process lives, rings when an
+ * event comes, tells of silence, and turns QMP's errors into those of the contract.
+ */
+import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { Log } from '../../lib/log.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import { QmpClient } from './qmp/qmp-client.ts';
+import type { QmpCommandName, QmpCommands } from './qmp/qmp-commands.ts';
+import { QmpCommandError, QmpConnectError, QmpDisconnectedError, QmpReplyError } from './qmp/qmp-errors.ts';
+import { type SilenceReason, SilenceWatch } from './silence-watch.ts';
+
+const FIRST_RETRY_MS = 1_000;
+const LONGEST_RETRY_MS = 30_000;
+
+export interface MonitorOptions {
+  readonly path: string;
+  readonly pid: number;
+  /** After how long an unanswered command counts as silence, in milliseconds. */
+  readonly silenceAfterMs: number;
+  readonly log: Log;
+  /** An event has come; what it says is in the black box. */
+  readonly onRing: () => void;
+  readonly onSilent: (reason: SilenceReason, since: number) => void;
+  readonly onHeard: () => void;
+}
+
+export class Monitor {
+  readonly #options: MonitorOptions;
+  readonly #silence: SilenceWatch;
+  readonly #closing = new AbortController();
+  #client: QmpClient | undefined;
+
+  private constructor(options: MonitorOptions) {
+    this.#options = options;
+    this.#silence = new SilenceWatch({
+      pid: options.pid,
+      afterMs: options.silenceAfterMs,
+      isOwed: () => this.#isAnswerOwed(),
+      onSilent: options.onSilent,
+      onHeard: options.onHeard,
+    });
+  }
+
+  /** Rejects as `QmpClient.connect` does. */
+  static async open(options: MonitorOptions, signal: AbortSignal): Promise<Monitor> {
+    const monitor = new Monitor(options);
+    monitor.#keep(await monitor.#connect(signal));
+    return monitor;
+  }
+
+  /** Calls back once when the monitor counts as silent, or at once. Returns what ends the wait. */
+  whenSilent(callback: (reason: SilenceReason) => void): () => void {
+    return this.#silence.whenSilent(callback);
+  }
+
+  /** Errors: HostError when QEMU refuses, Unavailable while there is no session; the signal's reason. */
+  async execute<C extends QmpCommandName>(
+    command: C,
+    commandArguments: QmpCommands[C]['arguments'],
+    signal: AbortSignal,
+  ): Promise<QmpCommands[C]['returns']> {
+    if (!this.#client) throw noSession(command);
+    const answer = this.#client.execute(command, commandArguments, { signal });
+    this.#silence.asked();
+    try {
+      return await answer;
+    } catch (error) {
+      throw toContractError(error, command);
+    }
+  }
+
+  /** Ends the session and all that waits for another. May be called twice. */
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('The monitor was let go of'));
+    this.#silence.close();
+    const client = this.#client;
+    this.#client = undefined;
+    await client?.close();
+  }
+
+  #isAnswerOwed(): boolean {
+    const client = this.#client;
+    return client !== undefined && client.pendingCalls().length + client.abandonedCalls() > 0;
+  }
+
+  #connect(signal: AbortSignal): Promise<QmpClient> {
+    return QmpClient.connect(this.#options.path, {
+      signal,
+      onEvent: this.#options.onRing,
+      onTraffic: (direction) => {
+        if (direction === 'received') this.#silence.heard();
+      },
+      onViolation: ({ kind, value }) =>
+        this.#options.log.warn({ kind, value }, 'QEMU broke its own protocol'),
+    });
+  }
+
+  /** Uses a session until it ends, then gets another. */
+  #keep(client: QmpClient): void {
+    this.#client = client;
+    void client.ended.then(async (end) => {
+      if (this.#closing.signal.aborted) return;
+      this.#client = undefined;
+      this.#options.log.debug({ end: end.reason }, 'the QMP session ended');
+      await this.#connectAgain(FIRST_RETRY_MS);
+    });
+  }
+
+  /** A process that is gone is told to our owner by the kernel; it closes us. */
+  async #connectAgain(retryMs: number): Promise<void> {
+    const { signal } = this.#closing;
+    using limit = deadline(this.#options.silenceAfterMs, signal);
+    try {
+      this.#keep(await this.#connect(limit.signal));
+      // Whatever happened meanwhile did not ring.
+      this.#options.onRing();
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#options.log.debug({ err: error }, 'no QMP session');
+      await pause(retryMs, signal);
+      if (!signal.aborted) await this.#connectAgain(Math.min(retryMs * 2, LONGEST_RETRY_MS));
+    }
+  }
+}
+
+const pause = async (delayMs: number, signal: AbortSignal): Promise<void> => {
+  const over = deferred<void>();
+  const timer = setTimeout(over.resolve, delayMs);
+  timer.unref();
+  await waitOrAbort(over.promise, signal).catch(() => undefined);
+  clearTimeout(timer);
+};
+
+const noSession = (command: string): RoostError =>
+  new RoostError('Unavailable', `QEMU's monitor is not connected; ${command} was not sent`, {
+    data: { command },
+    hint: 'It is tried again all the time. If it stays so, stop the guest by force.',
+  });
+
+/** An error of the QMP client in the words of the contract; others as they are. */
+export const toContractError = (error: unknown, command: string): unknown => {
+  if (error instanceof QmpCommandError) {
+    return new RoostError('HostError', `QEMU refused ${command}: ${error.desc}`, {
+      cause: error,
+      data: { command, class: error.class, said: error.desc },
+      hint: "Look at the guest's state; QEMU may not allow this in it.",
+    });
+  }
+  if (error instanceof QmpDisconnectedError || error instanceof QmpConnectError) {
+    return new RoostError('Unavailable', error.message, {
+      cause: error,
+      data: { command },
+      hint: "Look at the guest's state again: its process may have ended.",
+    });
+  }
+  if (error instanceof QmpReplyError) {
+    return new RoostError('HostError', error.message, {
+      cause: error,
+      data: { command },
+      hint: 'This QEMU may be too new or too old; see query-host for its version.',
+    });
+  }
+  return error;
+};

@@ -1,0 +1,102 @@
+/**
+ * Whether a guest's process lives, and which one it is. The process holds a lock from before it becomes QEMU until
+ * the kernel closes its last descriptor, so that the lock alone tells alive from gone, and two processes of one guest
+ * can never be. Which process it is, the launcher has written into the locked file; since the guest's process can
+ * write there too, what it says counts only if the process named has that very file open.
+ */
+import { closeSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { lockFile } from '../../native/index.ts';
+import type { Probe, ProcessIdentity } from '../driver.ts';
+import { lockPath } from './guest-files.ts';
+import { descriptorNumbers } from './launch-args.ts';
+
+const LOCK_FILE_MODE = 0o600;
+
+/** Asks the lock. Nothing is waited for between taking and giving it back, so nobody else here ever meets it. */
+export const probeLock = async (runDirectory: string): Promise<Probe> => {
+  const path = lockPath(runDirectory);
+  try {
+    await stat(path);
+    const fd = lockFile(path);
+    if (fd === 'held') return 'alive';
+    closeSync(fd);
+    return 'gone';
+  } catch (error) {
+    return isMissing(error) ? 'gone' : 'unknown';
+  }
+};
+
+/** Takes the lock for a new process: its descriptor is the process's to inherit. `held`: there is one already. */
+export const takeLock = (runDirectory: string): number | 'held' =>
+  lockFile(lockPath(runDirectory), { mode: LOCK_FILE_MODE });
+
+/** The process that holds the lock; undefined when it is gone or cannot be told. */
+export const lockHolder = async (runDirectory: string): Promise<ProcessIdentity | undefined> => {
+  const path = lockPath(runDirectory);
+  const named = await namedHolder(path);
+  if (named && (await holds(named.pid, path)) && (await isSame(named))) return named;
+  const pids = (await readdir('/proc'))
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && pid !== process.pid);
+  for (const pid of pids) if (await holds(pid, path)) return await identityOf(pid);
+  return undefined;
+};
+
+/** Identity of the process that has this pid now; undefined when there is none. */
+export const identityOf = async (pid: number): Promise<ProcessIdentity | undefined> => {
+  try {
+    const [text, bootId] = await Promise.all([readFile(`/proc/${pid}/stat`, 'utf8'), currentBootId()]);
+    const startTicks = parseStartTicks(text);
+    return startTicks === undefined ? undefined : { pid, startTicks, bootId };
+  } catch {
+    return undefined;
+  }
+};
+
+/** Whether the pid still is that process's. */
+export const isSame = async (identity: ProcessIdentity): Promise<boolean> => {
+  const now = await identityOf(identity.pid);
+  return now?.startTicks === identity.startTicks && now.bootId === identity.bootId;
+};
+
+/** Field 22 of /proc/PID/stat (proc(5)); the name, field 2, may hold anything. */
+export const parseStartTicks = (text: string): number | undefined => {
+  const field = text.slice(text.lastIndexOf(')') + 2).split(' ')[22 - 3];
+  return field !== undefined && /^\d+$/.test(field) ? Number(field) : undefined;
+};
+
+/** The line that the launcher wrote: `PID STARTTICKS BOOTID`. */
+export const parseHolder = (text: string): ProcessIdentity | undefined => {
+  const match = /^(\d{1,10}) (\d{1,16}) ([0-9a-f-]{36})\n$/.exec(text);
+  const [, pid, startTicks, bootId] = match ?? [];
+  if (pid === undefined || startTicks === undefined || bootId === undefined) return undefined;
+  return { pid: Number(pid), startTicks: Number(startTicks), bootId };
+};
+
+const namedHolder = async (path: string): Promise<ProcessIdentity | undefined> => {
+  try {
+    return parseHolder(await readFile(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+};
+
+const holds = async (pid: number, path: string): Promise<boolean> => {
+  try {
+    const [opened, lock] = await Promise.all([stat(`/proc/${pid}/fd/${descriptorNumbers.lock}`), stat(path)]);
+    return opened.dev === lock.dev && opened.ino === lock.ino;
+  } catch {
+    return false;
+  }
+};
+
+let bootId: Promise<string> | undefined;
+
+const currentBootId = (): Promise<string> => {
+  bootId ??= readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((text) => text.trim());
+  return bootId;
+};
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ENOENT';

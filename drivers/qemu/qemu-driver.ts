@@ -1,0 +1,343 @@
+/** The driver of QEMU: the contract's operations, put together from the parts in this folder. */
+import { createHash } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DeadlineError, deadline, waitOrAbort } from '../../lib/abort.ts';
+import type { Log } from '../../lib/log.ts';
+import { groupId } from '../../native/index.ts';
+import { isRoostError, RoostError } from '../../protocol/errors.ts';
+import type { GuestSpec } from '../../protocol/guest.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { HostView } from '../../protocol/host.ts';
+import type {
+  AttachContext,
+  Credentials,
+  Driver,
+  GuestHandle,
+  GuestPlace,
+  Launch,
+  LaunchContext,
+  Observer,
+  PinnedMachine,
+} from '../driver.ts';
+import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
+import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
+import { EventLog } from './event-log.ts';
+import { consolePath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
+import { readLogPart } from './guest-logs.ts';
+import { GuestProcess } from './guest-process.ts';
+import { launchArgs } from './launch-args.ts';
+import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
+import { familyOfType, fitMachine, pinMachine } from './machine.ts';
+import { Monitor, toContractError } from './monitor.ts';
+import { lockHolder, probeLock } from './process-lock.ts';
+import { endOf, QemuGuest, qemuVerbs, silentError } from './qemu-guest.ts';
+import { classifySilence } from './qmp/silence.ts';
+
+export interface QemuDriverOptions {
+  /** Path of each binary by its name; guests name the one they use. */
+  readonly binaries: Readonly<Record<string, string>>;
+  readonly launcherPath: string;
+  /** The daemon's state directory, absolute and without symbolic links. */
+  readonly stateRoot: string;
+  readonly cache: FactsCache;
+  readonly log: Log;
+  /** After how long an unanswered command counts as silence, in milliseconds; 5,000 by default. */
+  readonly silenceAfterMs?: number;
+}
+
+/** The driver, and what the host's description takes from it. */
+export interface QemuDriver extends Driver {
+  describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']>;
+  /** What `accel: auto` takes for an ordinary guest, and why. */
+  describeAccelerator(): Promise<HostView['accelerator']>;
+}
+
+const DEFAULT_SILENCE_AFTER_MS = 5_000;
+/** What QEMU takes besides the guest's memory: itself and its buffers, and a little for each virtual CPU. */
+const OVERHEAD_BYTES = 64 * MEBIBYTE;
+const OVERHEAD_PER_CPU_BYTES = 2 * MEBIBYTE;
+/** User and group of nobody in particular, for questions about guests at large. */
+const NOBODY = 65_534;
+
+export const qemuDriver = (options: QemuDriverOptions): QemuDriver => new DriverOfQemu(options);
+
+class DriverOfQemu implements QemuDriver {
+  readonly name = 'qemu';
+  readonly verbs = qemuVerbs;
+  readonly #options: QemuDriverOptions;
+  readonly #capabilities: Capabilities;
+  readonly #silenceAfterMs: number;
+  readonly #ordinaryGuest: Credentials | undefined;
+  /** Handles that were given out, by run directory; the next one takes the last one's place. */
+  readonly #handles = new Map<string, GuestHandle>();
+
+  constructor(options: QemuDriverOptions) {
+    this.#options = options;
+    this.#capabilities = new Capabilities(options.binaries, options.cache);
+    this.#silenceAfterMs = options.silenceAfterMs ?? DEFAULT_SILENCE_AFTER_MS;
+    this.#ordinaryGuest = ordinaryGuest();
+  }
+
+  async pin(spec: GuestSpec, id: string, signal: AbortSignal): Promise<PinnedMachine> {
+    const { type, family } = await this.#check(spec, spec.machine, signal);
+    const serialPrefix = createHash('sha256').update(id).digest('hex').slice(0, 12);
+    return pinMachine(spec, { type, family, serialPrefix });
+  }
+
+  async repin(spec: GuestSpec, machine: PinnedMachine, signal: AbortSignal): Promise<PinnedMachine> {
+    const family = machine.settings['family'];
+    if (familyOfType(spec.machine) !== family) {
+      throw new RoostError(
+        'InvalidArgument',
+        `A guest of machine ${machine.type} cannot become ${spec.machine}`,
+        {
+          data: { machine: machine.type, wanted: spec.machine },
+          hint: 'Make a new guest for another kind of machine.',
+        },
+      );
+    }
+    // The family's name means what the guest has; only a versioned type moves it.
+    const wanted = spec.machine === family ? machine.type : spec.machine;
+    const { type } = await this.#check(spec, wanted, signal);
+    return fitMachine(spec, { ...machine, type });
+  }
+
+  overheadBytes({ cpu }: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number {
+    return OVERHEAD_BYTES + cpu.count * OVERHEAD_PER_CPU_BYTES;
+  }
+
+  runObjects(place: GuestPlace): readonly HostObject[] {
+    return runObjects(place);
+  }
+
+  async plan(
+    launch: Launch,
+    signal: AbortSignal,
+  ): Promise<{ argv: readonly string[]; objects: readonly HostObject[] }> {
+    return { argv: await waitOrAbort(this.#argvOf(launch), signal), objects: runObjects(launch.place) };
+  }
+
+  async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
+    const argv = await this.#argvOf(launch);
+    const { place } = launch;
+    return await launchProcess(launch, argv, context, ({ process, ended }) => {
+      const events = this.#eventsOf(place, 0, context.observe);
+      return this.#take(place, process, events, context.observe, AbortSignal.any([context.signal, ended]));
+    });
+  }
+
+  probe(place: GuestPlace): ReturnType<Driver['probe']> {
+    return probeLock(place.runDirectory);
+  }
+
+  async attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle> {
+    context.signal.throwIfAborted();
+    await this.#handles.get(place.runDirectory)?.release();
+    const process = await adopt(place);
+    if (!process) throw goneError(place);
+    const gone = new AbortController();
+    void process.gone.then(() => gone.abort());
+    const events = this.#eventsOf(place, context.cursor, context.observe);
+    using limit = deadline(this.#silenceAfterMs, context.signal);
+    const waiting = AbortSignal.any([limit.signal, gone.signal]);
+    try {
+      return await this.#take(place, process, events, context.observe, waiting);
+    } catch (error) {
+      events.close();
+      process.close();
+      if (gone.signal.aborted || (await probeLock(place.runDirectory)) === 'gone') throw goneError(place);
+      if (!(limit.signal.reason instanceof DeadlineError)) throw error;
+      const reason = await classifySilence(process.identity.pid);
+      if (reason === 'dead') throw goneError(place);
+      context.observe({ kind: 'silent', reason, since: Date.now() - this.#silenceAfterMs }, events.cursor);
+      throw silentError(reason);
+    }
+  }
+
+  async destroy(place: GuestPlace, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const process = await adopt(place);
+    if (!process) return;
+    try {
+      await process.kill(signal);
+    } finally {
+      process.close();
+    }
+  }
+
+  async autopsy(place: GuestPlace, context: AttachContext): ReturnType<Driver['autopsy']> {
+    await this.#refuseAlive(place);
+    await waitOrAbort(this.#eventsOf(place, context.cursor, context.observe).read(), context.signal);
+    return await waitOrAbort(endOf(place, undefined), context.signal);
+  }
+
+  async clear(place: GuestPlace): Promise<void> {
+    await this.#refuseAlive(place);
+    await removeRunFiles(place.runDirectory);
+  }
+
+  readLog(...[place, stream, range]: Parameters<Driver['readLog']>): ReturnType<Driver['readLog']> {
+    return readLogPart(logPath(place, stream), range);
+  }
+
+  async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
+    const guests = join(runDirectory, 'guests');
+    const names = await readdir(guests).catch(() => []);
+    const found = await Promise.all(names.map((name) => inspectRun(join(guests, name))));
+    return found.flat();
+  }
+
+  async describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']> {
+    return await Promise.all(
+      this.#capabilities.names.map(async (name) => {
+        const path = this.#capabilities.pathOf(name);
+        try {
+          const { version, machines } = await this.#capabilities.factsOf(name, signal);
+          return { name, path, version, machines: machines.map((machine) => machine.name) };
+        } catch (error) {
+          if (!isRoostError(error)) throw error;
+          return { name, path, machines: [], problem: error.message };
+        }
+      }),
+    );
+  }
+
+  async describeAccelerator(): Promise<HostView['accelerator']> {
+    const { accel, why } = decideAccel('auto', await gatherAccelFacts(this.#ordinaryGuest));
+    return { auto: accel, why };
+  }
+
+  /** Whether the binary gives what the spec asks for. */
+  async #check(
+    spec: GuestSpec,
+    wanted: string,
+    signal: AbortSignal,
+  ): Promise<ReturnType<typeof resolveMachine>> {
+    const facts = await this.#capabilities.factsOf(spec.qemu.binary, signal);
+    const machine = resolveMachine(facts, wanted);
+    if (spec.cpu.count > machine.cpuMax) {
+      throw new RoostError('Unsupported', `Machine ${machine.type} takes at most ${machine.cpuMax} CPUs`, {
+        data: { machine: machine.type, cpus: spec.cpu.count, most: machine.cpuMax },
+        hint: `Ask for ${machine.cpuMax} CPUs or fewer.`,
+      });
+    }
+    const { accel, why } = await this.#likelyAccel(spec);
+    checkCpuModel(facts, spec.cpu.model, accel, why);
+    return machine;
+  }
+
+  /** Insisting on KVM is settled when the guest starts: the host may have it by then. */
+  async #likelyAccel({ qemu }: GuestSpec): Promise<AccelChoice> {
+    if (qemu.accel === 'kvm') return { accel: 'kvm', why: 'asked for' };
+    return decideAccel(qemu.accel, await gatherAccelFacts(this.#ordinaryGuest));
+  }
+
+  async #argvOf(launch: Launch): Promise<readonly string[]> {
+    const { launcherPath, stateRoot } = this.#options;
+    const binaryPath = this.#capabilities.pathOf(launch.qemu.binary);
+    const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
+    return launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot });
+  }
+
+  #eventsOf(place: GuestPlace, cursor: number, observe: Observer): EventLog {
+    return new EventLog(logPath(place, 'events'), cursor, observe);
+  }
+
+  /** Connects to a live process; the handle it gives owns all that was passed. Rejects with contract errors. */
+  async #take(
+    place: GuestPlace,
+    process: GuestProcess,
+    events: EventLog,
+    observe: Observer,
+    signal: AbortSignal,
+  ): Promise<GuestHandle> {
+    const log = this.#options.log.child({ guest: place.id });
+    const monitor = await Monitor.open(
+      {
+        path: monitorPath(place.runDirectory),
+        pid: process.identity.pid,
+        silenceAfterMs: this.#silenceAfterMs,
+        log,
+        onRing: () => {
+          events
+            .read()
+            .catch((error: unknown) => log.warn({ err: error }, 'the black box could not be read'));
+        },
+        onSilent: (reason, since) => observe({ kind: 'silent', reason, since }, events.cursor),
+        onHeard: () => observe({ kind: 'heard', at: Date.now() }, events.cursor),
+      },
+      signal,
+    ).catch((error: unknown) => {
+      throw toContractError(error, 'qmp_capabilities');
+    });
+    try {
+      const { enabled } = await monitor.execute('query-kvm', {}, signal);
+      await events.read();
+      const handle = new QemuGuest({ place, process, monitor, events, accel: enabled ? 'kvm' : 'tcg', log });
+      this.#remember(place.runDirectory, handle);
+      return handle;
+    } catch (error) {
+      await monitor.close();
+      throw error;
+    }
+  }
+
+  #remember(runDirectory: string, handle: GuestHandle): void {
+    this.#handles.set(runDirectory, handle);
+    void handle.ended.then(() => {
+      if (this.#handles.get(runDirectory) === handle) this.#handles.delete(runDirectory);
+    });
+  }
+
+  async #refuseAlive(place: GuestPlace): Promise<void> {
+    switch (await probeLock(place.runDirectory)) {
+      case 'gone':
+        return;
+      case 'alive':
+        throw aliveError(place.id);
+      case 'unknown':
+        throw unknownError(place);
+    }
+  }
+}
+
+/** Identity of an ordinary guest under a daemon with privileges. */
+const ordinaryGuest = (): Credentials | undefined => {
+  if (process.getuid?.() !== 0) return undefined;
+  const kvm = groupId('kvm');
+  return { uid: NOBODY, gid: NOBODY, groups: kvm === undefined ? [] : [kvm] };
+};
+
+/** The live process of a guest; undefined when there is none. Errors: Unavailable when that cannot be told. */
+const adopt = async (place: GuestPlace): Promise<GuestProcess | undefined> => {
+  if ((await probeLock(place.runDirectory)) === 'gone') return undefined;
+  const holder = await lockHolder(place.runDirectory);
+  const process = holder && (await GuestProcess.adopt(holder, place.runDirectory));
+  if (process || (await probeLock(place.runDirectory)) === 'gone') return process;
+  throw unknownError(place);
+};
+
+const goneError = (place: GuestPlace): RoostError =>
+  new RoostError('NotFound', `Guest ${place.id} has no live process`, {
+    data: { guest: place.id },
+    hint: 'Start it.',
+  });
+
+const unknownError = (place: GuestPlace): RoostError =>
+  new RoostError('Unavailable', `It cannot be told whether the process of guest ${place.id} lives`, {
+    data: { guest: place.id, lock: lockPath(place.runDirectory) },
+    hint: 'Look at the lock file and at who has it open.',
+  });
+
+const inspectRun = async (runDirectory: string): Promise<readonly HostObject[]> => {
+  const objects: HostObject[] = [];
+  if ((await probeLock(runDirectory)) !== 'gone')
+    objects.push({ kind: 'process', name: lockPath(runDirectory) });
+  for (const path of [monitorPath(runDirectory), consolePath(runDirectory)]) {
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
+  }
+  return objects;
+};

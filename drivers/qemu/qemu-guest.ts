@@ -1,0 +1,174 @@
+/** A live guest of QEMU: its process, its monitor and its black box in one hand. */
+import { connect as connectSocket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { access } from 'node:fs/promises';
+import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { Log } from '../../lib/log.ts';
+import { connectablePath } from '../../lib/unix-socket-path.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import {
+  type GuestEnd,
+  type GuestHandle,
+  type GuestPlace,
+  guestVerbs,
+  type ObservedState,
+} from '../driver.ts';
+import { type EventLog, lastEvents } from './event-log.ts';
+import { askedPath, consolePath, logPath } from './guest-files.ts';
+import { boundLogs, lastWords } from './guest-logs.ts';
+import type { ExitStatus, GuestProcess } from './guest-process.ts';
+import { finalShutdown, judgeEnd } from './interpret-events.ts';
+import type { Monitor } from './monitor.ts';
+import { guestStateOf } from './qmp/run-state.ts';
+import type { SilenceReason } from './silence-watch.ts';
+
+/** How often the logs of a running guest are looked at: what it writes there comes without any notice. */
+const BOUND_LOGS_INTERVAL_MS = 60_000;
+
+export const qemuVerbs: GuestHandle['verbs'] = new Set(guestVerbs);
+
+export interface QemuGuestParts {
+  readonly place: GuestPlace;
+  readonly process: GuestProcess;
+  readonly monitor: Monitor;
+  readonly events: EventLog;
+  readonly accel: string;
+  readonly log: Log;
+}
+
+export class QemuGuest implements GuestHandle {
+  readonly accel: string;
+  readonly ended: Promise<GuestEnd>;
+  readonly verbs = qemuVerbs;
+  readonly #parts: QemuGuestParts;
+  readonly #letGo = new AbortController();
+  readonly #boundTimer: NodeJS.Timeout;
+
+  constructor(parts: QemuGuestParts) {
+    this.#parts = parts;
+    this.accel = parts.accel;
+    this.ended = parts.process.gone.then((exit) => this.#finish(exit));
+    this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
+    this.#boundTimer.unref();
+    void this.#boundLogs();
+  }
+
+  get process(): GuestHandle['process'] {
+    return this.#parts.process.identity;
+  }
+
+  /** Errors besides those of every command: Unavailable as soon as the monitor counts as silent. */
+  async queryState(signal: AbortSignal): Promise<ObservedState> {
+    const { monitor } = this.#parts;
+    using limit = deadline(Infinity, signal);
+    const given = new AbortController();
+    limit.signal.addEventListener('abort', () => given.abort(limit.signal.reason), { once: true });
+    // Given up, the call stays known as unanswered, so that the first sign of life is noticed.
+    const stopWaiting = monitor.whenSilent((reason) => given.abort(silentError(reason)));
+    try {
+      const { status } = await monitor.execute('query-status', {}, given.signal);
+      return guestStateOf(status);
+    } finally {
+      stopWaiting();
+    }
+  }
+
+  async resume(signal: AbortSignal): Promise<void> {
+    await this.#parts.monitor.execute('cont', {}, signal);
+  }
+
+  async pause(signal: AbortSignal): Promise<void> {
+    await this.#parts.monitor.execute('stop', {}, signal);
+  }
+
+  async reset(signal: AbortSignal): Promise<void> {
+    await this.#parts.monitor.execute('system_reset', {}, signal);
+  }
+
+  async requestShutdown(signal: AbortSignal): Promise<void> {
+    await this.#parts.monitor.execute('system_powerdown', {}, signal);
+  }
+
+  async kill(signal: AbortSignal): Promise<void> {
+    await this.#parts.process.kill(signal);
+  }
+
+  /** QEMU serves one at a time; a second connection is open and hears nothing until the first is closed. */
+  async openConsole(signal: AbortSignal): Promise<Duplex> {
+    signal.throwIfAborted();
+    const { path, release } = await connectablePath(consolePath(this.#parts.place.runDirectory));
+    const socket = connectSocket({ path });
+    const connected = deferred<void>();
+    socket.once('connect', connected.resolve);
+    socket.once('error', connected.reject);
+    try {
+      await waitOrAbort(connected.promise, signal);
+      socket.off('error', connected.reject);
+      return socket;
+    } catch (error) {
+      socket.destroy();
+      signal.throwIfAborted();
+      throw new RoostError('Unavailable', "The guest's console cannot be reached", {
+        cause: error,
+        hint: "Look at the guest's state: its process may have ended.",
+      });
+    } finally {
+      await release();
+    }
+  }
+
+  async release(): Promise<void> {
+    const { monitor, events, process } = this.#parts;
+    this.#letGo.abort();
+    clearInterval(this.#boundTimer);
+    events.close();
+    process.close();
+    await monitor.close();
+  }
+
+  async #finish(exit: ExitStatus | undefined): Promise<GuestEnd> {
+    const { place, monitor, events, log } = this.#parts;
+    clearInterval(this.#boundTimer);
+    await monitor.close();
+    await events
+      .read()
+      .catch((error: unknown) => log.warn({ err: error }, 'the black box could not be read'));
+    return await endOf(place, exit);
+  }
+
+  async #boundLogs(): Promise<void> {
+    const { place, events, log } = this.#parts;
+    try {
+      await boundLogs(place, events.cursor, this.#letGo.signal);
+    } catch (error) {
+      if (!this.#letGo.signal.aborted) log.warn({ err: error }, 'the logs of a guest could not be bounded');
+    }
+  }
+}
+
+/** What a call is answered with that a silent monitor does not answer. */
+export const silentError = (reason: SilenceReason): RoostError =>
+  new RoostError('Unavailable', `QEMU's monitor is silent: ${silenceTexts[reason]}`, {
+    data: { reason },
+    hint: 'Wait, or stop the guest by force.',
+  });
+
+const silenceTexts: Readonly<Record<SilenceReason, string>> = {
+  stopped: 'its process is stopped by a signal, a debugger or the freezer',
+  storage: 'it waits for storage',
+  busy: 'its process lives and is busy',
+  unknown: 'nothing can be told of its process',
+};
+
+/** How a process that is gone ended, from what it left; says `unknown` rather than fail. */
+export const endOf = async (place: GuestPlace, exit: ExitStatus | undefined): Promise<GuestEnd> => {
+  const [events, words, asked] = await Promise.all([
+    lastEvents(logPath(place, 'events')).catch(() => []),
+    lastWords(place).catch(() => ''),
+    access(askedPath(place.runDirectory)).then(
+      () => true,
+      () => false,
+    ),
+  ]);
+  return judgeEnd({ shutdown: finalShutdown(events), asked, exit, lastWords: words, now: Date.now() });
+};
