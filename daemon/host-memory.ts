@@ -1,5 +1,7 @@
 /** Memory of the host, and whether one more guest fits into it. */
-import { readFile } from 'node:fs/promises';
+
+import type { FileHandle } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { RoostError } from '../protocol/errors.ts';
 
 export interface HostMemory {
@@ -15,8 +17,17 @@ export const parseMeminfo = (text: string): HostMemory => {
   return { totalBytes: field('MemTotal'), availableBytes: field('MemAvailable') };
 };
 
-export const readHostMemory = async (): Promise<HostMemory> =>
-  parseMeminfo(await readFile('/proc/meminfo', 'utf8'));
+/** All that it says is in the first 2 KiB or so. */
+const MEMINFO_BYTES = 16 * 1024;
+let meminfo: Promise<FileHandle> | undefined;
+
+/** Every start asks; a file that stays open is read in one step instead of five. */
+export const readHostMemory = async (): Promise<HostMemory> => {
+  meminfo ??= open('/proc/meminfo', 'r');
+  const file = await meminfo;
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(MEMINFO_BYTES), 0, MEMINFO_BYTES, 0);
+  return parseMeminfo(buffer.toString('latin1', 0, bytesRead));
+};
 
 export interface MemoryDemand {
   readonly guest: string;

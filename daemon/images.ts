@@ -222,7 +222,7 @@ export class Images {
             id,
             kind: args.kind,
             path: args.path,
-            format: args.format,
+            format: args.kind === 'disk' ? (args.format ?? 'qcow2') : 'raw',
             ...(args.sha256 === undefined ? {} : { sha256: args.sha256 }),
           },
           work,

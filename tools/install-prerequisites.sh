@@ -56,6 +56,7 @@ find_missing_packages() {
   need_file libc6-dev /usr/include/stdio.h
   need_program g++ g++
   need_program make make
+  need_program xz-utils xz
   need_program python3 python3
 }
 

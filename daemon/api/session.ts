@@ -41,6 +41,8 @@ export interface Carrier {
 /** Above this, events wait in the log until the client has read. */
 const HIGH_WATER_BYTES = 1024 * 1024;
 const MAX_QUEUED_REQUESTS = 256;
+/** Waits that run beside other commands; a further one holds up its connection until one of them has ended. */
+const MAX_WAITS = 256;
 const REPLAY_PAGE = 500;
 
 const LIFECYCLE: ReadonlySet<EventName> = new Set(eventNames.filter((name) => events[name].lifecycle));
@@ -66,6 +68,7 @@ export class Session implements CallSession {
   readonly #onDaemonStop = (): void => this.#controller.abort(this.#options.signal.reason);
   #queue: Incoming[] = [];
   #serving = false;
+  #waits = 0;
   /** The client does not read its replies: nothing more is done for it until it does. */
   #held = false;
   #negotiated = false;
@@ -192,13 +195,22 @@ export class Session implements CallSession {
         (value: unknown) => this.#send(successReply(value, request.id)),
         (error: unknown) => this.#fail(request, error),
       );
-      return request.id !== undefined && this.#options.dispatch.mayWait(request.execute)
-        ? undefined
-        : answered;
+      return this.#runsBeside(request, answered) ? undefined : answered;
     } catch (error) {
       this.#fail(request, error);
       return undefined;
     }
+  }
+
+  /** Whether the next request need not wait for this one; one that does so is counted until it is answered. */
+  #runsBeside(request: Request, answered: Promise<void>): boolean {
+    if (request.id === undefined || !this.#options.dispatch.mayWait(request.execute)) return false;
+    if (this.#waits >= MAX_WAITS) return false;
+    this.#waits += 1;
+    void answered.finally(() => {
+      this.#waits -= 1;
+    });
+    return true;
   }
 
   #requireNegotiation(request: Request): void {

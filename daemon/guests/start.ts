@@ -1,6 +1,5 @@
 /** guest-start: lease the volumes, attach the ports, launch the process, let it run. */
 import { close } from 'node:fs';
-import { chmod, mkdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
@@ -62,9 +61,6 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
   name: 'launch',
   do: async ({ signal }) => {
     if (guest.handle) return;
-    const { place } = guest;
-    await mkdir(place.runDirectory, { recursive: true, mode: 0o700 });
-    await chmod(place.runDirectory, 0o700);
     const launched = launchOf(
       guest,
       gathered.sources,

@@ -25,8 +25,8 @@ export const imageImport = defineCommand({
       .startsWith('/', 'must be an absolute path')
       .describe('File on the host'),
     format: imageSourceFormat
-      .default('qcow2')
-      .describe('Format of a disk; kernels and initial ramdisks have none'),
+      .optional()
+      .describe('Format of a disk, qcow2 unless given; a kernel or initial ramdisk is taken as it is'),
     sha256: z
       .string()
       .regex(/^[0-9a-f]{64}$/)

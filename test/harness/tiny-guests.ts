@@ -1,5 +1,5 @@
 /** Guests of a few hundred bytes in a daemon: their images, and the least spec that boots them. */
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GuestSpecInput } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
@@ -9,9 +9,11 @@ import { makeDirectory } from './test-directory.ts';
 
 /** Imports the boot sector of a behaviour under its own name. */
 export const importBootSector = async (daemon: RealDaemon, behaviour: BootSectorBehaviour): Promise<void> => {
-  const path = join(await makeDirectory('boot-sector'), `${behaviour}.raw`);
+  const directory = await makeDirectory('boot-sector');
+  const path = join(directory, `${behaviour}.raw`);
   await writeFile(path, bootSectorDisk(behaviour));
   await daemon.succeed('image-import', { name: behaviour, path, format: 'raw' });
+  await rm(directory, { recursive: true });
 };
 
 /** A guest that boots a boot sector under TCG. */

@@ -26,6 +26,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'a gue
     expect(status).toMatch(/^CapBnd:\t0+$/m);
     expect(status).toMatch(/^Seccomp:\t2$/m);
 
+    await waitForConsole(daemon, 'one', (text) => text.includes('ROOST-BOOT-SECTOR'));
     await daemon.succeed('guest-pause', { guest: 'one' });
     expect((await daemon.guest('one')).state).toBe('paused');
     await daemon.succeed('guest-resume', { guest: 'one' });

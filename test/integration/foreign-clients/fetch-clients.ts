@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { exec } from '../../../lib/exec.ts';
 import { parseControl } from '../../../tools/small-image/debian-packages.ts';
 
-/** The first fetch is 105 MB, 4 s on a fast line; later ones find everything done. */
+/** The first time it is 105 MB and a compilation, 10 s on a fast line; later everything is there. */
 export const fetchTimeoutMs = 10 * 60_000;
 
 /** Debian 12's QEMU, as its maintainers repacked it. The same bytes everywhere, so they are pinned. */
