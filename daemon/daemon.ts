@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { Credentials, Driver } from '../drivers/driver.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
+import { UndoStack } from '../lib/undo-stack.ts';
 import { groupId, listenUnix } from '../native/index.ts';
 import type { Addressing, NetworkBackend } from '../network/backend.ts';
 import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
@@ -138,12 +139,11 @@ interface Core {
   readonly privileged: boolean;
 }
 
-const buildCore = (options: DaemonOptions, stopping: AbortSignal): Core => {
+const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: AbortSignal): Core => {
   const { config, log } = options;
   const { stateDirectory, runDirectory } = config;
   const clock = options.clock ?? systemClock;
   const privileged = process.getuid?.() === 0;
-  const inventory = openInventory(join(stateDirectory, 'roost.db'));
   const instance = instanceIdOf(inventory.meta, stateDirectory);
   const imagesGid = imagesGroup(config, instance, privileged);
   const parts = options.parts({ config, inventory, instance, privileged, imagesGid, log });
@@ -245,10 +245,14 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const options = { ...asked, config: withRealPaths(asked.config) };
   const { config, log } = options;
   const startedAt = (options.clock ?? systemClock).now();
+  await using undo = new UndoStack();
   const lock = takeLock(config.stateDirectory);
+  undo.add(() => closeSync(lock));
+  const inventory = openInventory(join(config.stateDirectory, 'roost.db'));
+  undo.add(() => inventory.db.close());
   const controller = new AbortController();
-  const core = buildCore(options, controller.signal);
-  const { inventory, instance, eventLog, guests } = core;
+  const core = buildCore(options, inventory, controller.signal);
+  const { instance, eventLog, guests } = core;
   const health = new Health();
   health.start();
   let isReady = false;
@@ -273,12 +277,22 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const ready = recover(core, options.bootId ?? readBootId(), controller.signal).then(() => {
     isReady = true;
   });
+  const letGo = async (): Promise<void> => {
+    controller.abort(new Error('the daemon is stopping'));
+    core.operations.suspend();
+    await Promise.all(servers.map((server) => server.close()));
+    await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle()]);
+    await guests.registry.release();
+    health.stop();
+  };
+  undo.add(letGo);
   const serving = { dispatch, events: eventLog, log, signal: controller.signal };
   servers.push(await serveUnixSocket({ ...serving, descriptor: openSocket(config, core.privileged) }));
   const webSocket = await openWebSocket(config, { ...serving, tokens: core.tokens });
   if (webSocket) servers.push(webSocket);
   const sweeper = setInterval(() => guests.registry.sweep(), SWEEP_INTERVAL_MS);
   sweeper.unref();
+  undo.succeed();
 
   return {
     socketPath: join(config.runDirectory, 'roost.sock'),
@@ -288,12 +302,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
     ready,
     stop: async () => {
       clearInterval(sweeper);
-      controller.abort(new Error('the daemon is stopping'));
-      core.operations.suspend();
-      await Promise.all(servers.map((server) => server.close()));
-      await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle()]);
-      await guests.registry.release();
-      health.stop();
+      await letGo();
       inventory.db.close();
       closeSync(lock);
     },

@@ -28,6 +28,7 @@ import type { OperationRecord } from './inventory/operation-table.ts';
 import type { Operations, RunOptions } from './operations/operations.ts';
 import { settle } from './operations/settle.ts';
 import type { Step } from './operations/steps.ts';
+import { subnetFor } from './subnet-for.ts';
 
 export interface NetworksOptions {
   readonly inventory: Inventory;
@@ -84,7 +85,8 @@ export class Networks {
           data: { name: args.name },
           hint: 'Choose another name, or use that network.',
         });
-      const subnet = this.#subnetFor(args, onHost);
+      const taken = [...onHost, ...inventory.networks.all().flatMap((network) => network.subnet ?? [])];
+      const subnet = subnetFor(args, taken, this.#options.addressing);
       const id = randomUUID() as NetworkId;
       const network = inventory.networks.insert({
         id,
@@ -308,35 +310,6 @@ export class Networks {
       .plan(this.place(network))
       .find((object) => object.kind === 'bridge');
     return bridge ? { bridge: bridge.name } : {};
-  }
-
-  #subnetFor(args: CommandArguments<'network-create'>, onHost: readonly string[]): string | undefined {
-    const { addressing, inventory } = this.#options;
-    if (args.kind === 'user') {
-      if (args.subnet === undefined) return undefined;
-      throw new RoostError('InvalidArgument', 'A network of kind user has no subnet of its own', {
-        hint: 'Leave out subnet.',
-      });
-    }
-    const taken = [...onHost, ...inventory.networks.all().flatMap((network) => network.subnet ?? [])];
-    if (args.subnet !== undefined) {
-      addressing.gatewayOf(args.subnet);
-      const other = addressing.overlapping(args.subnet, taken);
-      if (other === undefined) return args.subnet;
-      throw new RoostError(
-        'AlreadyExists',
-        `Subnet ${args.subnet} overlaps ${other}, which is in use on this host`,
-        {
-          data: { subnet: args.subnet, overlaps: other },
-          hint: 'Choose another subnet, or leave it out to get a free one.',
-        },
-      );
-    }
-    const chosen = addressing.chooseSubnet(taken);
-    if (chosen !== undefined) return chosen;
-    throw new RoostError('ResourceExhausted', 'No free subnet is left to choose from', {
-      hint: 'Name a subnet.',
-    });
   }
 
   #enqueue(record: OperationRecord): Accepted {

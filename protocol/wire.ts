@@ -36,11 +36,15 @@ export const greeting = {
 export const issuesOf = (error: z.ZodError): { path: string; message: string }[] =>
   error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
 
+/** As it was sent: a parsed copy would lack a member called __proto__. */
 const idOf = (value: unknown): WireId | undefined => {
   if (typeof value !== 'object' || value === null || !('id' in value)) return undefined;
-  const parsed = z.json().safeParse(value.id);
-  return parsed.success ? parsed.data : undefined;
+  return z.json().safeParse(value.id).success ? (value.id as WireId) : undefined;
 };
+
+/** As they were sent, so that whoever checks them sees every member. */
+const argumentsOf = (value: unknown): Request['arguments'] =>
+  ((value as { arguments?: unknown }).arguments ?? {}) as Request['arguments'];
 
 export type ParsedRequest =
   | { readonly kind: 'request'; readonly request: Request }
@@ -50,8 +54,8 @@ export type ParsedRequest =
 export const parseRequest = (value: unknown): ParsedRequest => {
   const parsed = requestSchema.safeParse(value);
   if (parsed.success) {
-    const { execute, arguments: args = {}, id } = parsed.data;
-    return { kind: 'request', request: { execute, arguments: args, id } };
+    const { execute } = parsed.data;
+    return { kind: 'request', request: { execute, arguments: argumentsOf(value), id: idOf(value) } };
   }
   const issues = issuesOf(parsed.error);
   const first = issues[0];

@@ -266,5 +266,6 @@ main().catch(async (error: unknown) => {
     ? (await readFile(logPath, 'utf8')).trim().split('\n').slice(-5).join('\n')
     : '';
   if (log !== '') process.stderr.write(`The end of ${relative(root, logPath)}:\n${log}\n`);
-  process.exitCode = 1;
+  // The connection to the daemon, if there is one, would keep this process.
+  process.exit(1);
 });

@@ -247,7 +247,7 @@ export class Guest {
 
   /** Cancels a start that is under way, and every one that waits. */
   cancelStarts(): void {
-    for (const operation of [...this.#unfinished])
+    for (const operation of this.#unfinished)
       if (operation.kind === 'guest-start') this.#cancelQuietly(operation.id);
   }
 

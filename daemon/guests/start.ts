@@ -97,7 +97,7 @@ const resume = (guest: Guest, paused: boolean): Step => ({
       throw new RoostError('HostError', `The process of guest ${guest.name} is gone`, {
         hint: 'Look at `roost logs --process`.',
       });
-    if (paused) guest.setStatus({ state: 'paused', reason: 'asked' });
+    if (paused) guest.setStatus({ state: 'paused', reason: 'user' });
     else {
       await handle.resume(signal);
       if (guest.handle === handle && guest.status.state === 'starting')

@@ -31,6 +31,7 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
   name: 'ask',
   do: async ({ signal }) => {
     if (!guest.isLive()) return;
+    const wasPaused = guest.status.state === 'paused';
     guest.setStatus({ state: 'stopping', reason: undefined });
     if (operation.arguments['force'] === true || forceWaits(guest, operation)) return;
     const { handle } = guest;
@@ -44,7 +45,7 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
       // A silent monitor cannot pass the wish on; the deadline then decides. A guest that is paused could not hear it.
       const press = async (): Promise<void> => {
         try {
-          if (guest.status.state === 'paused') await handle.resume(signal);
+          if (wasPaused) await handle.resume(signal);
           await handle.requestShutdown(signal);
         } catch (error) {
           if (!signal.aborted)

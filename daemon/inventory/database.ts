@@ -71,6 +71,8 @@ export class Database {
   readonly sqlite: Sqlite.Database;
   /** Milliseconds that durable commits took. */
   readonly commitMs = new Histogram();
+  /** Made once: each call of better-sqlite3's `transaction` builds four functions. */
+  readonly #transaction: (work: () => unknown) => unknown;
   #pending: PendingCommit[] = [];
   #closed = false;
 
@@ -85,6 +87,7 @@ export class Database {
       this.sqlite.close();
       throw translated(error);
     }
+    this.#transaction = this.sqlite.transaction((work: () => unknown) => work());
   }
 
   prepare<P extends unknown[] | Record<string, unknown>, R>(
@@ -96,7 +99,7 @@ export class Database {
   /** Runs `work` in one transaction that survives a crash of the daemon. Synchronous. */
   soon<T>(work: () => T): T {
     try {
-      return this.sqlite.inTransaction ? work() : this.sqlite.transaction(work)();
+      return this.sqlite.inTransaction ? work() : (this.#transaction(work) as T);
     } catch (error) {
       throw translated(error);
     }
@@ -126,9 +129,9 @@ export class Database {
     const startedAt = performance.now();
     try {
       this.sqlite.pragma('synchronous = FULL');
-      this.sqlite.transaction(() => {
+      this.#transaction(() => {
         for (const commit of batch) outcomes.push(this.#attempt(commit));
-      })();
+      });
     } catch (error) {
       for (const commit of batch) commit.reject(translated(error));
       return;
@@ -142,7 +145,7 @@ export class Database {
   /** One of a batch, in its own savepoint: its failure leaves the others alone. */
   #attempt(commit: PendingCommit): { settle: () => void } {
     try {
-      const value = this.sqlite.transaction(commit.run)();
+      const value = this.#transaction(commit.run);
       return { settle: () => commit.resolve(value) };
     } catch (error) {
       // SQLite itself gave the whole transaction up, as it does when the disk is full: nothing of the batch stands.

@@ -5,7 +5,7 @@
  */
 import { constants } from 'node:fs';
 import { chown, mkdir, open, rename, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { ExecError } from '../../lib/exec.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -75,7 +75,7 @@ const LEAKS_ONLY = 3;
 
 const checkSource = async (source: DiskSource, run: Parameters<typeof checkQcow2>[1]): Promise<void> => {
   try {
-    await checkQcow2(source.path, run);
+    await checkQcow2(relative(run.cwd ?? '/', source.path), run);
   } catch (error) {
     if (error instanceof ExecError && error.exitCode === LEAKS_ONLY) return;
     throw blamesImage(error) ? damaged(source.shownAs, error) : error;
@@ -118,7 +118,8 @@ export const convertDisk = async (
   work: Work,
 ): Promise<number> => {
   const virtualSizeBytes = await virtualSizeOf(source);
-  const run = { signal: work.signal, identity };
+  const cwd = dirname(result);
+  const run = { signal: work.signal, identity, cwd };
   if (source.format === 'qcow2') {
     work.progress({ done: 0, total: virtualSizeBytes, unit: 'bytes', message: 'Checking' });
     await checkSource(source, run);
@@ -134,7 +135,8 @@ export const convertDisk = async (
   tell(0);
   const maxFileBytes = await longestResult(workplace, virtualSizeBytes);
   try {
-    await convertToQcow2({ from: source, to: written, onFraction: tell }, { ...run, maxFileBytes });
+    const from = { format: source.format, path: relative(cwd, source.path) };
+    await convertToQcow2({ from, to: relative(cwd, written), onFraction: tell }, { ...run, maxFileBytes });
   } catch (error) {
     if (!blamesImage(error) || !error.stderr.includes('error while reading')) throw error;
     throw damaged(source.shownAs, error);

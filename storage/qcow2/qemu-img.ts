@@ -19,6 +19,11 @@ export interface ToolRun {
   /** Longest file that the tool may write, 0 unless given; enforced only together with `identity`. */
   readonly maxFileBytes?: number;
   readonly onStdout?: (text: string) => void;
+  /**
+   * Where the tool works, `/` unless given. It is entered before the identity is: paths relative to it can be reached
+   * also where a directory above, as /root, lets strangers through to nothing.
+   */
+  readonly cwd?: string;
 }
 
 const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -48,7 +53,7 @@ const qemuImg = async (args: readonly string[], run: ToolRun): Promise<void> => 
   const [file, ...before] = identity ? asIdentity(identity, maxFileBytes) : (['qemu-img'] as const);
   await exec([file, ...before, ...args], {
     signal,
-    cwd: '/',
+    cwd: run.cwd ?? '/',
     env: { LC_ALL: 'C' },
     timeoutMs: 0,
     ...(onStdout === undefined ? {} : { onStdout }),

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
-import { deferred, type Deferred, waitOrAbort } from '../../lib/abort.ts';
+import { type Deferred, deferred, waitOrAbort } from '../../lib/abort.ts';
 import { JsonValueReader } from '../../lib/json-values.ts';
 import type { CommandInput, CommandName, CommandReturn } from '../../protocol/commands.ts';
 import { RoostError, type WireError } from '../../protocol/errors.ts';

@@ -1,0 +1,102 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { EventLog, eventView, matches } from '../../daemon/event-log.ts';
+import type { KeptEvent } from '../../daemon/inventory/event-table.ts';
+import { type Inventory, openInventory } from '../../daemon/inventory/inventory.ts';
+import type { RoostEvent } from '../../protocol/events.ts';
+import { eventView as eventSchema } from '../../protocol/events.ts';
+import { ManualClock } from './manual-clock.ts';
+import { GUEST, nthId } from './records.ts';
+
+let inventory: Inventory;
+let log: EventLog;
+const clock = new ManualClock();
+beforeEach(() => {
+  inventory = openInventory(':memory:');
+  log = new EventLog(inventory.db, inventory.events, clock);
+});
+afterEach(() => {
+  inventory.db.close();
+});
+
+const created: RoostEvent = { event: 'GUEST_CREATED', data: { guest: GUEST, name: 'web1', actor: 'daemon' } };
+const lost: RoostEvent = { event: 'EVENTS_LOST', data: { from: 1, to: 2 } };
+
+describe('the event log', () => {
+  test('numbers, keeps and tells each event, in order, once', () => {
+    const heard: KeptEvent[] = [];
+    const stop = log.listen((event) => heard.push(event));
+    log.emit(created);
+    log.emit(lost, 5);
+    stop();
+    log.emit(created);
+    expect(heard.map(({ sequence, event }) => [sequence, event])).toEqual([
+      [1, 'GUEST_CREATED'],
+      [2, 'EVENTS_LOST'],
+    ]);
+    expect(log.since(0, 10).slice(0, 2)).toEqual(heard);
+    expect(heard[0]).toMatchObject({ guest: GUEST, atMs: clock.now() });
+    expect(heard[1]).toMatchObject({ atMs: 5 });
+    expect(log.lastSequence).toBe(3);
+  });
+
+  test('goes on numbering where the daemon before it ended', () => {
+    log.emit(created);
+    const next = new EventLog(inventory.db, inventory.events, clock);
+    expect(next.lastSequence).toBe(1);
+    next.emit(created);
+    expect(next.lastSequence).toBe(2);
+  });
+
+  test('says which sequences after a place are no longer kept', () => {
+    expect(log.lostAfter(0)).toBeUndefined();
+    for (let n = 0; n < 5; n += 1) log.emit(created);
+    expect(log.lostAfter(0)).toBeUndefined();
+    inventory.db.sqlite.exec('DELETE FROM event WHERE sequence <= 3');
+    expect(log.lostAfter(0)).toEqual({ from: 1, to: 3 });
+    expect(log.lostAfter(2)).toEqual({ from: 3, to: 3 });
+    expect(log.lostAfter(3)).toBeUndefined();
+    expect(log.lostAfter(99)).toBeUndefined();
+    inventory.db.sqlite.exec('DELETE FROM event');
+    expect(log.lostAfter(0)).toEqual({ from: 1, to: 5 });
+  });
+
+  test('an event is shown as the contract declares it', () => {
+    log.emit(created, 1_700_000_000_999.9998);
+    const [event] = log.since(0, 1);
+    if (!event) throw new Error('no event');
+    const view = eventView(event);
+    expect(eventSchema.parse(view)).toEqual(view);
+    expect(view.timestamp).toEqual({ seconds: 1_700_000_001, microseconds: 0 });
+  });
+});
+
+describe('a filter', () => {
+  const kept: KeptEvent = { sequence: 1, atMs: 0, event: 'GUEST_CREATED', guest: GUEST, data: {} };
+  const { guest: _guest, ...ofNobody } = kept;
+  const other = nthId(2);
+
+  test.each([
+    ['its name is wanted', { names: new Set(['GUEST_CREATED'] as const) }, kept, true],
+    ['its name is not wanted', { names: new Set(['GUEST_DELETED'] as const) }, kept, false],
+    [
+      'its guest is wanted',
+      { names: new Set(['GUEST_CREATED'] as const), guests: new Set([GUEST]) },
+      kept,
+      true,
+    ],
+    [
+      'its guest is not wanted',
+      { names: new Set(['GUEST_CREATED'] as const), guests: new Set([other]) },
+      kept,
+      false,
+    ],
+    [
+      'it is of no guest',
+      { names: new Set(['GUEST_CREATED'] as const), guests: new Set([GUEST]) },
+      ofNobody,
+      false,
+    ],
+  ])('an event when %s', (_when, filter, event, expected) => {
+    expect(matches(filter, event)).toBe(expected);
+  });
+});

@@ -1,0 +1,172 @@
+/**
+ * Whole daemons in this process over a pretended host: storage, network and guests in memory, the inventory and the
+ * socket real. The host outlives its daemons, so that one can be stopped or crashed and the next be started on what it
+ * left.
+ */
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { configFile } from '../../daemon/config.ts';
+import { type Daemon, type DaemonOptions, type Parts, startDaemon } from '../../daemon/daemon.ts';
+import { inspectHost } from '../../daemon/host-objects.ts';
+import type { StepObserver } from '../../daemon/operations/steps.ts';
+import { deferred } from '../../lib/abort.ts';
+import { silentLog } from '../../lib/log.ts';
+import * as addressing from '../../network/addressing.ts';
+import { type FakeNetworkBackend, fakeNetworkBackend } from '../../network/fake/fake-network.ts';
+import type { CommandInput } from '../../protocol/commands.ts';
+import { hostObjectKey } from '../../protocol/host-object.ts';
+import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
+import { FakePool, type PoolEffect } from '../../storage/fake/fake-pool.ts';
+import { TestClient } from '../harness/test-client.ts';
+import { testDirectory } from '../harness/test-directory.ts';
+import { ManualClock } from './manual-clock.ts';
+import { NamedHost } from './named-host.ts';
+
+type Place = Parameters<StepObserver>[0];
+export interface StartOptions extends Partial<Pick<DaemonOptions, 'bootId' | 'observeStep'>> {
+  /** Serves the WebSocket there; 0 is any port that is free. */
+  readonly webSocketPort?: number;
+}
+
+export class FakeDaemon {
+  readonly daemon: Daemon;
+  readonly client: TestClient;
+  readonly #house: FakeHouse;
+  #over = false;
+
+  constructor(daemon: Daemon, client: TestClient, house: FakeHouse) {
+    this.daemon = daemon;
+    this.client = client;
+    this.#house = house;
+  }
+
+  /** A further client. */
+  async connect(): Promise<TestClient> {
+    const client = await TestClient.connect(this.daemon.socketPath);
+    onTestFinished(() => client[Symbol.asyncDispose]());
+    return client;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#over) return;
+    this.#over = true;
+    await this.client[Symbol.asyncDispose]();
+    this.#remember();
+    await this.daemon.stop();
+  }
+
+  /** The end without a word: from here on it records nothing and reaches no guest. `thaw` lets go what was frozen. */
+  async crash(thaw: () => void = () => undefined): Promise<void> {
+    this.#over = true;
+    this.#remember();
+    this.daemon.inventory.db.close();
+    const stopped = this.daemon.stop();
+    thaw();
+    await stopped;
+    await this.client[Symbol.asyncDispose]();
+  }
+
+  #remember(): void {
+    this.#house.lastSequence = this.daemon.inventory.events.bounds().newest;
+  }
+
+  get ledger(): readonly string[] {
+    return [...this.daemon.inventory.ledger.keys()].sort();
+  }
+
+  /** What is on the pretended host, in the words of the ledger. */
+  async host(): Promise<readonly string[]> {
+    const { stateDirectory, runDirectory } = this.#house;
+    const place = { instance: this.daemon.instance, stateDirectory, runDirectory };
+    const found = await inspectHost(this.#house.parts(), place, new AbortController().signal);
+    return found.map(hostObjectKey).sort();
+  }
+}
+
+export class FakeHouse {
+  readonly clock = new ManualClock();
+  readonly host = new NamedHost(() => this.clock.now());
+  /** Sequence of the last event of the daemons so far. */
+  lastSequence = 0;
+  readonly images = new FakeImageStore();
+  readonly network: FakeNetworkBackend = fakeNetworkBackend();
+  readonly pool: FakePool;
+  readonly stateDirectory: string;
+  readonly runDirectory: string;
+  /** Runs ahead of each effect of the pool. */
+  beforePool: (effect: PoolEffect) => Promise<void> | void = () => undefined;
+
+  constructor(directory: string) {
+    this.stateDirectory = join(directory, 's');
+    this.runDirectory = join(directory, 'r');
+    this.pool = new FakePool({ before: (effect) => this.beforePool(effect) });
+  }
+
+  parts(): Parts {
+    return {
+      drivers: [this.host.driver()],
+      backends: [this.network],
+      addressing,
+      pool: this.pool,
+      imageStore: this.images,
+      describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
+    };
+  }
+
+  /** Starts a daemon; resolves when it has looked at every guest. Its client has every event since its start. */
+  async start({ webSocketPort, ...options }: StartOptions = {}): Promise<FakeDaemon> {
+    const websocket =
+      webSocketPort === undefined ? {} : { listen: { host: '127.0.0.1', port: webSocketPort } };
+    const daemon = await startDaemon({
+      config: {
+        ...configFile.parse({ memory: { reserveBytes: 0 } }),
+        stateDirectory: this.stateDirectory,
+        runDirectory: this.runDirectory,
+        websocket,
+      },
+      log: silentLog(),
+      parts: () => this.parts(),
+      clock: this.clock,
+      bootId: 'first boot',
+      ...options,
+    });
+    const client = await TestClient.connect(daemon.socketPath, this.lastSequence);
+    const started = new FakeDaemon(daemon, client, this);
+    onTestFinished(() => started.stop());
+    await daemon.ready;
+    return started;
+  }
+}
+
+/** A house in a directory of the running test. */
+export const fakeHouse = async (): Promise<FakeHouse> => new FakeHouse(await testDirectory('h'));
+
+/** A small guest with a disk; the rest as given. */
+export const aGuest = (
+  name: string,
+  more: Partial<CommandInput<'guest-create'>> = {},
+): CommandInput<'guest-create'> => ({
+  name,
+  driver: 'fake',
+  memoryBytes: 1024 * 1024,
+  disks: [{ sizeBytes: 1024 * 1024 }],
+  ...more,
+});
+
+/** Freezes an operation at a place, as a debugger would. */
+export const freezeAt = (
+  fits: (place: Place) => boolean,
+): { readonly observeStep: StepObserver; readonly reached: Promise<Place>; readonly thaw: () => void } => {
+  const reached = deferred<Place>();
+  const frozen = deferred<void>();
+  frozen.promise.catch(() => undefined);
+  return {
+    reached: reached.promise,
+    thaw: () => frozen.reject(new Error('the daemon was killed here')),
+    observeStep: (place) => {
+      if (!fits(place)) return undefined;
+      reached.resolve(place);
+      return frozen.promise;
+    },
+  };
+};

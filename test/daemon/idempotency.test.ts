@@ -1,0 +1,75 @@
+import { describe, expect, test } from 'vitest';
+import { aGuest, fakeHouse } from './fake-house.ts';
+
+const key = 'one-and-the-same';
+
+describe('the same idempotency key', () => {
+  test('from two clients at the same moment is one operation', async () => {
+    const house = await fakeHouse();
+    const daemon = await house.start();
+    const clients = await Promise.all([daemon.connect(), daemon.connect(), daemon.connect()]);
+    const answers = await Promise.all(
+      clients.map((client) =>
+        client.call('guest-create', aGuest('web1', { idempotencyKey: key, start: true })),
+      ),
+    );
+    expect(new Set(answers.map(({ operation, id }) => `${operation} ${id}`)).size).toBe(1);
+    const operation = answers[0]?.operation;
+    if (operation === undefined) throw new Error('no answer');
+    expect((await daemon.client.call('operation-wait', { operation })).state).toBe('succeeded');
+    expect((await daemon.client.call('query-guests', {})).total).toBe(1);
+    expect(house.host.calls.filter((call) => call === 'launch web1')).toHaveLength(1);
+  });
+
+  test('after a restart of the daemon is the operation of before', async () => {
+    const house = await fakeHouse();
+    const first = await house.start();
+    const request = aGuest('web1', { idempotencyKey: key });
+    const before = await first.client.call('guest-create', request);
+    await first.client.call('operation-wait', { operation: before.operation });
+    await first.stop();
+    const second = await house.start();
+    expect(await second.client.call('guest-create', request)).toEqual(before);
+  });
+
+  test.each([
+    ['guest-delete', { guest: 'web1' }],
+    ['guest-rename', { guest: 'web1', newName: 'web2' }],
+    ['guest-start', { guest: 'web1' }],
+    ['guest-update', { guest: 'web1', description: 'new' }],
+  ] as const)('of %s gives the same answer when the guest is no longer what it was', async (name, args) => {
+    const { client } = await (await fakeHouse()).start();
+    await client.done('guest-create', aGuest('web1'));
+    const before = await client.call(name, { ...args, idempotencyKey: key });
+    await client.call('operation-wait', { operation: before.operation });
+    if (name === 'guest-start') await client.done('guest-delete', { guest: 'web1', force: true });
+    expect(await client.call(name, { ...args, idempotencyKey: key })).toEqual(before);
+  });
+
+  test('for something else is refused and says for what it was', async () => {
+    const { client } = await (await fakeHouse()).start();
+    await client.done('guest-create', aGuest('web1', { idempotencyKey: key }));
+    await expect(client.call('guest-start', { guest: 'web1', idempotencyKey: key })).rejects.toMatchObject({
+      class: 'InvalidArgument',
+      data: { kind: 'guest-create' },
+    });
+    await expect(client.call('guest-create', aGuest('web2', { idempotencyKey: key }))).rejects.toMatchObject({
+      class: 'InvalidArgument',
+    });
+    expect((await client.call('query-guests', {})).total).toBe(1);
+  });
+
+  test('of images and networks works the same', async () => {
+    const house = await fakeHouse();
+    house.images.offer('/i', 512);
+    const { client } = await house.start();
+    const image = { name: 'debian', path: '/i', idempotencyKey: 'i' };
+    const network = { name: 'lan', idempotencyKey: 'n' };
+    expect(await client.call('image-import', image)).toEqual(await client.call('image-import', image));
+    expect(await client.call('network-create', network)).toEqual(
+      await client.call('network-create', network),
+    );
+    await client.done('network-delete', { network: 'lan', idempotencyKey: 'd' });
+    await client.done('network-delete', { network: 'lan', idempotencyKey: 'd' });
+  });
+});

@@ -1,0 +1,235 @@
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import Sqlite from 'better-sqlite3';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Database, migrate } from '../../../daemon/inventory/database.ts';
+import { openInventory } from '../../../daemon/inventory/inventory.ts';
+import { migrations } from '../../../daemon/inventory/migrations.ts';
+import { RoostError } from '../../../protocol/errors.ts';
+import { testDirectory } from '../../harness/test-directory.ts';
+
+const newFile = async (): Promise<string> => join(await testDirectory('inventory'), 'roost.db');
+
+const open = (path: string): Database => {
+  const db = new Database(path);
+  onTestFinished(() => db.close());
+  return db;
+};
+
+const openRaw = (path: string): Sqlite.Database => {
+  const db = new Sqlite(path);
+  onTestFinished(() => {
+    db.close();
+  });
+  return db;
+};
+
+const layoutOf = (db: Sqlite.Database): unknown => db.pragma('user_version', { simple: true });
+
+describe('migrations', () => {
+  test('a fresh file gets the newest layout, and opening it again changes nothing', async () => {
+    const path = await newFile();
+    const first = openInventory(path);
+    expect(layoutOf(first.db.sqlite)).toBe(migrations.length);
+    first.meta.set('instance', 'abcde');
+    first.db.close();
+    const second = openInventory(path);
+    expect(second.meta.get('instance')).toBe('abcde');
+    second.db.close();
+  });
+
+  test('a file of a newer Roost is refused with both layouts and is left as it is', async () => {
+    const path = await newFile();
+    const raw = openRaw(path);
+    raw.pragma(`user_version = ${migrations.length + 3}`);
+    raw.close();
+    expect(() => openInventory(path)).toThrow(
+      expect.objectContaining({
+        class: 'FailedPrecondition',
+        data: { layout: migrations.length + 3, known: migrations.length },
+      }),
+    );
+    expect(layoutOf(openRaw(path))).toBe(migrations.length + 3);
+  });
+
+  test('an older layout is backed up beside the file before it is changed', async () => {
+    const path = await newFile();
+    const steps = ['CREATE TABLE a (x INTEGER)', 'ALTER TABLE a ADD COLUMN y INTEGER'];
+    const db = openRaw(path);
+    migrate(db, steps.slice(0, 1));
+    db.prepare('INSERT INTO a VALUES (7)').run();
+    expect(existsSync(`${path}.layout-1`)).toBe(false);
+    migrate(db, steps);
+    expect(db.prepare('SELECT * FROM a').all()).toEqual([{ x: 7, y: null }]);
+    const backup = openRaw(`${path}.layout-1`);
+    expect(layoutOf(backup)).toBe(1);
+    expect(backup.prepare('SELECT * FROM a').all()).toEqual([{ x: 7 }]);
+  });
+
+  test('a backup that was begun before a crash is made anew', async () => {
+    const path = await newFile();
+    const steps = ['CREATE TABLE a (x INTEGER)', 'ALTER TABLE a ADD COLUMN y INTEGER'];
+    const db = openRaw(path);
+    migrate(db, steps.slice(0, 1));
+    await writeFile(`${path}.layout-1.part`, 'half a backup');
+    migrate(db, steps);
+    expect(layoutOf(openRaw(`${path}.layout-1`))).toBe(1);
+    expect(existsSync(`${path}.layout-1.part`)).toBe(false);
+  });
+
+  test('a step that fails leaves the layout and the data as they were', async () => {
+    const db = openRaw(await newFile());
+    migrate(db, ['CREATE TABLE a (x INTEGER)']);
+    expect(() => migrate(db, ['', 'DROP TABLE a', 'CREATE TABLE broken ('])).toThrow('incomplete input');
+    expect(layoutOf(db)).toBe(1);
+    expect(db.prepare('SELECT * FROM a').all()).toEqual([]);
+  });
+});
+
+describe('a damaged file', () => {
+  test('is DataLoss, whoever wrote it, and is closed again', async () => {
+    const path = await newFile();
+    await writeFile(path, 'this is no database, and it is longer than the header of one '.repeat(100));
+    expect(() => openInventory(path)).toThrow(expect.objectContaining({ class: 'DataLoss' }));
+  });
+
+  test('is DataLoss when its pages are damaged below a sound header', async () => {
+    const path = await newFile();
+    openInventory(path).db.close();
+    const raw = openRaw(path);
+    const pages = Number(raw.pragma('page_count', { simple: true }));
+    const size = Number(raw.pragma('page_size', { simple: true }));
+    raw.close();
+    const { open: openFile } = await import('node:fs/promises');
+    const file = await openFile(path, 'r+');
+    await file.write(Buffer.alloc(size * (pages - 1), 0xa5), 0, size * (pages - 1), size);
+    await file.close();
+    const use = (): void => {
+      const inventory = openInventory(path);
+      onTestFinished(() => inventory.db.close());
+      inventory.db.soon(() => inventory.meta.set('instance', 'abcde'));
+    };
+    expect(use).toThrow(expect.objectContaining({ class: 'DataLoss' }));
+  });
+});
+
+describe('durably', () => {
+  const openCounted = async (): Promise<{
+    db: Database;
+    insert: (n: number) => void;
+    rows: () => unknown[];
+  }> => {
+    const db = open(await newFile());
+    db.sqlite.exec('CREATE TABLE t (n INTEGER UNIQUE)');
+    const statement = db.prepare<[number], never>('INSERT INTO t VALUES (?)');
+    return {
+      db,
+      insert: (n) => void statement.run(n),
+      rows: () => db.sqlite.prepare('SELECT n FROM t ORDER BY n').pluck().all(),
+    };
+  };
+
+  test('many of one turn share one commit, and each gets its own value', async () => {
+    const { db, insert, rows } = await openCounted();
+    const seenFull: unknown[] = [];
+    const values = await Promise.all(
+      [1, 2, 3, 4].map((n) =>
+        db.durably(() => {
+          seenFull.push(db.sqlite.pragma('synchronous', { simple: true }));
+          insert(n);
+          return n * 10;
+        }),
+      ),
+    );
+    expect(values).toEqual([10, 20, 30, 40]);
+    expect(rows()).toEqual([1, 2, 3, 4]);
+    // FULL is 2, NORMAL is 1.
+    expect(seenFull).toEqual([2, 2, 2, 2]);
+    expect(db.sqlite.pragma('synchronous', { simple: true })).toBe(1);
+  });
+
+  test('commits of one turn count as one', async () => {
+    const { db, insert } = await openCounted();
+    let commits = 0;
+    vi.spyOn(db.commitMs, 'record').mockImplementation(() => {
+      commits += 1;
+    });
+    await Promise.all([1, 2, 3].map((n) => db.durably(() => insert(n))));
+    expect(commits).toBe(1);
+    await db.durably(() => insert(4));
+    expect(commits).toBe(2);
+  });
+
+  test('one that fails is undone alone and leaves the others', async () => {
+    const { db, insert, rows } = await openCounted();
+    const refusal = new RoostError('AlreadyExists', 'no');
+    const outcomes = await Promise.allSettled([
+      db.durably(() => insert(1)),
+      db.durably(() => {
+        insert(2);
+        throw refusal;
+      }),
+      db.durably(() => insert(1)),
+      db.durably(() => insert(3)),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled']);
+    expect(outcomes[1]).toMatchObject({ reason: refusal });
+    expect(rows()).toEqual([1, 3]);
+  });
+
+  test('nothing resolves before all of its commit is on disk', async () => {
+    const { db, insert } = await openCounted();
+    const other = openRaw(db.sqlite.name);
+    const visible = (): unknown => other.prepare('SELECT count(*) FROM t').pluck().get();
+    const first = db.durably(() => insert(1)).then(visible);
+    const second = db.durably(() => insert(2)).then(visible);
+    expect(await Promise.all([first, second])).toEqual([2, 2]);
+  });
+
+  test('after a transaction that SQLite itself gave up, every one of the commit is refused', async () => {
+    const { db, insert, rows } = await openCounted();
+    const outcomes = await Promise.allSettled([
+      db.durably(() => insert(1)),
+      db.durably(() => {
+        db.sqlite.exec('ROLLBACK');
+        throw new Error('the disk is full');
+      }),
+      db.durably(() => insert(2)),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect(rows()).toEqual([]);
+    await db.durably(() => insert(5));
+    expect(rows()).toEqual([5]);
+  });
+
+  test('closing commits what waits, and what comes later is refused', async () => {
+    const path = await newFile();
+    const inventory = openInventory(path);
+    const waiting = inventory.db.durably(() => inventory.meta.set('instance', 'abcde'));
+    inventory.db.close();
+    await waiting;
+    await expect(inventory.db.durably(() => 1)).rejects.toMatchObject({ class: 'Unavailable' });
+    // The turn in which the commit was due passes without a word.
+    await new Promise((resolve) => setImmediate(resolve));
+    const again = openInventory(path);
+    expect(again.meta.get('instance')).toBe('abcde');
+    again.db.close();
+  });
+});
+
+describe('soon', () => {
+  test('is undone whole when it throws, and joins the transaction it is called in', async () => {
+    const db = open(await newFile());
+    db.sqlite.exec('CREATE TABLE t (n INTEGER)');
+    const insert = db.prepare<[number], never>('INSERT INTO t VALUES (?)');
+    const attempt = (): void =>
+      db.soon(() => {
+        insert.run(1);
+        db.soon(() => insert.run(2));
+        throw new Error('no');
+      });
+    expect(attempt).toThrow('no');
+    expect(db.sqlite.prepare('SELECT count(*) FROM t').pluck().get()).toBe(0);
+  });
+});

@@ -1,0 +1,99 @@
+/** The fake host with its guests called by name, and an account of what daemons did to them. */
+import type { Driver, Launch, ObservedState } from '../../drivers/driver.ts';
+import { FakeDriver } from '../../drivers/fake/fake-driver.ts';
+import { type FakeCall, FakeHost } from '../../drivers/fake/fake-host.ts';
+import type { GuestId } from '../../protocol/types.ts';
+
+class NamedDriver extends FakeDriver {
+  readonly #told: (launch: Launch) => void;
+
+  constructor(host: FakeHost, told: (launch: Launch) => void) {
+    super({ host });
+    this.#told = told;
+  }
+
+  override launch(...[launch, context]: Parameters<Driver['launch']>): ReturnType<Driver['launch']> {
+    this.#told(launch);
+    return super.launch(launch, context);
+  }
+}
+
+export class NamedHost {
+  readonly host: FakeHost;
+  /** Guests that do not care about the power button. */
+  readonly deaf = new Set<string>();
+  /** Every call that changes a guest, as `call name`. */
+  readonly calls: string[] = [];
+  /** Runs ahead of each call: throws to let it fail, returns a promise to hold it up. */
+  before: (call: FakeCall, name: string) => void | Promise<void> = () => undefined;
+  readonly #launches = new Map<GuestId, Launch>();
+
+  constructor(now: () => number) {
+    this.host = new FakeHost(now);
+  }
+
+  /** For one daemon. */
+  driver(): Driver {
+    return new NamedDriver(this.host, (launch) => this.#launched(launch));
+  }
+
+  isAlive(name: string): boolean {
+    const id = this.#idOf(name);
+    return id !== undefined && this.host.isAlive(id);
+  }
+
+  /** What the guest was launched with the last time. */
+  launchOf(name: string): Launch | undefined {
+    const id = this.#idOf(name);
+    return id === undefined ? undefined : this.#launches.get(id);
+  }
+
+  powerOff(name: string): void {
+    this.host.powerOff(this.#require(name));
+  }
+
+  kill(name: string): void {
+    this.host.kill(this.#require(name));
+  }
+
+  change(name: string, observed: ObservedState): void {
+    this.host.change(this.#require(name), observed);
+  }
+
+  silence(name: string): void {
+    this.host.silence(this.#require(name));
+  }
+
+  speak(name: string): void {
+    this.host.speak(this.#require(name));
+  }
+
+  /** Probes of the guest cannot tell whether it lives. */
+  obscure(name: string): void {
+    const id = this.#require(name);
+    this.host.misbehaviourOf.set(id, { ...this.host.behaviour(id), probe: 'unknown' });
+  }
+
+  #launched(launch: Launch): void {
+    const { name, place } = launch;
+    this.#launches.set(place.id, launch);
+    this.host.misbehaviourOf.set(place.id, {
+      ignoresShutdown: this.deaf.has(name),
+      before: (call) => {
+        if (call === 'query') return undefined;
+        this.calls.push(`${call} ${name}`);
+        return this.before(call, name);
+      },
+    });
+  }
+
+  #idOf(name: string): GuestId | undefined {
+    return [...this.#launches].findLast(([, launch]) => launch.name === name)?.[0];
+  }
+
+  #require(name: string): GuestId {
+    const id = this.#idOf(name);
+    if (id === undefined) throw new Error(`${name} was never launched`);
+    return id;
+  }
+}
