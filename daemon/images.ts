@@ -233,7 +233,7 @@ export class Images {
     return {
       steps: [copy],
       options: {
-        finish: (state) => {
+        finish: (state, clean) => {
           if (state === 'succeeded' && stored) {
             inventory.images.ready(id, stored);
             events.emit({
@@ -243,7 +243,7 @@ export class Images {
             return { image: id };
           }
           inventory.images.delete(id);
-          inventory.ledger.release({ kind: 'image', id });
+          if (clean) inventory.ledger.release({ kind: 'image', id });
           return undefined;
         },
       },

@@ -379,14 +379,14 @@ export class Networks {
     return {
       steps: [make],
       options: {
-        finish: (state) => {
+        finish: (state, clean) => {
           if (state === 'succeeded') {
             inventory.networks.setState(network.id, 'ready');
             events.emit({
               event: 'NETWORK_CHANGED',
               data: { network: network.id, name: network.name, change: 'created' },
             });
-          } else this.#forget(network);
+          } else this.#forget(network, clean);
           return undefined;
         },
       },
@@ -404,7 +404,7 @@ export class Networks {
         cancellable: false,
         finish: (state) => {
           if (state === 'succeeded') {
-            this.#forget(network);
+            this.#forget(network, true);
             events.emit({
               event: 'NETWORK_CHANGED',
               data: { network: network.id, name: network.name, change: 'deleted' },
@@ -416,9 +416,9 @@ export class Networks {
     };
   }
 
-  #forget(network: NetworkRecord): void {
+  #forget(network: NetworkRecord, clean: boolean): void {
     this.#options.inventory.networks.delete(network.id);
-    this.#options.inventory.ledger.release({ kind: 'network', id: network.id });
+    if (clean) this.#options.inventory.ledger.release({ kind: 'network', id: network.id });
     this.#broken.delete(network.id);
   }
 }

@@ -41,6 +41,7 @@ export type DriverName = z.infer<typeof driverName>;
 const label = z.string().max(256);
 export const labels = z
   .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/), label)
+  .refine((pairs) => Object.keys(pairs).length <= 64, 'at most 64 labels')
   .describe('Free key-value pairs');
 
 export const cpuSpec = z

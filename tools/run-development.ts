@@ -232,7 +232,7 @@ const clean = async (force: boolean): Promise<void> => {
     .map((guest) => guest.name);
   if (others.length > 0 && !force) {
     client.close();
-    throw new Error(
+    throw new Refusal(
       `These guests were not made by make run: ${others.join(', ')}\nTo delete them as well: make clean FORCE=1`,
     );
   }
@@ -253,6 +253,9 @@ const clean = async (force: boolean): Promise<void> => {
   say('The development instance is gone.');
 };
 
+/** Not a failure: nothing is to be found in the log. */
+class Refusal extends Error {}
+
 const main = async (): Promise<void> => {
   const args = process.argv.slice(2);
   if (args.includes('--clean')) await clean(args.includes('--force'));
@@ -262,9 +265,10 @@ const main = async (): Promise<void> => {
 main().catch(async (error: unknown) => {
   endBrief();
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-  const log = existsSync(logPath)
-    ? (await readFile(logPath, 'utf8')).trim().split('\n').slice(-5).join('\n')
-    : '';
+  const log =
+    !(error instanceof Refusal) && existsSync(logPath)
+      ? (await readFile(logPath, 'utf8')).trim().split('\n').slice(-5).join('\n')
+      : '';
   if (log !== '') process.stderr.write(`The end of ${relative(root, logPath)}:\n${log}\n`);
   // The connection to the daemon, if there is one, would keep this process.
   process.exit(1);

@@ -3,11 +3,13 @@
  * anybody is attached, and hands the bytes to all. What the guest writes is logged by its own process in any case.
  */
 import { Duplex } from 'node:stream';
+import { deadline, waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Guest } from './guest.ts';
 
 /** A reader this far behind is let go rather than kept in memory. */
 const MAX_BEHIND_BYTES = 1024 * 1024;
+const CONNECT_TIMEOUT_MS = 5_000;
 
 class Attachment extends Duplex {
   readonly #write: (chunk: Buffer) => void;
@@ -42,7 +44,7 @@ export class Consoles {
 
   /** Errors: FailedPrecondition when the guest does not run, Unavailable when its console does not answer. */
   async attach(guest: Guest, signal: AbortSignal): Promise<Duplex> {
-    const shared = await this.#shared(guest, signal);
+    const shared = await waitOrAbort(this.#shared(guest), signal);
     const attachment = new Attachment((chunk) => void shared.line.write(chunk));
     shared.attached.add(attachment);
     attachment.on('close', () => {
@@ -52,16 +54,31 @@ export class Consoles {
     return attachment;
   }
 
-  #shared(guest: Guest, signal: AbortSignal): Promise<SharedConsole> {
-    const open = this.#open.get(guest.id);
-    if (open) return open;
-    const opening = this.#connect(guest, signal);
+  /** The connection that is open or being opened; nobody's own signal ends it for the others. */
+  async #shared(guest: Guest): Promise<SharedConsole> {
+    for (;;) {
+      const opening = this.#open.get(guest.id) ?? this.#begin(guest);
+      const shared = await opening;
+      if (!shared.line.destroyed) return shared;
+      this.#forget(guest, opening);
+    }
+  }
+
+  #begin(guest: Guest): Promise<SharedConsole> {
+    const opening = this.#connect(guest);
     this.#open.set(guest.id, opening);
-    opening.catch(() => this.#open.delete(guest.id));
+    opening.then(
+      ({ line }) => line.once('close', () => this.#forget(guest, opening)),
+      () => this.#forget(guest, opening),
+    );
     return opening;
   }
 
-  async #connect(guest: Guest, signal: AbortSignal): Promise<SharedConsole> {
+  #forget(guest: Guest, opening: Promise<SharedConsole>): void {
+    if (this.#open.get(guest.id) === opening) this.#open.delete(guest.id);
+  }
+
+  async #connect(guest: Guest): Promise<SharedConsole> {
     const { handle } = guest;
     if (!handle)
       throw new RoostError(
@@ -72,14 +89,14 @@ export class Consoles {
           hint: 'Start it first; what it wrote before is in its log.',
         },
       );
-    const line = await handle.openConsole(signal);
+    using limit = deadline(CONNECT_TIMEOUT_MS, guest.house.stopping);
+    const line = await handle.openConsole(limit.signal);
     const attached = new Set<Attachment>();
     line.on('data', (chunk: Buffer) => {
       for (const attachment of attached) attachment.deliver(chunk);
     });
     line.on('error', () => line.destroy());
     line.on('close', () => {
-      this.#open.delete(guest.id);
       for (const attachment of attached) attachment.push(null);
     });
     return { line, attached };

@@ -37,7 +37,7 @@ export const creation = (guest: Guest, operation: OperationRecord): Procedure =>
   const { inventory, events } = guest.house;
   return {
     steps: [directory(guest), volumes(guest), record(guest)],
-    finish: (state) => {
+    finish: (state, clean) => {
       if (state === 'succeeded') {
         events.emit({
           event: 'GUEST_CREATED',
@@ -46,7 +46,7 @@ export const creation = (guest: Guest, operation: OperationRecord): Procedure =>
         return { guest: guest.id };
       }
       inventory.guests.delete(guest.id);
-      inventory.ledger.release({ kind: 'guest', id: guest.id });
+      if (clean) inventory.ledger.release({ kind: 'guest', id: guest.id });
       return undefined;
     },
     withdraw: () => guest.remove('its creation was cancelled'),

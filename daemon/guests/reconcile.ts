@@ -82,7 +82,7 @@ const gone = async (guest: Guest, hostBooted: boolean, startLeft: boolean): Prom
 };
 
 const look = async (guest: Guest, startLeft: boolean, hostBooted: boolean): Promise<void> => {
-  const probe = hostBooted ? 'gone' : await guest.driver.probe(guest.place);
+  const probe = await guest.driver.probe(guest.place);
   guest.found = probe;
   switch (probe) {
     case 'alive':

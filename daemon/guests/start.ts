@@ -124,11 +124,22 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
         guest.house.inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run');
     },
     after: (ended) => {
-      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready) return;
+      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready || guest.handle) return;
       const cancelled = ended.state === 'cancelled';
+      const reason = cancelled ? undefined : ended.error?.desc;
+      const died = ended.error?.class === 'HostError';
       guest.setStatus({
         state: cancelled ? 'stopped' : 'failed',
-        reason: cancelled ? undefined : ended.error?.desc,
+        reason,
+        ...(died
+          ? {
+              lastExit: {
+                at: guest.house.clock.now(),
+                cause: 'crashed',
+                ...(reason === undefined ? {} : { detail: reason }),
+              },
+            }
+          : {}),
       });
       if (!cancelled && operation.actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
     },

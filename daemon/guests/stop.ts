@@ -1,7 +1,7 @@
 /** guest-stop: ask the guest, wait until its deadline, then end it; free what its run had. */
 
-import type { GuestEnd } from '../../drivers/driver.ts';
-import { waitOrAbort } from '../../lib/abort.ts';
+import type { GuestEnd, GuestHandle } from '../../drivers/driver.ts';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { isRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
@@ -27,6 +27,43 @@ const forceWaits = (guest: Guest, operation: OperationRecord): boolean =>
       other.arguments['force'] === true,
   );
 
+/** Time between two tries to reach a monitor that refuses at once. */
+const REACH_AGAIN_MS = 1_000;
+
+/** The line to the process, made anew if need be, until the signal: a silent monitor may speak again in time. */
+const reach = async (guest: Guest, signal: AbortSignal): Promise<GuestHandle | undefined> => {
+  const { clock } = guest.house;
+  while (!guest.handle && !signal.aborted) {
+    try {
+      const { cursor } = guest.status;
+      guest.take(await guest.driver.attach(guest.place, { signal, cursor, observe: guest.observe }));
+    } catch (error) {
+      if (!isRoostError(error, 'Unavailable')) return undefined;
+      const again = deferred<void>();
+      const cancelTimer = clock.after(REACH_AGAIN_MS, again.resolve);
+      await waitOrAbort(again.promise, signal).catch(() => undefined);
+      cancelTimer();
+    }
+  }
+  return guest.handle;
+};
+
+/** Presses the power button. A silent monitor cannot pass it on; a guest that is paused could not hear it. */
+const press = async (
+  guest: Guest,
+  handle: GuestHandle,
+  wasPaused: boolean,
+  signal: AbortSignal,
+): Promise<void> => {
+  try {
+    if (wasPaused) await handle.resume(signal);
+    await handle.requestShutdown(signal);
+  } catch (error) {
+    if (!signal.aborted)
+      guest.house.log.warn({ err: error, guest: guest.name }, 'the guest could not be asked to shut down');
+  }
+};
+
 const ask = (guest: Guest, operation: OperationRecord): Step => ({
   name: 'ask',
   do: async ({ signal }) => {
@@ -34,29 +71,18 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
     const wasPaused = guest.status.state === 'paused';
     guest.setStatus({ state: 'stopping', reason: undefined });
     if (operation.arguments['force'] === true || forceWaits(guest, operation)) return;
-    const { handle } = guest;
-    if (!handle?.verbs.has('shutdown')) return;
+    if (!guest.driver.verbs.has('shutdown')) return;
     const { clock } = guest.house;
-    let cancelTimer: () => void = () => undefined;
-    const deadline = new Promise<void>((resolve) => {
-      cancelTimer = clock.after(deadlineOf(guest, operation) - clock.now(), resolve);
-    });
+    const waited = new AbortController();
+    const cancelTimer = clock.after(deadlineOf(guest, operation) - clock.now(), () => waited.abort());
+    void guest.forced().then(() => waited.abort());
+    const patience = AbortSignal.any([signal, waited.signal]);
     try {
-      // A silent monitor cannot pass the wish on; the deadline then decides. A guest that is paused could not hear it.
-      const press = async (): Promise<void> => {
-        try {
-          if (wasPaused) await handle.resume(signal);
-          await handle.requestShutdown(signal);
-        } catch (error) {
-          if (!signal.aborted)
-            guest.house.log.warn(
-              { err: error, guest: guest.name },
-              'the guest could not be asked to shut down',
-            );
-        }
-      };
-      void press();
-      await waitOrAbort(Promise.race([handle.ended, deadline, guest.forced()]), signal);
+      const handle = await reach(guest, patience);
+      if (!handle) return;
+      void press(guest, handle, wasPaused, patience);
+      await waitOrAbort(handle.ended, patience).catch(() => undefined);
+      signal.throwIfAborted();
     } finally {
       cancelTimer();
     }

@@ -43,8 +43,11 @@ interface Live {
 }
 
 export type EndState = 'succeeded' | 'failed' | 'cancelled';
-/** Runs in the transaction that records the end; its value is the operation's result. */
-export type Finish = (state: EndState) => Readonly<Record<string, unknown>> | undefined;
+/**
+ * Runs in the transaction that records the end; its value is the operation's result. `clean` is false when an undo
+ * failed: what it should have removed may be on the host still, so its ledger rows have to stay.
+ */
+export type Finish = (state: EndState, clean: boolean) => Readonly<Record<string, unknown>> | undefined;
 
 export interface RunOptions {
   readonly finish?: Finish;
@@ -220,7 +223,8 @@ export class Operations {
             ...(failure.hint === undefined ? {} : { hint: failure.hint }),
             cause: failure,
           });
-    return this.end(id, failure.class === 'Cancelled' ? 'cancelled' : 'failed', error, options.finish);
+    const state = failure.class === 'Cancelled' ? 'cancelled' : 'failed';
+    return this.end(id, state, error, options.finish, undoFailures.length === 0);
   }
 
   /** Records the end and tells the waiters. */
@@ -229,17 +233,25 @@ export class Operations {
     state: EndState,
     error?: RoostError,
     finish: Finish = () => undefined,
+    clean = true,
   ): OperationRecord {
     const live = this.#required(id);
-    this.#inventory.db.soon(() => {
-      const result = finish(state);
-      this.#write(live, {
-        state,
-        endedAt: this.#clock.now(),
-        ...(error === undefined ? {} : { error: error.toWire() }),
-        ...(result === undefined ? {} : { result }),
+    const endedAt = this.#clock.now();
+    try {
+      this.#inventory.db.soon(() => {
+        const result = finish(state, clean);
+        this.#write(live, {
+          state,
+          endedAt,
+          ...(error === undefined ? {} : { error: error.toWire() }),
+          ...(result === undefined ? {} : { result }),
+        });
       });
-    });
+    } catch (unrecorded) {
+      // Nobody waits for ever; the journal still says that it is unfinished, so the next daemon takes it up.
+      this.#log.error({ err: unrecorded, operation: id }, 'the end of an operation could not be recorded');
+      live.record = { ...live.record, state: 'failed', endedAt, error: toRoostError(unrecorded).toWire() };
+    }
     this.#live.delete(id);
     live.resolve(live.record);
     return live.record;

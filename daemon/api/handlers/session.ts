@@ -2,6 +2,7 @@
 import { commandNames } from '../../../protocol/commands.ts';
 import { type EventName, eventNames, events } from '../../../protocol/events.ts';
 import { describeByName, describeContract } from '../../../protocol/introspect.ts';
+import { guestId } from '../../../protocol/types.ts';
 import { greeting } from '../../../protocol/wire.ts';
 import { type EventFilter, eventView, matches } from '../../event-log.ts';
 import type { KeptEvent } from '../../inventory/event-table.ts';
@@ -27,14 +28,16 @@ type SessionCommands =
 export const sessionHandlers = (services: Services): Pick<Handlers, SessionCommands> => {
   const { eventLog, guests, tokens } = services;
 
+  /** A guest that is gone has its events still; they are asked for by its id. */
+  const guestIdOf = (reference: string): string =>
+    guestId.safeParse(reference).success ? reference : guests.registry.find(reference).id;
+
   const filterOf = (args: {
     events?: EventName[] | undefined;
     guests?: string[] | undefined;
   }): EventFilter => ({
     names: new Set(args.events ?? lifecycle),
-    ...(args.guests === undefined
-      ? {}
-      : { guests: new Set(args.guests.map((reference) => guests.registry.find(reference).id)) }),
+    ...(args.guests === undefined ? {} : { guests: new Set(args.guests.map(guestIdOf)) }),
   });
 
   /** Kept events after a sequence that the filter lets through, read page by page. */

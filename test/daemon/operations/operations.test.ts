@@ -191,7 +191,11 @@ describe('an operation that fails', () => {
         throw new Error('the disk is full');
       },
     });
-    await expect(failing).rejects.toThrow('the disk is full');
+    // Whoever waits is told; the journal still has it as unfinished, for the next daemon.
+    expect(await failing).toMatchObject({
+      state: 'failed',
+      error: { desc: expect.stringContaining('the disk is full') },
+    });
     expect(inventory.meta.get('instance')).toBeUndefined();
     expect(inventory.operations.byId(id)?.state).toBe('running');
   });
