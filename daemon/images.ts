@@ -14,8 +14,8 @@ import type { EventLog } from './event-log.ts';
 import type { ImageRecord } from './inventory/image-table.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
-import type { Operations } from './operations/operations.ts';
-import { settle } from './operations/settle.ts';
+import { carryOut } from './operations/carry-out.ts';
+import type { Operations, RunOptions } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
 
 /** Imports that copy at the same time; further ones wait their turn. */
@@ -169,7 +169,7 @@ export class Images {
     const { operations, log } = this.#options;
     operations.admitted(
       record,
-      () => void operations.withdrawn(record.id, this.#workOf(record).options?.finish),
+      () => void operations.withdrawn(record.id, this.#workOf(record).options.finish),
     );
     const accepted = { operation: record.id, id: record.subject.id };
     if (record.endedAt !== undefined) return accepted;
@@ -186,30 +186,15 @@ export class Images {
     const { operations } = this.#options;
     const record = operations.record(id);
     if (!record || record.endedAt !== undefined) return;
-    const work = this.#workOf(record);
-    const settlement = settle({
-      kind: record.kind,
-      state: record.state,
-      cancelRequested: record.cancelRequested,
-      hostBooted: false,
-    });
-    if (settlement.kind === 'undo') {
-      await operations.undo(
-        id,
-        work.steps,
-        new RoostError('Cancelled', `${record.kind} of ${record.subject.name} was undone: ${settlement.why}`),
-        work.options,
-      );
-      return;
-    }
-    await operations.run(id, work.steps, work.options);
+    const { steps, options } = this.#workOf(record);
+    await carryOut(operations, record, steps, options);
   }
 
-  #workOf(record: OperationRecord): { steps: readonly Step[]; options: Parameters<Operations['run']>[2] } {
+  #workOf(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
     return record.kind === 'image-import' ? this.#importing(record) : this.#deleting(record);
   }
 
-  #importing(record: OperationRecord): { steps: readonly Step[]; options: Parameters<Operations['run']>[2] } {
+  #importing(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
     const { store, inventory, events } = this.#options;
     const args = record.arguments as CommandArguments<'image-import'>;
     const id = record.subject.id as ImageId;
@@ -250,7 +235,7 @@ export class Images {
     };
   }
 
-  #deleting(record: OperationRecord): { steps: readonly Step[]; options: Parameters<Operations['run']>[2] } {
+  #deleting(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
     const { store, inventory, events } = this.#options;
     const id = record.subject.id as ImageId;
     const remove: Step = {

@@ -25,8 +25,8 @@ import type { EventLog } from './event-log.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
+import { carryOut } from './operations/carry-out.ts';
 import type { Operations, RunOptions } from './operations/operations.ts';
-import { settle } from './operations/settle.ts';
 import type { Step } from './operations/steps.ts';
 import { subnetFor } from './subnet-for.ts';
 
@@ -339,22 +339,7 @@ export class Networks {
       return;
     }
     const { steps, options } = this.#workOf(record, network);
-    const settlement = settle({
-      kind: record.kind,
-      state: record.state,
-      cancelRequested: record.cancelRequested,
-      hostBooted: false,
-    });
-    if (settlement.kind === 'undo') {
-      await operations.undo(
-        operation,
-        steps,
-        new RoostError('Cancelled', `${record.kind} of ${network.name} was undone: ${settlement.why}`),
-        options,
-      );
-      return;
-    }
-    await operations.run(operation, steps, options);
+    await carryOut(operations, record, steps, options);
   }
 
   #workOf(record: OperationRecord, network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {

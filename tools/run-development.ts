@@ -32,7 +32,7 @@ const LOGIN_TIMEOUT_MS = 300_000;
 const READY_LINE = '"msg":"ready"';
 const LOGIN = /[a-z0-9-]+ login: *$/m;
 
-const isTty = process.stdout.isTTY === true;
+const isTty = process.stdout.isTTY;
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 /** A line that the next one replaces where a person watches, and that is left out where nobody does. */
 const sayBriefly = (text: string): void => {
@@ -207,7 +207,7 @@ const run = async (): Promise<void> => {
   say(`Booting (${started?.accel ?? 'unknown accelerator'}) …`);
   using limit = deadline(LOGIN_TIMEOUT_MS);
   const text = await watchBoot(limit.signal);
-  say(`${text.trimEnd().split('\n').slice(-6).join('\n')}`);
+  say(text.trimEnd().split('\n').slice(-6).join('\n'));
   tellNext();
   client.close();
 };

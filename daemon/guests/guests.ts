@@ -127,39 +127,11 @@ export class Guests {
   }
 
   async stop(args: CommandArguments<'guest-stop'>, asker: Asker): Promise<Accepted> {
-    const before = this.#before('guest-stop', args);
-    if (before) return before;
-    const guest = this.registry.find(args.guest);
-    return await this.#accept(
-      'guest-stop',
-      guest,
-      args,
-      asker.actor,
-      () => guest.writeTarget('stopped', asker.actor),
-      () => {
-        guest.restarts.silence();
-        guest.cancelStarts();
-        if (args.force) guest.forceNow();
-      },
-    );
+    return await this.#end('guest-stop', args, asker);
   }
 
   async delete(args: CommandArguments<'guest-delete'>, asker: Asker): Promise<Accepted> {
-    const before = this.#before('guest-delete', args);
-    if (before) return before;
-    const guest = this.registry.find(args.guest);
-    return await this.#accept(
-      'guest-delete',
-      guest,
-      args,
-      asker.actor,
-      () => guest.writeTarget('stopped', asker.actor),
-      () => {
-        guest.restarts.silence();
-        guest.cancelStarts();
-        if (args.force) guest.forceNow();
-      },
-    );
+    return await this.#end('guest-delete', args, asker);
   }
 
   async verb(
@@ -401,6 +373,19 @@ export class Guests {
       neededBytes: spec.memoryBytes + driver.overheadBytes(spec),
       committedBytes: this.registry.committedBytes(guest),
       reserveBytes: this.#memoryReserveBytes,
+    });
+  }
+
+  /** Both make the guest's run end, and both beat a start that is under way and a policy. */
+  async #end(kind: 'guest-stop' | 'guest-delete', args: VerbArguments, asker: Asker): Promise<Accepted> {
+    const before = this.#before(kind, args);
+    if (before) return before;
+    const guest = this.registry.find(args.guest);
+    const write = (): GuestRecord => guest.writeTarget('stopped', asker.actor);
+    return await this.#accept(kind, guest, args, asker.actor, write, () => {
+      guest.restarts.silence();
+      guest.cancelStarts();
+      if (args.force) guest.forceNow();
     });
   }
 

@@ -2,8 +2,8 @@
 import { RoostError } from '../../protocol/errors.ts';
 import type { OperationId } from '../../protocol/types.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
+import { carryOut } from '../operations/carry-out.ts';
 import type { RunOptions } from '../operations/operations.ts';
-import { settle } from '../operations/settle.ts';
 import type { Step } from '../operations/steps.ts';
 import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
@@ -70,42 +70,7 @@ export const performOperation = async (guest: Guest, id: OperationId): Promise<v
     return;
   }
   const { steps, after, withdraw: _withdraw, ...options } = procedureOf(guest, operation);
-  const settlement = settle({
-    kind: operation.kind,
-    state: operation.state,
-    cancelRequested: operation.cancelRequested,
-    hostBooted: guest.hostBootedBefore(operation),
-    process: guest.found,
-  });
-  const ended = await (async (): Promise<OperationRecord> => {
-    switch (settlement.kind) {
-      case 'continue':
-        return await operations.run(id, steps, options);
-      case 'undo':
-        return await operations.undo(
-          id,
-          steps,
-          new RoostError('Cancelled', `${operation.kind} of ${guest.name} was undone: ${settlement.why}`, {
-            data: { operation: id },
-          }),
-          options,
-        );
-      case 'succeed':
-        return operations.end(id, 'succeeded', undefined, options.finish);
-      case 'fail':
-        return operations.end(
-          id,
-          'failed',
-          new RoostError(
-            'Unavailable',
-            `${operation.kind} of ${guest.name} was given up: ${settlement.why}`,
-            {
-              hint: 'Look at the guest and ask again if it is still needed.',
-            },
-          ),
-          options.finish,
-        );
-    }
-  })();
+  const circumstances = { hostBooted: guest.hostBootedBefore(operation), process: guest.found };
+  const ended = await carryOut(operations, operation, steps, options, circumstances);
   await after?.(ended);
 };

@@ -66,7 +66,7 @@ describeWith(
           const home = await testDaemonHome();
           await prepare(home, from);
           const doomed = await home.start({ crashAt: `${kind}/${step}/${moment}` });
-          await expect(ask(doomed, kind)).rejects.toThrow();
+          await expect(ask(doomed, kind)).rejects.toThrow(/connection/i);
           expect(await doomed.ended).toEqual({ code: null, signal: 'SIGKILL' });
 
           const next = await home.start();

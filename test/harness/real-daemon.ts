@@ -39,6 +39,8 @@ export interface StartOptions {
   /** `kind/step/moment` at which the daemon kills itself. */
   readonly crashAt?: string;
   readonly args?: readonly string[];
+  /** A program, with its arguments, that sets a place up and then executes the daemon's own argv, which follows. */
+  readonly within?: readonly string[];
 }
 
 export interface RealDaemon {
@@ -74,6 +76,7 @@ const waitForReady = (child: ChildProcess, said: () => string): Promise<void> =>
 const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
   const program = options.crashAt === undefined ? 'dist/roostd.js' : 'dist/test/roostd-with-faults.js';
   const argv = [
+    ...(options.within ?? []),
     process.execPath,
     join(root, program),
     '--state-dir',
@@ -160,14 +163,22 @@ const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<Rea
   };
 };
 
+export interface HomeOptions {
+  /** False for a daemon that the test itself reaches by loopback; it may have no networks then. True by default. */
+  readonly ownNamespace?: boolean;
+}
+
 /** Directories and, as root, a network namespace. To be called inside a test or a hook that removes it. */
-export const makeDaemonHome = async (): Promise<DaemonHome & { remove(): Promise<void> }> => {
+export const makeDaemonHome = async (
+  options: HomeOptions = {},
+): Promise<DaemonHome & { remove(): Promise<void> }> => {
   const directory = await makeDirectory('home');
   const stateDirectory = join(directory, 's');
   const runDirectory = join(directory, 'r');
   await mkdir(stateDirectory);
   const privileged = process.getuid?.() === 0;
-  const namespace = privileged ? `roost-test-${randomBytes(4).toString('hex')}` : undefined;
+  const separate = privileged && options.ownNamespace !== false;
+  const namespace = separate ? `roost-test-${randomBytes(4).toString('hex')}` : undefined;
   if (namespace !== undefined) {
     await run('ip', ['netns', 'add', namespace]);
     await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
@@ -199,8 +210,8 @@ export const makeDaemonHome = async (): Promise<DaemonHome & { remove(): Promise
 };
 
 /** A home for the running test alone. What guests and servers are left in it are ended by a last daemon. */
-export const testDaemonHome = async (): Promise<DaemonHome> => {
-  const home = await makeDaemonHome();
+export const testDaemonHome = async (options: HomeOptions = {}): Promise<DaemonHome> => {
+  const home = await makeDaemonHome(options);
   onTestFinished(async () => {
     const daemon = await home.start();
     await removeEverything(daemon);

@@ -1,0 +1,155 @@
+/**
+ * A roostd of the bench's own: its directories are thrown away with it, and nothing of it reaches an installed one.
+ * Whoever starts it has made sure that no process survives (see main.ts), so closing it only has to be quick.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Client, connect } from '../cli/client.ts';
+import type { CommandInput, CommandName } from '../protocol/commands.ts';
+import type { OperationView } from '../protocol/operation.ts';
+
+const root = join(import.meta.dirname, '..');
+
+export interface InstanceOptions {
+  /** Where the daemon leaves a profile of its processor time when it ends. */
+  readonly profileDirectory?: string;
+  readonly signal: AbortSignal;
+}
+
+export interface Instance {
+  readonly socketPath: string;
+  /** For whatever the bench itself wants to put down. */
+  readonly scratchDirectory: string;
+  readonly client: Client;
+  /** A connection more, for what must not wait for others. */
+  connect(): Promise<Client>;
+  /** Calls a changing command and waits until its operation has succeeded. */
+  succeed<N extends CommandName>(name: N, args: CommandInput<N>): Promise<void>;
+  /** Waits until an accepted operation has succeeded. */
+  finished(operation: string): Promise<void>;
+  /** Ends every guest, removes every network, ends the daemon, and takes its directories away. */
+  close(): Promise<void>;
+}
+
+export const startInstance = async (options: InstanceOptions): Promise<Instance> => {
+  const { signal } = options;
+  const directory = await mkdtemp(join(tmpdir(), 'roost-bench-'));
+  const [stateDirectory, runDirectory, scratchDirectory] = ['s', 'r', 'x'].map((name) =>
+    join(directory, name),
+  ) as [string, string, string];
+  for (const path of [stateDirectory, runDirectory, scratchDirectory]) await mkdir(path);
+  // What an installed daemon was told is nothing to this one.
+  const configPath = join(directory, 'roostd.yaml');
+  await writeFile(configPath, '');
+
+  const profiling =
+    options.profileDirectory === undefined
+      ? []
+      : ['--cpu-prof', `--cpu-prof-dir=${options.profileDirectory}`, '--cpu-prof-interval=200'];
+  const child = spawn(
+    process.execPath,
+    [
+      ...profiling,
+      join(root, 'dist/roostd.js'),
+      '--config',
+      configPath,
+      '--state-dir',
+      stateDirectory,
+      '--run-dir',
+      runDirectory,
+    ],
+    // In a process group of its own: an interrupt at the terminal is for the bench, which still needs it to tidy up.
+    { stdio: ['ignore', 'pipe', 'inherit'], cwd: '/', detached: true },
+  );
+  const ended = once(child, 'exit');
+  const discard = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+    await ended;
+    await rm(directory, { recursive: true, force: true });
+  };
+  try {
+    await Promise.race([
+      said(child.stdout, '"msg":"ready"', signal),
+      ended.then(() => Promise.reject(new Error('roostd ended before it was ready'))),
+    ]);
+    const socketPath = join(runDirectory, 'roost.sock');
+    return instanceOf(await connect({ socketPath, signal }), {
+      socketPath,
+      scratchDirectory,
+      signal,
+      discard,
+    });
+  } catch (error) {
+    await discard();
+    throw error;
+  }
+};
+
+interface Parts {
+  readonly socketPath: string;
+  readonly scratchDirectory: string;
+  readonly signal: AbortSignal;
+  readonly discard: () => Promise<void>;
+}
+
+const instanceOf = (client: Client, parts: Parts): Instance => {
+  const { socketPath, scratchDirectory, signal, discard } = parts;
+  const finished = async (operation: string): Promise<void> => {
+    const ended = (await client.callAny('operation-wait', { operation }, { signal })) as OperationView;
+    if (ended.state === 'succeeded') return;
+    throw new Error(`${ended.kind} of ${ended.subject.name} ${ended.state}: ${ended.error?.desc ?? ''}`);
+  };
+  const succeed: Instance['succeed'] = async (name, args) => {
+    const accepted = await client.callAny(name, args, { signal });
+    await finished((accepted as { operation: string }).operation);
+  };
+  return {
+    socketPath,
+    scratchDirectory,
+    client,
+    connect: () => connect({ socketPath, signal }),
+    finished,
+    succeed,
+    close: async () => {
+      try {
+        await empty(client);
+      } finally {
+        client.close();
+        await discard();
+      }
+    },
+  };
+};
+
+/** Guests go by force and stay defined: with the directories they go in one piece. Networks must have no users. */
+const empty = async (client: Client): Promise<void> => {
+  const change = async (name: CommandName, args: Record<string, unknown>): Promise<void> => {
+    const { operation } = (await client.callAny(name, args)) as { operation: string };
+    await client.callAny('operation-wait', { operation });
+  };
+  const { networks } = await client.call('query-networks', {});
+  const users = new Set(networks.flatMap((network) => network.usedBy));
+  const { guests } = await client.call('query-guests', { fields: ['name', 'state'], limit: 100_000 });
+  for (const { name = '', state } of guests) {
+    if (users.has(name)) await change('guest-delete', { guest: name, force: true });
+    else if (state !== 'stopped') await change('guest-stop', { guest: name, force: true });
+  }
+  for (const network of networks) await change('network-delete', { network: network.name });
+};
+
+/** Resolves when the stream has said the words, and reads on for ever, so that the other end never waits. */
+const said = (stream: NodeJS.ReadableStream, words: string, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve, reject) => {
+    let heard = '';
+    let done = false;
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    stream.on('data', (chunk: Buffer) => {
+      if (done) return;
+      heard += chunk.toString('utf8');
+      done = heard.includes(words);
+      if (done) resolve();
+    });
+  });

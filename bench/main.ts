@@ -1,0 +1,95 @@
+/**
+ * Measures Roost against what one would do instead.
+ *   bench/run                      every row, and writes bench/results.json and docs/SPECIFICATION.md
+ *   bench/run NAME…                these rows only; the others keep their results
+ *   bench/run --profile DIR NAME…  the daemons leave profiles of their processor time in DIR
+ *
+ * As root it runs in network, process and mount namespaces of its own: nothing that it makes can outlive it, however it
+ * ends, and it meets neither bridges nor rules of the host.
+ */
+import { spawn } from 'node:child_process';
+import { once, setMaxListeners } from 'node:events';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { HostView } from '../protocol/host.ts';
+import { type InstanceOptions, startInstance } from './instance.ts';
+import type { Figure } from './measure.ts';
+import { tableOf, writeResults, writeSpecification } from './report.ts';
+import { type RowGroup, rowGroups, rowNames } from './rows.ts';
+
+const INSIDE = 'ROOST_BENCH_INSIDE';
+
+const { values, positionals } = parseArgs({
+  options: { profile: { type: 'string' } },
+  allowPositionals: true,
+});
+
+const enterNamespaces = async (): Promise<number> => {
+  const namespaces = ['--net', '--mount', '--pid', '--fork', '--mount-proc', '--kill-child'];
+  const inside = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+  const child = spawn('unshare', [...namespaces, ...inside], {
+    stdio: 'inherit',
+    env: { ...process.env, [INSIDE]: '1' },
+  });
+  // An interrupt reaches the child by itself; it tidies up, and is waited for.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined);
+  const [code] = (await once(child, 'exit')) as [number | null];
+  return code ?? 1;
+};
+
+const chosenGroups = (names: readonly string[]): readonly RowGroup[] => {
+  const unknown = names.find((name) => !rowNames.includes(name));
+  if (unknown !== undefined) throw new Error(`no row is called ${unknown}; there are ${rowNames.join(', ')}`);
+  if (names.length === 0) return rowGroups;
+  return rowGroups.filter(({ rows }) => rows.some(({ name }) => names.includes(name)));
+};
+
+const describeHost = async (options: InstanceOptions): Promise<HostView> => {
+  const instance = await startInstance(options);
+  try {
+    return await instance.client.call('query-host', {});
+  } finally {
+    await instance.close();
+  }
+};
+
+const measureAll = async (options: InstanceOptions): Promise<void> => {
+  const privileged = process.getuid?.() === 0;
+  const figures: Figure[] = [];
+  for (const group of chosenGroups(positionals)) {
+    const names = group.rows.map(({ name }) => name).join(', ');
+    if (group.needsRoot && !privileged) {
+      process.stdout.write(`${names}: left out, because it needs root\n`);
+      continue;
+    }
+    process.stdout.write(`${names} …\n`);
+    const taken = await group.measure(options);
+    figures.push(...taken.filter(({ row }) => positionals.length === 0 || positionals.includes(row.name)));
+  }
+  process.stdout.write(`\n${tableOf(figures)}\n`);
+  if (values.profile !== undefined) return;
+  await writeResults(figures);
+  if (figures.length === rowNames.length) await writeSpecification(figures, await describeHost(options));
+};
+
+const main = async (): Promise<number> => {
+  if (process.getuid?.() === 0 && process.env[INSIDE] === undefined) return await enterNamespaces();
+  const controller = new AbortController();
+  // Each of many calls at a time listens.
+  setMaxListeners(0, controller.signal);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.on(signal, () => controller.abort(new Error(`ended by ${signal}`)));
+  await measureAll({
+    signal: controller.signal,
+    ...(values.profile === undefined ? {} : { profileDirectory: resolve(values.profile) }),
+  });
+  return 0;
+};
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,64 @@
+/** Every row that can be measured, and what is said of it in docs/SPECIFICATION.md. */
+import type { InstanceOptions } from './instance.ts';
+import { listRows } from './list-rows.ts';
+import type { Figure } from './measure.ts';
+import { startBare, startDiskNic } from './start-rows.ts';
+
+export interface RowText {
+  readonly name: string;
+  /** What is measured, for the reader of the specification. */
+  readonly what: string;
+  /** The highest ratio that is promised. A figure without a peer is information only. */
+  readonly promise?: number;
+}
+
+/** Rows that are measured together. */
+export interface RowGroup {
+  readonly rows: readonly RowText[];
+  /** Bridges, taps and users of their own are for root alone. */
+  readonly needsRoot: boolean;
+  measure(options: InstanceOptions): Promise<readonly Figure[]>;
+}
+
+export const rowGroups: readonly RowGroup[] = [
+  {
+    rows: [
+      {
+        name: 'start-bare',
+        what: '`guest-start` written to the socket until `GUEST_STATE_CHANGED` to running has come; a guest without disk and NIC',
+        promise: 1.15,
+      },
+    ],
+    needsRoot: false,
+    measure: startBare,
+  },
+  {
+    rows: [
+      {
+        name: 'start-disk-nic',
+        what: 'The same for a guest with one qcow2 overlay on a base and one NIC on a nat bridge',
+        promise: 1.5,
+      },
+    ],
+    needsRoot: true,
+    measure: startDiskNic,
+  },
+  {
+    rows: [
+      {
+        name: 'create-1000',
+        what: 'Guests made in a second, none of them with a disk, 16 requests on their way',
+      },
+      {
+        name: 'list-1020',
+        what: '`query-guests` of all 1,000 stopped and 20 running guests, every member, in one page: until its last byte',
+      },
+      { name: 'cli-ls-1020', what: '`roost ls` of them, from the spawn to its end' },
+      { name: 'daemon-memory-1020', what: 'Resident memory of the daemon that keeps them' },
+    ],
+    needsRoot: false,
+    measure: listRows,
+  },
+];
+
+export const rowNames: readonly string[] = rowGroups.flatMap(({ rows }) => rows.map(({ name }) => name));
