@@ -1,7 +1,7 @@
 /**
  * Which accelerator a guest gets, and why. KVM that opens but runs no guest is worse than none: `auto` takes it only
- * where the device opens for the guest's own uid and the processor has what KVM needs. What a guest really runs on is
- * asked of QEMU (`query-kvm`) once it is there.
+ * where the device opens for the guest's own uid and the processor has what KVM needs. The command line names just one,
+ * without which QEMU does not run; of a process that others launched, QEMU is asked (`query-kvm`).
  */
 import { constants } from 'node:fs';
 import { access, open, stat } from 'node:fs/promises';

@@ -19,6 +19,8 @@ const HOLE_UNIT_BYTES = 4096;
 const LAST_WORDS_BYTES = 2048;
 const LAST_WORDS_SEARCH_BYTES = 64 * 1024;
 
+const BLACK_BOX_INPUT = '{"execute":"qmp_capabilities"}\n';
+
 const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
 
 /** Descriptors for one run's process; the opener closes them once they are inherited. */
@@ -32,13 +34,12 @@ export interface RunLogs extends AsyncDisposable {
 /** Opens the logs for a new run. The black box starts anew: what it held was observed before. */
 export const openRunLogs = async (place: GuestPlace, title: string): Promise<RunLogs> => {
   await mkdir(logDirectory(place), { recursive: true, mode: 0o700 });
-  await writeFile(blackBoxInputPath(place), '{"execute":"qmp_capabilities"}\n', { mode: 0o600 });
-  await Promise.all([rotate(logPath(place, 'console')), rotate(logPath(place, 'process'))]);
+  // Every start waits for these, so none of them waits for another.
   const opened = await Promise.allSettled([
-    open(blackBoxInputPath(place), 'r'),
+    openBlackBoxInput(blackBoxInputPath(place)),
     open(logPath(place, 'events'), APPEND | constants.O_TRUNC, 0o600),
-    open(logPath(place, 'process'), APPEND, 0o600),
-    open(logPath(place, 'console'), APPEND, 0o600),
+    openRotated(logPath(place, 'process')),
+    openRotated(logPath(place, 'console')),
   ]);
   const files = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   const [blackBoxInput, blackBox, processLog, consoleLog] = files;
@@ -65,6 +66,20 @@ const RUN_TITLE = 'roost: launch of ';
 
 const closeAll = async (files: readonly FileHandle[]): Promise<void> => {
   await Promise.all(files.map((file) => file.close()));
+};
+
+/** Written once: every run reads the same, but for one that was cut short in the writing. */
+const openBlackBoxInput = async (path: string): Promise<FileHandle> => {
+  const before = await open(path, 'r').catch(() => undefined);
+  if (before && (await before.stat()).size === BLACK_BOX_INPUT.length) return before;
+  await before?.close();
+  await writeFile(path, BLACK_BOX_INPUT, { mode: 0o600 });
+  return await open(path, 'r');
+};
+
+const openRotated = async (path: string): Promise<FileHandle> => {
+  await rotate(path);
+  return await open(path, APPEND, 0o600);
 };
 
 const rotate = async (path: string): Promise<void> => {

@@ -106,7 +106,7 @@ const FAULT_SIGNALS: ReadonlySet<string> = new Set([
 /** How a process ended, from what it left. */
 export const judgeEnd = (evidence: EndEvidence): GuestEnd => {
   const { shutdown, asked, exit, lastWords, now } = evidence;
-  const cause = shutdown ? causeOfShutdown(shutdown) : asked ? 'asked' : causeOfSilence(exit);
+  const cause = shutdown ? causeOfShutdown(shutdown) : asked ? 'asked' : causeOfSilence(exit, lastWords);
   const how = shutdown ? `QEMU said ${String(shutdown.data['reason'])}` : describeExit(exit);
   const words = cause === 'guest-shutdown' || cause === 'asked' ? '' : lastWords;
   const detail = [how, words].filter((part) => part !== '').join(': ');
@@ -134,7 +134,11 @@ const causeOfShutdown = ({ data }: QmpEvent): GuestEnd['cause'] => {
   }
 };
 
-const causeOfSilence = (exit: ExitStatus | undefined): GuestEnd['cause'] => {
+/** In its first milliseconds a process has no black box yet; then its words tell of a signal that it obeyed. */
+const OBEYED_SIGNAL = /terminating on signal \d+/;
+
+const causeOfSilence = (exit: ExitStatus | undefined, lastWords: string): GuestEnd['cause'] => {
+  if (OBEYED_SIGNAL.test(lastWords)) return 'killed';
   if (exit === undefined) return 'unknown';
   if (exit.signal !== null) return FAULT_SIGNALS.has(exit.signal) ? 'crashed' : 'killed';
   return exit.code === 0 ? 'unknown' : 'crashed';

@@ -32,6 +32,8 @@ export interface LaunchArgsInput {
   readonly accel: 'kvm' | 'tcg';
   /** The daemon's state directory, absolute and without symbolic links. */
   readonly stateRoot: string;
+  /** Firmware to use instead of QEMU's own choice; needed where that cannot boot a disk. */
+  readonly firmwarePath?: string;
 }
 
 type Json = Readonly<Record<string, string | number | boolean | null>>;
@@ -87,6 +89,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
   const pathFor = relativeTo(launch.place.stateDirectory, input.stateRoot);
   return [
     ...machineArgs(launch, input.accel),
+    ...(input.firmwarePath === undefined ? [] : ['-bios', input.firmwarePath]),
     ...bootArgs(launch, pathFor),
     ...rngArgs(launch.machine),
     ...rootPortArgs(launch.machine),

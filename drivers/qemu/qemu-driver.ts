@@ -7,9 +7,9 @@ import type { Log } from '../../lib/log.ts';
 import { groupId } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
-import { MEBIBYTE } from '../../protocol/types.ts';
-import type { HostObject } from '../../protocol/host-object.ts';
 import type { HostView } from '../../protocol/host.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
 import type {
   AttachContext,
   Credentials,
@@ -24,15 +24,16 @@ import type {
 import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { EventLog } from './event-log.ts';
+import { firmwareFor } from './firmware.ts';
 import { consolePath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
-import { launchArgs } from './launch-args.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
+import { launchArgs } from './launch-args.ts';
 import { familyOfType, fitMachine, pinMachine } from './machine.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { lockHolder, probeLock } from './process-lock.ts';
-import { endOf, QemuGuest, qemuVerbs, silentError } from './qemu-guest.ts';
+import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
 import { classifySilence } from './qmp/silence.ts';
 
 export interface QemuDriverOptions {
@@ -116,15 +117,20 @@ class DriverOfQemu implements QemuDriver {
     launch: Launch,
     signal: AbortSignal,
   ): Promise<{ argv: readonly string[]; objects: readonly HostObject[] }> {
-    return { argv: await waitOrAbort(this.#argvOf(launch), signal), objects: runObjects(launch.place) };
+    const { argv } = await waitOrAbort(this.#commandLine(launch), signal);
+    return { argv, objects: runObjects(launch.place) };
   }
 
   async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
-    const argv = await this.#argvOf(launch);
+    const { argv, accel } = await this.#commandLine(launch);
     const { place } = launch;
-    return await launchProcess(launch, argv, context, ({ process, ended }) => {
+    return await launchProcess(launch, argv, context, async ({ process, ended }) => {
       const events = this.#eventsOf(place, 0, context.observe);
-      return this.#take(place, process, events, context.observe, AbortSignal.any([context.signal, ended]));
+      const waiting = AbortSignal.any([context.signal, ended]);
+      const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
+      // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
+      if (launch.qemu.extraArgs.length > 0) return await this.#take(place, process, events, monitor, waiting);
+      return this.#handle({ place, process, monitor, events, accel });
     });
   }
 
@@ -143,7 +149,8 @@ class DriverOfQemu implements QemuDriver {
     using limit = deadline(this.#silenceAfterMs, context.signal);
     const waiting = AbortSignal.any([limit.signal, gone.signal]);
     try {
-      return await this.#take(place, process, events, context.observe, waiting);
+      const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
+      return await this.#take(place, process, events, monitor, waiting);
     } catch (error) {
       events.close();
       process.close();
@@ -234,27 +241,30 @@ class DriverOfQemu implements QemuDriver {
     return decideAccel(qemu.accel, await gatherAccelFacts(this.#ordinaryGuest));
   }
 
-  async #argvOf(launch: Launch): Promise<readonly string[]> {
+  async #commandLine(
+    launch: Launch,
+  ): Promise<{ readonly argv: readonly string[]; readonly accel: AccelChoice['accel'] }> {
     const { launcherPath, stateRoot } = this.#options;
     const binaryPath = this.#capabilities.pathOf(launch.qemu.binary);
     const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
-    return launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot });
+    const firmware = await firmwareFor(launch);
+    return { argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware }), accel };
   }
 
   #eventsOf(place: GuestPlace, cursor: number, observe: Observer): EventLog {
     return new EventLog(logPath(place, 'events'), cursor, observe);
   }
 
-  /** Connects to a live process; the handle it gives owns all that was passed. Rejects with contract errors. */
-  async #take(
+  /** Connects to a live process. Rejects with contract errors. */
+  async #openMonitor(
     place: GuestPlace,
     process: GuestProcess,
     events: EventLog,
     observe: Observer,
     signal: AbortSignal,
-  ): Promise<GuestHandle> {
-    const log = this.#options.log.child({ guest: place.id });
-    const monitor = await Monitor.open(
+  ): Promise<Monitor> {
+    const log = this.#logOf(place);
+    return await Monitor.open(
       {
         path: monitorPath(place.runDirectory),
         pid: process.identity.pid,
@@ -272,16 +282,34 @@ class DriverOfQemu implements QemuDriver {
     ).catch((error: unknown) => {
       throw toContractError(error, 'qmp_capabilities');
     });
+  }
+
+  /** Finds out about a process that may have run for long; the handle it gives owns all that was passed. */
+  async #take(
+    place: GuestPlace,
+    process: GuestProcess,
+    events: EventLog,
+    monitor: Monitor,
+    signal: AbortSignal,
+  ): Promise<GuestHandle> {
     try {
       const { enabled } = await monitor.execute('query-kvm', {}, signal);
       await events.read();
-      const handle = new QemuGuest({ place, process, monitor, events, accel: enabled ? 'kvm' : 'tcg', log });
-      this.#remember(place.runDirectory, handle);
-      return handle;
+      return this.#handle({ place, process, monitor, events, accel: enabled ? 'kvm' : 'tcg' });
     } catch (error) {
       await monitor.close();
       throw error;
     }
+  }
+
+  #handle(parts: Omit<QemuGuestParts, 'log'>): GuestHandle {
+    const handle = new QemuGuest({ ...parts, log: this.#logOf(parts.place) });
+    this.#remember(parts.place.runDirectory, handle);
+    return handle;
+  }
+
+  #logOf(place: GuestPlace): Log {
+    return this.#options.log.child({ guest: place.id });
   }
 
   #remember(runDirectory: string, handle: GuestHandle): void {

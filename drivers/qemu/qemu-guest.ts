@@ -1,7 +1,8 @@
 /** A live guest of QEMU: its process, its monitor and its black box in one hand. */
+
+import { access } from 'node:fs/promises';
 import { connect as connectSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { access } from 'node:fs/promises';
 import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
 import type { Log } from '../../lib/log.ts';
 import { connectablePath } from '../../lib/unix-socket-path.ts';

@@ -1,0 +1,170 @@
+/** The handle of a fake guest: follows the events of its process from a cursor on, as the real one does. */
+import { Duplex } from 'node:stream';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestId } from '../../protocol/types.ts';
+import { type GuestEnd, type GuestHandle, guestVerbs, type ObservedState, type Observer } from '../driver.ts';
+import {
+  type FakeCall,
+  type FakeHost,
+  type FakeProcess,
+  type SilentReason,
+  unavailable,
+} from './fake-host.ts';
+
+export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs);
+
+export class FakeGuest implements GuestHandle {
+  readonly ended: Promise<GuestEnd>;
+  readonly verbs = fakeVerbs;
+  readonly #id: GuestId;
+  readonly #host: FakeHost;
+  readonly #process: FakeProcess;
+  readonly #observe: Observer;
+  readonly #end = deferred<GuestEnd>();
+  readonly #stopListening: () => void;
+  readonly #consoles = new Set<Duplex>();
+  #cursor: number;
+  #toldSilence: SilentReason | undefined;
+  #released = false;
+
+  constructor(host: FakeHost, id: GuestId, process: FakeProcess, cursor: number, observe: Observer) {
+    this.#host = host;
+    this.#id = id;
+    this.#process = process;
+    this.#cursor = Math.min(cursor, process.events.length);
+    this.#observe = observe;
+    this.ended = this.#end.promise;
+    this.#stopListening = process.onChange(() => this.follow());
+    this.follow();
+  }
+
+  get process(): GuestHandle['process'] {
+    return this.#process.identity;
+  }
+
+  get accel(): string {
+    return this.#process.accel;
+  }
+
+  /** Observes what has happened since. */
+  follow(): void {
+    if (this.#released) return;
+    for (let event = this.#process.events[this.#cursor]; event; event = this.#process.events[this.#cursor]) {
+      this.#cursor += 1;
+      this.#observe(event, this.#cursor);
+    }
+    if (this.#toldSilence !== undefined && this.#process.silent === undefined) {
+      this.#toldSilence = undefined;
+      this.#observe({ kind: 'heard', at: this.#host.now() }, this.#cursor);
+    }
+    if (this.#process.end) this.#finish(this.#process.end);
+  }
+
+  async queryState(signal: AbortSignal): Promise<ObservedState> {
+    await this.#host.before('query', this.#id, signal);
+    this.#refuseGone();
+    this.#tellSilence();
+    if (this.#process.silent !== undefined) throw unavailable(this.#process.silent);
+    return this.#process.state;
+  }
+
+  async resume(signal: AbortSignal): Promise<void> {
+    await this.#command('resume', signal);
+    if (this.#process.consoleLog === '') this.#process.consoleLog = 'ROOST-FAKE-GUEST\r\n';
+    this.#host.setState(this.#process, { state: 'running' });
+  }
+
+  async pause(signal: AbortSignal): Promise<void> {
+    await this.#command('pause', signal);
+    this.#host.setState(this.#process, { state: 'paused', reason: 'user' });
+  }
+
+  async reset(signal: AbortSignal): Promise<void> {
+    await this.#command('reset', signal);
+    this.#process.record({
+      kind: 'driver-event',
+      event: 'RESET',
+      data: { guest: false },
+      at: this.#host.now(),
+    });
+  }
+
+  async requestShutdown(signal: AbortSignal): Promise<void> {
+    await this.#command('shutdown', signal);
+    const obeys =
+      this.#host.behaviour(this.#id).ignoresShutdown !== true && this.#process.state.state === 'running';
+    if (obeys) this.#host.powerOff(this.#id);
+  }
+
+  async kill(signal: AbortSignal): Promise<void> {
+    if (this.#released) throw new RoostError('FailedPrecondition', 'The guest was let go of');
+    await this.#host.before('kill', this.#id, signal);
+    this.#host.endAsked(this.#id);
+    await waitOrAbort(this.ended, signal);
+  }
+
+  /** Sends back what it gets. */
+  async openConsole(signal: AbortSignal): Promise<Duplex> {
+    signal.throwIfAborted();
+    this.#refuseGone();
+    const console: Duplex = new Duplex({
+      read: () => undefined,
+      write: (chunk: Buffer, _encoding, done) => {
+        this.#process.consoleLog += chunk.toString();
+        console.push(chunk);
+        done();
+      },
+      final: (done) => {
+        console.push(null);
+        done();
+      },
+    });
+    this.#consoles.add(console);
+    console.once('close', () => this.#consoles.delete(console));
+    return console;
+  }
+
+  async release(): Promise<void> {
+    this.#released = true;
+    this.#stopListening();
+  }
+
+  /** Waits as long as the monitor is silent; fails when the guest ends meanwhile. */
+  async #command(call: FakeCall, signal: AbortSignal): Promise<void> {
+    await this.#host.before(call, this.#id, signal);
+    this.#refuseGone();
+    while (this.#process.silent !== undefined) {
+      this.#tellSilence();
+      const changed = deferred<void>();
+      const stop = this.#process.onChange(changed.resolve);
+      try {
+        await waitOrAbort(changed.promise, signal);
+      } finally {
+        stop();
+      }
+      this.#refuseGone();
+    }
+  }
+
+  #tellSilence(): void {
+    const reason = this.#process.silent;
+    if (reason === undefined || reason === this.#toldSilence) return;
+    this.#toldSilence = reason;
+    this.#observe({ kind: 'silent', reason, since: this.#host.now() }, this.#cursor);
+  }
+
+  #refuseGone(): void {
+    if (this.#process.end) {
+      throw new RoostError('Unavailable', 'The process has ended', {
+        hint: "Look at the guest's state again.",
+      });
+    }
+  }
+
+  #finish(end: GuestEnd): void {
+    this.#stopListening();
+    for (const console of this.#consoles) console.push(null);
+    this.#end.resolve(end);
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * A host in memory on which fake guests run. It outlives the drivers and daemons made on it, as a real host does, and
+ * is where a test makes guests end, fail, go silent or take their time. Everything it does happens at once; what a
+ * guest tells reaches its observer in a later microtask.
+ */
+import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
+import type { GuestId } from '../../protocol/types.ts';
+import type {
+  GuestEnd,
+  GuestPlace,
+  Launch,
+  Observation,
+  ObservedState,
+  Probe,
+  ProcessIdentity,
+} from '../driver.ts';
+
+export type FakeCall = 'launch' | 'attach' | 'resume' | 'pause' | 'reset' | 'shutdown' | 'kill' | 'query';
+export type SilentReason = Extract<Observation, { kind: 'silent' }>['reason'];
+
+/** How guests misbehave; by default they do not. May be changed at any time. */
+export interface Misbehaviour {
+  /** A launch fails with these last words. */
+  launchFails?: string;
+  /** The process ends at once after its launch, by its own fault. */
+  crashesAfterLaunch?: string;
+  /** The guest does not care about the power button. */
+  ignoresShutdown?: boolean;
+  /** What a probe says instead of the truth. */
+  probe?: Probe;
+  /** Awaited before a call takes effect: holds it up or, by rejecting, lets it fail. */
+  before?: (call: FakeCall, id: GuestId, signal: AbortSignal) => Promise<void> | void;
+}
+
+/** One process, alive or gone, with what it recorded. */
+export class FakeProcess {
+  readonly identity: ProcessIdentity;
+  readonly accel = 'fake';
+  /** What has happened; the cursor after an entry is its index and one. */
+  readonly events: Observation[] = [];
+  state: ObservedState = { state: 'starting' };
+  silent: SilentReason | undefined;
+  end: GuestEnd | undefined;
+  consoleLog = '';
+  consoleTaken = false;
+  readonly #listeners = new Set<() => void>();
+
+  constructor(identity: ProcessIdentity) {
+    this.identity = identity;
+  }
+
+  /** Calls back after every change: an event, silence, speech, the end. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  record(observation: Observation): void {
+    this.events.push(observation);
+    this.changed();
+  }
+
+  changed(): void {
+    for (const listener of this.#listeners) queueMicrotask(listener);
+  }
+}
+
+export class FakeHost {
+  /** Of guests that no entry in `misbehaviourOf` is about. */
+  readonly misbehaviour: Misbehaviour = {};
+  readonly misbehaviourOf = new Map<GuestId, Misbehaviour>();
+  readonly now: () => number;
+  readonly #runs = new Map<GuestId, { readonly place: GuestPlace; readonly process: FakeProcess }>();
+  /** Sockets that were not cleared away yet. */
+  readonly #left = new Map<GuestId, GuestPlace>();
+  #nextPid = 1000;
+  #boot = 1;
+
+  constructor(now: () => number = Date.now) {
+    this.now = now;
+  }
+
+  // What a test does to guests
+
+  /** The guest powers itself off. */
+  powerOff(id: GuestId): void {
+    this.#alive(id).record({ kind: 'guest-shutdown', at: this.now() });
+    this.#end(id, 'guest-shutdown', 'it powered itself off');
+  }
+
+  /** Somebody kills the process. */
+  kill(id: GuestId): void {
+    this.#end(id, 'killed', 'ended by SIGKILL');
+  }
+
+  crash(id: GuestId, detail: string): void {
+    this.#end(id, 'crashed', detail);
+  }
+
+  /** The state changes without the daemon's doing, as by an I/O error. */
+  change(id: GuestId, observed: ObservedState): void {
+    this.setState(this.#alive(id), observed);
+  }
+
+  emit(id: GuestId, event: string, data: Readonly<Record<string, unknown>> = {}): void {
+    this.#alive(id).record({ kind: 'driver-event', event, data, at: this.now() });
+  }
+
+  print(id: GuestId, text: string): void {
+    this.#alive(id).consoleLog += text;
+  }
+
+  /** The monitor answers nothing until `speak`. */
+  silence(id: GuestId, reason: SilentReason = 'stopped'): void {
+    const process = this.#alive(id);
+    process.silent = reason;
+    process.changed();
+  }
+
+  speak(id: GuestId): void {
+    const process = this.#alive(id);
+    process.silent = undefined;
+    process.changed();
+  }
+
+  /** The host is booted: no process, no socket is left. */
+  reboot(): void {
+    for (const [id, { process }] of this.#runs)
+      if (!process.end) this.#end(id, 'killed', 'the host was booted');
+    this.#runs.clear();
+    this.#left.clear();
+    this.#boot += 1;
+  }
+
+  /** Pids of all live processes. */
+  livePids(): readonly number[] {
+    return [...this.#runs.values()].flatMap(({ process }) => (process.end ? [] : [process.identity.pid]));
+  }
+
+  isAlive(id: GuestId): boolean {
+    const process = this.process(id);
+    return process !== undefined && process.end === undefined;
+  }
+
+  // What the driver does
+
+  /** The latest process of a guest, alive or gone. */
+  process(id: GuestId): FakeProcess | undefined {
+    return this.#runs.get(id)?.process;
+  }
+
+  behaviour(id: GuestId): Misbehaviour {
+    return this.misbehaviourOf.get(id) ?? this.misbehaviour;
+  }
+
+  async before(call: FakeCall, id: GuestId, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.behaviour(id).before?.(call, id, signal);
+    signal.throwIfAborted();
+  }
+
+  spawn({ place }: Launch): FakeProcess {
+    const process = new FakeProcess({
+      pid: this.#nextPid,
+      startTicks: this.#nextPid * 10,
+      bootId: `boot-${this.#boot}`,
+    });
+    this.#nextPid += 1;
+    this.#runs.set(place.id, { place, process });
+    this.#left.set(place.id, place);
+    return process;
+  }
+
+  /** The driver ends the process. */
+  endAsked(id: GuestId): void {
+    if (this.isAlive(id)) this.#end(id, 'asked', 'ended by SIGKILL');
+  }
+
+  setState(process: FakeProcess, observed: ObservedState): void {
+    if (process.end) return;
+    process.state = observed;
+    process.record({ kind: 'state', observed, at: this.now() });
+  }
+
+  clear(id: GuestId): void {
+    this.#left.delete(id);
+  }
+
+  objects(
+    runDirectory: string,
+    objectsOf: (place: GuestPlace) => readonly HostObject[],
+  ): readonly HostObject[] {
+    return [...this.#left.values()]
+      .filter((place) => place.runDirectory.startsWith(`${runDirectory}/`))
+      .flatMap((place) =>
+        objectsOf(place).filter(({ kind }) => kind !== 'process' || this.isAlive(place.id)),
+      );
+  }
+
+  #alive(id: GuestId): FakeProcess {
+    const process = this.process(id);
+    if (process && !process.end) return process;
+    throw new Error(`The fake guest ${id} has no live process`);
+  }
+
+  #end(id: GuestId, cause: GuestEnd['cause'], detail: string): void {
+    const process = this.#alive(id);
+    process.end = { cause, detail, at: this.now() };
+    process.changed();
+  }
+}
+
+export const unavailable = (reason: SilentReason): RoostError =>
+  new RoostError('Unavailable', `The monitor is silent: ${reason}`, {
+    data: { reason },
+    hint: 'Wait, or stop the guest by force.',
+  });

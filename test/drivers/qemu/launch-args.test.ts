@@ -1,0 +1,169 @@
+/** Golden command lines, one argument per line. After a wanted change: `npx vitest run test/drivers/qemu -u`. */
+import { describe, expect, it } from 'vitest';
+import type { Launch } from '../../../drivers/driver.ts';
+import { type LaunchArgsInput, launchArgs } from '../../../drivers/qemu/launch-args.ts';
+import { pinMachine } from '../../../drivers/qemu/machine.ts';
+import type { BlockSource } from '../../../protocol/block-source.ts';
+import {
+  type GuestSpec,
+  type GuestSpecInput,
+  guestSpec,
+  type MachineFamily,
+} from '../../../protocol/guest.ts';
+import type { NetPort } from '../../../protocol/net-port.ts';
+import type { GuestId, InstanceId, MacAddress } from '../../../protocol/types.ts';
+
+const stateRoot = '/var/lib/roost';
+const id = '5a9c7f5a-1b2c-4d3e-8f90-a1b2c3d4e5f6' as GuestId;
+const GIBIBYTE = 1024 ** 3;
+const types: Readonly<Record<MachineFamily, string>> = {
+  q35: 'pc-q35-7.2',
+  pc: 'pc-i440fx-7.2',
+  microvm: 'microvm',
+};
+
+const mac = (last: number): MacAddress => `52:54:00:00:00:${String(last).padStart(2, '0')}` as MacAddress;
+
+interface Wanted {
+  readonly spec?: Partial<GuestSpecInput>;
+  readonly family?: MachineFamily;
+  readonly disks?: readonly BlockSource[];
+  readonly nics?: readonly NetPort[];
+  readonly boot?: Launch['boot'];
+  readonly credentials?: Launch['place']['credentials'] | undefined;
+  readonly accel?: LaunchArgsInput['accel'];
+  readonly firmwarePath?: string;
+}
+
+const guest = { uid: 1_879_048_193, gid: 1_879_048_193, groups: [990, 991] };
+
+const launchOf = (wanted: Wanted): Launch => {
+  const { family = 'q35', disks = [], nics = [], boot = { kind: 'disk' } } = wanted;
+  const spec: GuestSpec = guestSpec.parse({
+    name: 'web1',
+    disks: disks.map(({ sizeBytes }) => ({ sizeBytes })),
+    nics: nics.map((nic) => ({ network: 'default', mac: nic.mac })),
+    ...wanted.spec,
+  });
+  const credentials = 'credentials' in wanted ? wanted.credentials : guest;
+  return {
+    place: {
+      id,
+      number: 1,
+      instance: 'abcde' as InstanceId,
+      stateDirectory: `${stateRoot}/guests/${id}`,
+      runDirectory: `/run/roost/guests/${id}`,
+      ...(credentials === undefined ? {} : { credentials }),
+    },
+    name: spec.name,
+    machine: pinMachine(spec, { type: types[family], family, serialPrefix: '0123456789ab' }),
+    memoryBytes: spec.memoryBytes,
+    cpu: spec.cpu,
+    qemu: spec.qemu,
+    boot,
+    disks,
+    nics,
+  };
+};
+
+const argsOf = (wanted: Wanted): readonly string[] =>
+  launchArgs({
+    launch: launchOf(wanted),
+    launcherPath: '/usr/lib/roost/roost-launcher',
+    binaryPath: '/usr/bin/qemu-system-x86_64',
+    accel: wanted.accel ?? 'tcg',
+    stateRoot,
+    ...(wanted.firmwarePath === undefined ? {} : { firmwarePath: wanted.firmwarePath }),
+  });
+
+const overlay: BlockSource = {
+  format: 'qcow2',
+  path: `${stateRoot}/pools/default/${id}/disk0.qcow2`,
+  readOnly: false,
+  sizeBytes: 2 * GIBIBYTE,
+  backing: {
+    format: 'qcow2',
+    path: `${stateRoot}/images/debian/image.qcow2`,
+    readOnly: true,
+    sizeBytes: 2 * GIBIBYTE,
+  },
+};
+const rawDisk = (name: string, readOnly = false): BlockSource => ({
+  format: 'raw',
+  path: `/srv/disks/${name}.raw`,
+  readOnly,
+  sizeBytes: GIBIBYTE,
+});
+const tap = (last: number): NetPort => ({ kind: 'tap', link: `rabcde${last}`, mac: mac(last) });
+const user = (last: number): NetPort => ({ kind: 'user', mac: mac(last) });
+const kernelBoot: Launch['boot'] = {
+  kind: 'kernel',
+  kernelPath: `${stateRoot}/images/kernel/vmlinuz`,
+  initrdPath: `${stateRoot}/images/initrd/initrd.img`,
+  commandLine: 'console=ttyS0 quiet root=LABEL=a,b',
+};
+
+const cases: Readonly<Record<string, Wanted>> = {
+  'q35-bare': {},
+  'q35-overlay-and-tap': { disks: [overlay], nics: [tap(1)] },
+  'pc-overlay-and-tap': { family: 'pc', disks: [overlay], nics: [tap(1)] },
+  'microvm-kernel': { family: 'microvm', boot: kernelBoot, disks: [rawDisk('data')], nics: [tap(1)] },
+  'microvm-disk': {
+    family: 'microvm',
+    disks: [overlay],
+    firmwarePath: '/usr/share/seabios/bios-microvm.bin',
+  },
+  'q35-kernel-without-initrd': {
+    boot: { kind: 'kernel', kernelPath: '/boot/vmlinuz', commandLine: '' },
+  },
+  'rootless-user-network': { credentials: undefined, disks: [overlay], nics: [user(1)] },
+  'no-groups': { credentials: { uid: 2000, gid: 2000, groups: [] } },
+  kvm: {
+    accel: 'kvm',
+    spec: {
+      memoryBytes: 4 * GIBIBYTE,
+      cpu: { count: 8, topology: { sockets: 2, cores: 2, threads: 2 }, model: 'host,-avx512f' },
+    },
+  },
+  'q35-many-devices': {
+    disks: [overlay, rawDisk('a'), rawDisk('cd', true), rawDisk('b')],
+    nics: [tap(1), user(2), tap(3)],
+  },
+  'extra-arguments': {
+    disks: [overlay],
+    spec: {
+      qemu: {
+        extraArgs: [
+          { argument: '-device', reason: 'a watchdog' },
+          { argument: 'i6300esb', reason: 'a watchdog' },
+        ],
+      },
+    },
+  },
+};
+
+describe('launchArgs', () => {
+  it.each(Object.keys(cases))('%s', async (name) => {
+    const lines = argsOf(cases[name] ?? {});
+    expect(lines.filter((line) => line.includes('\n'))).toEqual([]);
+    await expect(`${lines.join('\n')}\n`).toMatchFileSnapshot(`../../golden/qemu/${name}.args`);
+  });
+
+  it('adds a disk without moving what was there', () => {
+    const devicesOf = (wanted: Wanted): readonly string[] =>
+      argsOf(wanted).filter((argument) => argument.includes('"bus"') && !argument.includes('pcie-root-port'));
+    const before = devicesOf({ disks: [overlay], nics: [tap(1)] });
+    const after = devicesOf({ disks: [overlay, rawDisk('a')], nics: [tap(1)] });
+    expect(before).toHaveLength(3);
+    expect(after.filter((device) => device.includes('disk-disk0'))).toEqual(
+      before.filter((device) => device.includes('disk-disk0')),
+    );
+  });
+
+  it('names paths outside of the state directory as they are', () => {
+    const sibling: BlockSource = { ...overlay, path: '/var/lib/roost-other/disk.qcow2' };
+    const text = argsOf({ disks: [sibling] }).join('\n');
+    expect(text).toContain('"filename":"/var/lib/roost-other/disk.qcow2"');
+    expect(text).toContain('"filename":"../../images/debian/image.qcow2"');
+  });
+});

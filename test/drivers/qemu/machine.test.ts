@@ -1,0 +1,100 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { familyOfType, fitMachine, pinMachine } from '../../../drivers/qemu/machine.ts';
+import { type GuestSpec, guestSpec, machineFamilies } from '../../../protocol/guest.ts';
+import type { MacAddress } from '../../../protocol/types.ts';
+
+const mac = '52:54:00:00:00:01' as MacAddress;
+const specOf = (disks: readonly string[], nics: readonly string[]): GuestSpec => ({
+  ...guestSpec.parse({ name: 'tested' }),
+  disks: disks.map((name) => ({ name, sizeBytes: 512, readOnly: false })),
+  nics: nics.map((name) => ({ name, network: 'default', mac })),
+});
+const basicsOf = (family: (typeof machineFamilies)[number]) => ({
+  type: family,
+  family,
+  serialPrefix: '0123456789ab',
+});
+
+describe('a pinned machine', () => {
+  const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'), { maxLength: 6 });
+  const devices = fc.tuple(names, names);
+
+  it('keeps every address and serial through any sequence of changes, and gives none twice', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...machineFamilies),
+        fc.array(devices, { minLength: 1, maxLength: 6 }),
+        (family, steps) => {
+          const everySerial: string[] = [];
+          let machine = pinMachine(specOf([], []), basicsOf(family));
+          for (const [disks, nics] of steps) {
+            const before = machine;
+            machine = fitMachine(specOf(disks, nics), machine);
+            for (const kind of ['disks', 'nics'] as const) {
+              const stayed = before[kind].filter(({ name }) =>
+                machine[kind].some((one) => one.name === name),
+              );
+              const stays = machine[kind].filter(({ name }) => before[kind].some((one) => one.name === name));
+              expect(new Set(stays)).toEqual(new Set(stayed));
+            }
+            const addresses = [...machine.disks, ...machine.nics].map(({ address }) => address);
+            expect(new Set(addresses).size).toBe(addresses.length);
+            const fresh = machine.disks.filter(
+              ({ name }) => !before.disks.some((disk) => disk.name === name),
+            );
+            for (const { serial } of fresh) {
+              expect(everySerial).not.toContain(serial);
+              expect(serial.length).toBeLessThanOrEqual(20);
+              everySerial.push(serial);
+            }
+            expect(Number(machine.settings['ports'])).toBeGreaterThanOrEqual(
+              Number(before.settings['ports']),
+            );
+          }
+        },
+      ),
+    );
+  });
+
+  it('has spare ports on q35 behind all that are used', () => {
+    const machine = pinMachine(specOf(['a', 'b'], ['x']), basicsOf('q35'));
+    expect(machine.disks.map(({ address }) => address)).toEqual(['port0', 'port1']);
+    expect(machine.nics.map(({ address }) => address)).toEqual(['port2']);
+    expect(machine.settings['ports']).toBe(7);
+  });
+
+  it('takes as many devices as a guest may have, but not more than the machine can', () => {
+    const many = (count: number): string[] => Array.from({ length: count }, (_, index) => `d${index}`);
+    expect(pinMachine(specOf(many(16), many(8)), basicsOf('pc')).nics.at(-1)?.address).toBe('0x1b');
+    expect(pinMachine(specOf(many(15), many(8)), basicsOf('microvm')).nics).toHaveLength(8);
+    expect(() => pinMachine(specOf(many(16), many(8)), basicsOf('microvm'))).toThrow(
+      expect.objectContaining({ class: 'InvalidArgument' }),
+    );
+  });
+
+  it('refuses twins', () => {
+    expect(() => pinMachine(specOf(['a', 'a'], []), basicsOf('q35'))).toThrow('Two disks are called a');
+  });
+
+  it('refuses a record from the future', () => {
+    const machine = { ...pinMachine(specOf([], []), basicsOf('q35')), formatVersion: 2 };
+    expect(() => fitMachine(specOf([], []), machine)).toThrow(
+      expect.objectContaining({ class: 'Unsupported' }),
+    );
+  });
+});
+
+describe('familyOfType', () => {
+  it.each([
+    ['q35', 'q35'],
+    ['pc-q35-7.2', 'q35'],
+    ['pc', 'pc'],
+    ['pc-i440fx-7.2', 'pc'],
+    ['microvm', 'microvm'],
+    ['isapc', undefined],
+    ['none', undefined],
+  ])('%s is %s', (type, family) => {
+    expect(familyOfType(type)).toBe(family);
+  });
+});

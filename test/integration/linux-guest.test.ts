@@ -1,0 +1,130 @@
+/** Linux in guests of a real daemon: booted from its own disk and by a kernel of ours, on every machine, on a network. */
+import { beforeAll, expect, it } from 'vitest';
+import type { GuestSpecInput } from '../../protocol/guest.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
+import type { SmallImage } from '../../tools/small-image/build-small-image.ts';
+import { guestImages, guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { type GuestConsole, logIn, openGuestConsole, runInGuest } from '../harness/guest-console.ts';
+import { describeWith } from '../harness/needs.ts';
+import { type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import { importBootSector, tinyGuest } from '../harness/tiny-guests.ts';
+
+const timeout = 240_000;
+let images: SmallImage;
+
+const linuxGuest = (name: string): GuestSpecInput => ({
+  name,
+  memoryBytes: 192 * MEBIBYTE,
+  disks: [{ image: 'small' }],
+  nics: [{ network: 'lan' }],
+  qemu: { accel: 'tcg' },
+});
+
+/** Starts a guest and logs in; nothing of its console is missed, and nothing of an earlier run is seen. */
+const startAndLogIn = async (daemon: RealDaemon, guest: string): Promise<GuestConsole> => {
+  await daemon.succeed('guest-start', { guest, paused: true });
+  const console = await openGuestConsole(daemon, guest, { replayBytes: 0 });
+  await daemon.succeed('guest-resume', { guest });
+  await logIn(console);
+  return console;
+};
+
+/** What a line says in a guest's shell; it has to succeed. */
+const say = async (console: GuestConsole, line: string): Promise<string> => {
+  const { output, status } = await runInGuest(console, line);
+  expect(status, output).toBe(0);
+  return output;
+};
+
+const stopByButton = async (daemon: RealDaemon, guest: string): Promise<void> => {
+  await daemon.succeed('guest-stop', { guest });
+  expect(await daemon.guest(guest)).toMatchObject({
+    state: 'stopped',
+    lastExit: { cause: 'guest-shutdown' },
+  });
+};
+
+describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux in a guest', () => {
+  beforeAll(async () => {
+    images = await guestImages();
+  }, guestImagesTimeoutMs);
+
+  it('finds its address and its neighbour by name, and keeps its disk over a stop', { timeout }, async () => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await daemon.succeed('image-import', { name: 'small', path: images.smallDisk });
+    await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+    for (const name of ['ada', 'bob']) await daemon.succeed('guest-create', linuxGuest(name));
+    const consoles = await Promise.all(['ada', 'bob'].map((guest) => startAndLogIn(daemon, guest)));
+    using atAda = consoles[0] as GuestConsole;
+    using atBob = consoles[1] as GuestConsole;
+    const { networks } = await daemon.client.call('query-networks', { names: ['lan'] });
+    const adasNics = (await daemon.guest('ada')).nics;
+    const [adasAddress, bobsAddress] = await Promise.all(
+      ['ada', 'bob'].map(async (guest) => (await daemon.guest(guest)).nics[0]?.ipv4 ?? 'none'),
+    );
+    expect(adasAddress).not.toBe(bobsAddress);
+
+    expect(await say(atAda, 'hostname')).toMatch(/^ada\r$/m);
+    expect(await say(atAda, 'cat /sys/class/net/eth0/address')).toContain(adasNics[0]?.mac);
+    expect(await say(atAda, 'ip -4 -o address show eth0')).toContain(`inet ${adasAddress}/`);
+    expect(await say(atBob, 'ip -4 -o address show eth0')).toContain(`inet ${bobsAddress}/`);
+    await say(atAda, `ping -c 1 -W 10 ${networks[0]?.gateway}`);
+    expect(await say(atAda, 'nslookup bob.lan')).toContain(bobsAddress);
+    // Once by the name alone, which the network's own domain completes, and once in full.
+    await say(atAda, 'ping -c 1 -W 10 bob');
+    expect(await say(atAda, 'ping -c 1 -W 10 bob.lan')).toContain(`(${bobsAddress})`);
+
+    await say(atAda, 'echo kept over a stop >/root/note && sync');
+    await stopByButton(daemon, 'ada');
+    using atAdaAgain = await startAndLogIn(daemon, 'ada');
+    expect(await say(atAdaAgain, 'cat /root/note')).toMatch(/^kept over a stop\r$/m);
+    expect((await daemon.guest('ada')).nics).toEqual(adasNics);
+
+    await Promise.all(['ada', 'bob'].map((guest) => stopByButton(daemon, guest)));
+    for (const guest of ['ada', 'bob']) await daemon.succeed('guest-delete', { guest });
+    await daemon.succeed('network-delete', { network: 'lan' });
+    await daemon.succeed('image-delete', { image: 'small' });
+    await daemon.stop();
+    expect(await home.compare()).toEqual({ ledger: [], host: [] });
+  });
+
+  // A microvm without KVM has nothing to measure the TSC by, so it is told.
+  it.each(['q35', 'microvm'])('boots on %s by a kernel and a ramdisk of ours', { timeout }, async (machine) => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await daemon.succeed('image-import', { name: 'vmlinuz', kind: 'kernel', path: images.vmlinuz });
+    await daemon.succeed('image-import', { name: 'tiny', kind: 'initrd', path: images.tinyInitramfs });
+    await daemon.succeed('guest-create', {
+      name: 'direct',
+      machine,
+      memoryBytes: 192 * MEBIBYTE,
+      boot: {
+        kind: 'kernel',
+        kernel: 'vmlinuz',
+        initrd: 'tiny',
+        commandLine: 'console=ttyS0 quiet roost.mark=from-the-spec tsc_early_khz=2000000',
+      },
+      qemu: { accel: 'tcg' },
+      start: true,
+    });
+    using console = await openGuestConsole(daemon, 'direct');
+    await console.seen('ROOST-GUEST-READY');
+    await console.seen('tiny# ');
+    const { output } = await runInGuest(console, 'grep -o roost.mark=.* /proc/cmdline');
+    expect(output).toContain('roost.mark=from-the-spec');
+    expect((await daemon.guest('direct')).machine).toContain(machine);
+    await stopByButton(daemon, 'direct');
+  });
+
+  it('leaves the oldest machine to those who need it: a boot sector on pc', { timeout }, async () => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await importBootSector(daemon, 'acpi');
+    await daemon.succeed('guest-create', { ...tinyGuest('old', 'acpi', { machine: 'pc' }), start: true });
+    expect((await daemon.guest('old')).machine).toMatch(/^pc-i440fx-/);
+    using console = await openGuestConsole(daemon, 'old');
+    await console.seen('ROOST-BOOT-SECTOR');
+    await stopByButton(daemon, 'old');
+  });
+});
