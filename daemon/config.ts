@@ -12,12 +12,15 @@ import { issuesOf } from '../protocol/wire.ts';
 /** First uid of the range that systemd's UIDS-GIDS document leaves to nobody. */
 const FIRST_GUEST_UID = 1_879_048_192;
 
+const MAX_PORT = 65_535;
+
 const listenAddress = z
   .string()
   .regex(
     /^(127\.0\.0\.1|\[::1\]|localhost):\d{1,5}$/,
     'must be a loopback address with a port, as 127.0.0.1:7700',
   )
+  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= MAX_PORT, `must have a port of at most ${MAX_PORT}`)
   .transform((text) => {
     const colon = text.lastIndexOf(':');
     return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };

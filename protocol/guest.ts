@@ -182,7 +182,9 @@ const changesTo = <S extends Readonly<Record<string, z.ZodType>>>(
         schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault
           ? (schema.unwrap() as z.ZodType)
           : schema;
-      return [member, bare.optional()];
+      const change = bare.optional();
+      const description = schema.description ?? bare.description;
+      return [member, description === undefined ? change : change.describe(description)];
     }),
   ) as { [K in keyof S]: z.ZodOptional<Undefaulted<S[K]>> };
 type Undefaulted<T extends z.ZodType> =

@@ -74,7 +74,7 @@ export class Session implements CallSession {
   #negotiated = false;
   #streaming = false;
   #filter: EventFilter | undefined;
-  /** Sequence of the last event this session has dealt with. */
+  /** Sequence of the last event that was sent, or passed over, for this client. */
   #seen: number;
   #behind = false;
 

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { Log } from '../../lib/log.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import { MAX_VALUE_BYTES } from '../../protocol/wire.ts';
 import type { EventLog } from '../event-log.ts';
 import type { TokenRecord } from '../inventory/token-table.ts';
@@ -93,9 +94,21 @@ const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions)
   client.on('close', () => session.closed());
 };
 
+const cannotListen = (error: Error, host: string, port: number): RoostError => {
+  const where = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const inUse = 'code' in error && error.code === 'EADDRINUSE';
+  const message = inUse ? `${where} is in use` : `${where} cannot be listened on: ${error.message}`;
+  return new RoostError('HostError', `The WebSocket cannot be opened: ${message}`, {
+    cause: error,
+    data: { host, port },
+    hint: 'Name another address in websocket.listen of the configuration, or end what listens there.',
+  });
+};
+
+/** Errors: HostError when the address cannot be had. */
 const listen = (server: Server, host: string, port: number): Promise<number> =>
   new Promise((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (error) => reject(cannotListen(error, host, port)));
     server.listen(port, host, () => {
       const address = server.address();
       resolve(typeof address === 'object' && address ? address.port : port);
