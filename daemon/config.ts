@@ -20,7 +20,10 @@ const listenAddress = z
     /^(127\.0\.0\.1|\[::1\]|localhost):\d{1,5}$/,
     'must be a loopback address with a port, as 127.0.0.1:7700',
   )
-  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= MAX_PORT, `must have a port of at most ${MAX_PORT}`)
+  .refine(
+    (text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= MAX_PORT,
+    `must have a port of at most ${MAX_PORT}`,
+  )
   .transform((text) => {
     const colon = text.lastIndexOf(':');
     return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) };

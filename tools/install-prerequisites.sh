@@ -57,6 +57,7 @@ find_missing_packages() {
   need_program g++ g++
   need_program make make
   need_program xz-utils xz
+  need_program busybox-static busybox
   need_program python3 python3
 }
 

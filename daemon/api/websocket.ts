@@ -3,6 +3,7 @@
  * unless configured, loopback only, and every client shows a token (RFC 6750 bearer, or `?token=` for browsers).
  */
 import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 import type { Log } from '../../lib/log.ts';
@@ -33,13 +34,25 @@ export interface WebSocketApi extends ApiServer {
 /** A revoked token; RFC 6455 section 7.4.1, policy violation. */
 const POLICY_VIOLATION = 1008;
 const PATH = '/v1';
+/** Whoever is on the host may connect, before a token is shown: they shall not take the daemon's descriptors. */
+const MAX_CONNECTIONS = 1024;
 
-const secretOf = (request: IncomingMessage): string | undefined => {
-  const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
-  return bearer ?? new URL(request.url ?? '/', 'http://localhost').searchParams.get('token') ?? undefined;
+/** What a request asks for; a target that is no path asks for nothing. */
+const targetOf = (request: IncomingMessage): URL | undefined => {
+  const target = request.url ?? '';
+  const base = 'http://localhost';
+  return target.startsWith('/') && URL.canParse(target, base) ? new URL(target, base) : undefined;
 };
 
+const secretOf = (request: IncomingMessage, target: URL): string | undefined => {
+  const bearer = /^Bearer\s+(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  return bearer ?? target.searchParams.get('token') ?? undefined;
+};
+
+/** The peer may be gone, or stay: neither is waited for. */
 const refuse = (socket: Duplex, status: string): void => {
+  socket.on('error', () => socket.destroy());
+  socket.once('finish', () => socket.destroy());
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 };
 
@@ -58,7 +71,11 @@ const webSocketCarrier = (client: WebSocket, drained: () => void): Carrier => ({
   stream: (stream, replay) => {
     client.removeAllListeners('message');
     if (replay.length > 0) client.send(Buffer.from(replay));
-    client.on('message', (data) => stream.write(bytesOf(data)));
+    client.on('message', (data) => {
+      if (stream.write(bytesOf(data))) return;
+      client.pause();
+      stream.once('drain', () => client.resume());
+    });
     stream.on('data', (chunk: Buffer) => {
       stream.pause();
       client.send(chunk, () => stream.resume());
@@ -70,7 +87,7 @@ const webSocketCarrier = (client: WebSocket, drained: () => void): Carrier => ({
   close: () => client.terminate(),
 });
 
-const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions): void => {
+const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions): Session => {
   const session: Session = new Session({
     carrier: webSocketCarrier(client, () => session.drained()),
     asker: { actor: `token:${token.name}`, role: token.role },
@@ -92,6 +109,7 @@ const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions)
   });
   client.on('error', (error) => options.log.debug({ err: error }, 'connection broke'));
   client.on('close', () => session.closed());
+  return session;
 };
 
 const cannotListen = (error: Error, host: string, port: number): RoostError => {
@@ -121,31 +139,42 @@ export const serveWebSocket = async (options: WebSocketOptions): Promise<WebSock
     maxPayload: MAX_VALUE_BYTES,
     perMessageDeflate: false,
   });
-  const holders = new Map<WebSocket, string>();
+  const holders = new Map<WebSocket, { readonly token: string; readonly session: Session }>();
   const server = createServer((_request, response) => {
     response.writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket' });
     response.end(`This is the WebSocket of roostd: connect to ${PATH} with a token.\n`);
   });
+  server.maxConnections = MAX_CONNECTIONS;
+  const connections = new Set<Socket>();
+  server.on('connection', (socket) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
+  });
   server.on('upgrade', (request, socket, head) => {
-    if (new URL(request.url ?? '/', 'http://localhost').pathname !== PATH) {
+    const target = targetOf(request);
+    if (target?.pathname !== PATH) {
       refuse(socket, '404 Not Found');
       return;
     }
-    const secret = secretOf(request);
+    const secret = secretOf(request, target);
     const token = secret === undefined ? undefined : options.tokens.authenticate(secret);
     if (!token) {
       refuse(socket, '401 Unauthorized');
       return;
     }
     sockets.handleUpgrade(request, socket, head, (client) => {
-      holders.set(client, token.name);
+      holders.set(client, { token: token.name, session: serve(client, token, options) });
       client.on('close', () => holders.delete(client));
-      serve(client, token, options);
     });
   });
   const stopWatching = options.tokens.onRevoked((name) => {
-    for (const [client, holder] of holders)
-      if (holder === name) client.close(POLICY_VIOLATION, 'The token was revoked');
+    for (const [client, { token, session }] of holders) {
+      if (token !== name) continue;
+      // The closing handshake is the client's to draw out: from here on it is not listened to.
+      client.removeAllListeners('message');
+      session.closed();
+      client.close(POLICY_VIOLATION, 'The token was revoked');
+    }
   });
   const port = await listen(server, options.host, options.port);
   return {
@@ -155,8 +184,10 @@ export const serveWebSocket = async (options: WebSocketOptions): Promise<WebSock
     },
     close: async () => {
       stopWatching();
-      for (const client of holders.keys()) client.terminate();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // All of them: one that never finishes its request would be waited for without end.
+      for (const socket of connections) socket.destroy();
+      await closed;
     },
   };
 };

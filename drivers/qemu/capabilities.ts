@@ -9,6 +9,7 @@ import { ExecError, exec } from '../../lib/exec.ts';
 import { JsonValueReader } from '../../lib/json-values.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { MachineFamily } from '../../protocol/guest.ts';
+import { lastLine } from './guest-logs.ts';
 import { familyOfType } from './machine.ts';
 import { qmpReturns } from './qmp/qmp-commands.ts';
 import { qmpGreetingSchema } from './qmp/qmp-types.ts';
@@ -155,7 +156,8 @@ async function askBinary(path: string, name: string): Promise<BinaryFacts> {
     return parseAnswers(stdout);
   } catch (error) {
     const said = error instanceof ExecError ? error.stderr.trim() : '';
-    throw new RoostError('Unsupported', `QEMU binary ${name} does not answer: ${path}`, {
+    const words = said === '' ? '' : ` (${lastLine(said)})`;
+    throw new RoostError('Unsupported', `QEMU binary ${name} does not answer: ${path}${words}`, {
       cause: error,
       data: { binary: name, path, said },
       hint: `Try \`${path} --version\`.`,

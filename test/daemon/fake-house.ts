@@ -12,7 +12,11 @@ import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { deferred } from '../../lib/abort.ts';
 import { silentLog } from '../../lib/log.ts';
 import * as addressing from '../../network/addressing.ts';
-import { type FakeNetworkBackend, fakeNetworkBackend } from '../../network/fake/fake-network.ts';
+import {
+  type FakeNetworkBackend,
+  type FakeNetworkCall,
+  fakeNetworkBackend,
+} from '../../network/fake/fake-network.ts';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
 import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
@@ -89,12 +93,19 @@ export class FakeHouse {
   /** Sequence of the last event of the daemons so far. */
   lastSequence = 0;
   readonly images = new FakeImageStore();
-  readonly network: FakeNetworkBackend = fakeNetworkBackend();
+  readonly network: FakeNetworkBackend = fakeNetworkBackend({
+    before: (call) => this.beforeNetwork(call),
+    guard: () => this.guardPort(),
+  });
   readonly pool: FakePool;
   readonly stateDirectory: string;
   readonly runDirectory: string;
   /** Runs ahead of each effect of the pool. */
   beforePool: (effect: PoolEffect) => Promise<void> | void = () => undefined;
+  /** Runs ahead of each call of the network. */
+  beforeNetwork: (call: FakeNetworkCall) => Promise<void> | void = () => undefined;
+  /** What an attached port still waits for before its guest may run. */
+  guardPort: () => Promise<void> = async () => undefined;
 
   constructor(directory: string) {
     this.stateDirectory = join(directory, 's');

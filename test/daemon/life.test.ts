@@ -416,6 +416,55 @@ describe('operations of one guest', () => {
     expect(daemon.ledger).toEqual(before);
   });
 
+  test('a guest is launched beside the guarding of its ports, and runs only after it', async () => {
+    const { house, client } = await begin();
+    await client.done('network-create', { name: 'lan', kind: 'nat' });
+    await client.done('guest-create', aGuest('web1', { nics: [{ network: 'lan' }] }));
+    const guarding = deferred<void>();
+    const seen: string[] = [];
+    house.guardPort = () => guarding.promise.then(() => void seen.push('guarded'));
+    house.host.before = (call) => void seen.push(call);
+    const { operation } = await client.call('guest-start', { guest: 'web1' });
+    await client.waitForEvent(({ data }) => data['step'] === 'resume');
+    // An answer to a later question: whatever the step did without waiting is done.
+    expect((await client.call('query-guest', { guest: 'web1' })).state).toBe('starting');
+    guarding.resolve();
+    expect((await client.call('operation-wait', { operation })).state).toBe('succeeded');
+    expect(seen.filter((each) => ['launch', 'guarded', 'resume'].includes(each))).toEqual([
+      'launch',
+      'guarded',
+      'resume',
+    ]);
+  });
+
+  test.each(['launch', 'guard'])('a %s that fails is undone after the guarding has ended', async (what) => {
+    const { house, daemon, client } = await begin();
+    await client.done('network-create', { name: 'lan', kind: 'nat' });
+    await client.done('guest-create', aGuest('web1', { nics: [{ network: 'lan' }] }));
+    const before = daemon.ledger;
+    const guarding = deferred<void>();
+    const failing = deferred<void>();
+    const seen: string[] = [];
+    house.guardPort = () => guarding.promise.finally(() => seen.push('guarding ended'));
+    house.beforeNetwork = (call) => void seen.push(call);
+    house.host.before = (call) => {
+      if (call !== 'launch' || what === 'guard') return;
+      failing.resolve();
+      throw new Error('no launch');
+    };
+    const { operation } = await client.call('guest-start', { guest: 'web1' });
+    if (what === 'launch') await failing.promise;
+    else await client.waitForEvent(({ data }) => data['step'] === 'resume');
+    await client.call('query-guest', { guest: 'web1' });
+    guarding.reject(new Error('no guard'));
+    const ended = await client.call('operation-wait', { operation });
+    expect(ended).toMatchObject({ state: 'failed', error: { desc: expect.stringContaining(`no ${what}`) } });
+    expect(seen).toEqual(['attach', 'guarding ended', 'detach']);
+    expect(house.host.isAlive('web1')).toBe(false);
+    expect(daemon.ledger).toEqual(before);
+    await expectLedgerIsHost(daemon);
+  });
+
   test('a stop cancels a start that is under way', async () => {
     const { house, client } = await begin();
     await client.done('guest-create', aGuest('web1'));

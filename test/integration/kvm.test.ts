@@ -75,9 +75,7 @@ describeWith(['root', 'kvm', 'qemu', 'qemu-img'], 'a guest under KVM', () => {
     const { accelerator } = await daemon.client.call('query-host', {});
     expect(accelerator).toEqual({
       auto: expected,
-      why: processorCan
-        ? '/dev/kvm opens and the processor can'
-        : 'the processor shows neither vmx nor svm',
+      why: processorCan ? '/dev/kvm opens and the processor can' : 'the processor shows neither vmx nor svm',
     });
     await importBootSector(daemon, 'acpi');
     await daemon.succeed('guest-create', { ...kvmGuest('either', 'auto'), start: true });

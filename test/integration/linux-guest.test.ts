@@ -32,7 +32,7 @@ const startAndLogIn = async (daemon: RealDaemon, guest: string): Promise<GuestCo
 /** What a line says in a guest's shell; it has to succeed. */
 const say = async (console: GuestConsole, line: string): Promise<string> => {
   const { output, status } = await runInGuest(console, line);
-  expect(status, output).toBe(0);
+  expect({ output, status }).toEqual({ output, status: 0 });
   return output;
 };
 
@@ -90,32 +90,36 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux
   });
 
   // A microvm without KVM has nothing to measure the TSC by, so it is told.
-  it.each(['q35', 'microvm'])('boots on %s by a kernel and a ramdisk of ours', { timeout }, async (machine) => {
-    const home = await testDaemonHome();
-    const daemon = await home.start();
-    await daemon.succeed('image-import', { name: 'vmlinuz', kind: 'kernel', path: images.vmlinuz });
-    await daemon.succeed('image-import', { name: 'tiny', kind: 'initrd', path: images.tinyInitramfs });
-    await daemon.succeed('guest-create', {
-      name: 'direct',
-      machine,
-      memoryBytes: 192 * MEBIBYTE,
-      boot: {
-        kind: 'kernel',
-        kernel: 'vmlinuz',
-        initrd: 'tiny',
-        commandLine: 'console=ttyS0 quiet roost.mark=from-the-spec tsc_early_khz=2000000',
-      },
-      qemu: { accel: 'tcg' },
-      start: true,
-    });
-    using console = await openGuestConsole(daemon, 'direct');
-    await console.seen('ROOST-GUEST-READY');
-    await console.seen('tiny# ');
-    const { output } = await runInGuest(console, 'grep -o roost.mark=.* /proc/cmdline');
-    expect(output).toContain('roost.mark=from-the-spec');
-    expect((await daemon.guest('direct')).machine).toContain(machine);
-    await stopByButton(daemon, 'direct');
-  });
+  it.each(['q35', 'microvm'])(
+    'boots on %s by a kernel and a ramdisk of ours',
+    { timeout },
+    async (machine) => {
+      const home = await testDaemonHome();
+      const daemon = await home.start();
+      await daemon.succeed('image-import', { name: 'vmlinuz', kind: 'kernel', path: images.vmlinuz });
+      await daemon.succeed('image-import', { name: 'tiny', kind: 'initrd', path: images.tinyInitramfs });
+      await daemon.succeed('guest-create', {
+        name: 'direct',
+        machine,
+        memoryBytes: 192 * MEBIBYTE,
+        boot: {
+          kind: 'kernel',
+          kernel: 'vmlinuz',
+          initrd: 'tiny',
+          commandLine: 'console=ttyS0 quiet roost.mark=from-the-spec tsc_early_khz=2000000',
+        },
+        qemu: { accel: 'tcg' },
+        start: true,
+      });
+      using console = await openGuestConsole(daemon, 'direct');
+      await console.seen('ROOST-GUEST-READY');
+      await console.seen('tiny# ');
+      const { output } = await runInGuest(console, 'grep -o roost.mark=.* /proc/cmdline');
+      expect(output).toContain('roost.mark=from-the-spec');
+      expect((await daemon.guest('direct')).machine).toContain(machine);
+      await stopByButton(daemon, 'direct');
+    },
+  );
 
   it('leaves the oldest machine to those who need it: a boot sector on pc', { timeout }, async () => {
     const home = await testDaemonHome();
