@@ -246,8 +246,9 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const { config, log } = options;
   const startedAt = (options.clock ?? systemClock).now();
   await using undo = new UndoStack();
-  const lock = takeLock(config.stateDirectory);
-  undo.add(() => closeSync(lock));
+  const locks = [takeLock(config.stateDirectory, 'state')];
+  undo.add(() => locks.forEach((lock) => closeSync(lock)));
+  if (config.runDirectory !== config.stateDirectory) locks.push(takeLock(config.runDirectory, 'run'));
   const inventory = openInventory(join(config.stateDirectory, 'roost.db'));
   undo.add(() => inventory.db.close());
   const controller = new AbortController();
@@ -304,7 +305,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
       clearInterval(sweeper);
       await letGo();
       inventory.db.close();
-      closeSync(lock);
+      for (const lock of locks) closeSync(lock);
     },
   };
 };

@@ -3,18 +3,12 @@
  * synchronously and must not throw or wait; one that falls behind reads what it missed from the log by sequence.
  */
 import type { Clock } from '../lib/clock.ts';
-import type { EventName, EventView, RoostEvent } from '../protocol/events.ts';
+import type { EventView, RoostEvent } from '../protocol/events.ts';
 import { wireTimestamp } from '../protocol/wire.ts';
 import type { Database } from './inventory/database.ts';
-import type { EventTable, KeptEvent } from './inventory/event-table.ts';
+import type { EventFilter, EventTable, KeptEvent } from './inventory/event-table.ts';
 
 export type EventListener = (event: KeptEvent) => void;
-
-export interface EventFilter {
-  readonly names: ReadonlySet<EventName>;
-  /** Ids of guests; absent means all. */
-  readonly guests?: ReadonlySet<string>;
-}
 
 export const matches = (filter: EventFilter, event: KeptEvent): boolean =>
   filter.names.has(event.event) &&
@@ -66,8 +60,8 @@ export class EventLog {
     return () => this.#listeners.delete(listener);
   }
 
-  since(sequence: number, limit: number): readonly KeptEvent[] {
-    return this.#table.since(sequence, limit);
+  since(sequence: number, limit: number, filter?: EventFilter): readonly KeptEvent[] {
+    return this.#table.since(sequence, limit, filter);
   }
 
   /** Sequences after `since` that are no longer kept. */

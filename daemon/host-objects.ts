@@ -13,7 +13,9 @@ export interface InstancePlace {
 
 const guestDirectories = async (stateDirectory: string): Promise<readonly HostObject[]> => {
   const directory = join(stateDirectory, 'guests');
-  return (await readdir(directory)).map((name) => ({ kind: 'directory', name: join(directory, name) }));
+  // Locks of processes lie beside the directories; those are the drivers' to tell of.
+  const entries = (await readdir(directory, { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  return entries.map(({ name }) => ({ kind: 'directory', name: join(directory, name) }));
 };
 
 /** Every object once, sorted by its key. */

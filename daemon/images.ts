@@ -1,7 +1,6 @@
 /** Images of the inventory: imported in order, never removed while a guest needs them. */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
-import type { Log } from '../lib/log.ts';
 import { Mailbox } from '../lib/mailbox.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
@@ -27,7 +26,6 @@ export interface ImagesOptions {
   readonly events: EventLog;
   readonly store: ImageStore;
   readonly clock: Clock;
-  readonly log: Log;
 }
 
 export class Images {
@@ -166,19 +164,17 @@ export class Images {
   }
 
   #enqueue(record: OperationRecord): Accepted {
-    const { operations, log } = this.#options;
-    operations.admitted(
+    const { operations } = this.#options;
+    const accepted = { operation: record.id, id: record.subject.id };
+    const isNew = operations.admitted(
       record,
       () => void operations.withdrawn(record.id, this.#workOf(record).options.finish),
     );
-    const accepted = { operation: record.id, id: record.subject.id };
-    if (record.endedAt !== undefined) return accepted;
+    if (!isNew) return accepted;
     const lane = this.#lanes[this.#nextLane++ % this.#lanes.length];
     lane
       ?.post(() => this.#perform(record.id))
-      .catch((error: unknown) =>
-        log.error({ err: error, operation: record.id }, 'image operation could not be recorded'),
-      );
+      .catch((error: unknown) => operations.unrecorded(record.id, error));
     return accepted;
   }
 

@@ -32,15 +32,24 @@ const holderOf = (path: string): string => {
   }
 };
 
-/** Takes the state directory for this process alone. Errors: FailedPrecondition saying who holds it. */
-export const takeLock = (stateDirectory: string): number => {
-  const path = join(stateDirectory, 'lock');
+const lockedDirectories = {
+  state: { words: 'state directory', option: '--state-dir' },
+  run: { words: 'run directory', option: '--run-dir' },
+} as const;
+
+/**
+ * Takes a directory for this process alone: the state, and the place of its socket, which another daemon would take
+ * from it without a word. Errors: FailedPrecondition saying who holds it.
+ */
+export const takeLock = (directory: string, use: keyof typeof lockedDirectories): number => {
+  const path = join(directory, 'lock');
   const lock = lockFile(path, { mode: 0o600 });
   if (lock === 'held') {
     const holder = holderOf(path);
-    throw new RoostError('FailedPrecondition', `The state directory ${stateDirectory} is held by ${holder}`, {
-      data: { stateDirectory, holder },
-      hint: 'Stop that daemon, or give this one another --state-dir.',
+    const { words, option } = lockedDirectories[use];
+    throw new RoostError('FailedPrecondition', `The ${words} ${directory} is held by ${holder}`, {
+      data: { directory, holder },
+      hint: `Stop that daemon, or give this one another ${option}.`,
     });
   }
   ftruncateSync(lock, 0);

@@ -47,13 +47,22 @@ export const realParts = (context: PartsContext): Parts => {
   };
 };
 
+/** A service manager that does not listen is no reason to end. */
+const tellManager = (state: string, log: Log): void => {
+  try {
+    sdNotify(state);
+  } catch (error) {
+    log.warn({ err: error }, 'the service manager could not be told');
+  }
+};
+
 const stopOnSignal = (daemon: Daemon, log: Log): void => {
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {
     if (stopping) process.exit(1);
     stopping = true;
     log.info({ signal }, 'stopping; guests go on running');
-    sdNotify('STOPPING=1');
+    tellManager('STOPPING=1', log);
     daemon.stop().then(
       () => process.exit(0),
       (error: unknown) => {
@@ -90,7 +99,7 @@ export const main = async (argv: readonly string[], observeStep?: StepObserver):
   stopOnSignal(daemon, log);
   log.info({ socket: daemon.socketPath, instance: daemon.instance, version: versionText }, 'listening');
   await daemon.ready;
-  sdNotify('READY=1');
+  tellManager('READY=1', log);
   log.info('ready');
 };
 

@@ -118,6 +118,11 @@ export class Networks {
       const repeated = operations.repeated(args.idempotencyKey, 'network-delete', args.network);
       if (repeated) return repeated;
       const network = this.#find(args.network);
+      if (network.state === 'creating' || network.state === 'deleting')
+        throw new RoostError('FailedPrecondition', `Network ${network.name} is ${network.state}`, {
+          data: { network: network.name, state: network.state },
+          hint: 'Wait for its operation to end.',
+        });
       const usedBy = inventory.networks.users(network.id);
       if (usedBy.length > 0)
         throw new RoostError(
@@ -128,7 +133,8 @@ export class Networks {
             hint: 'Delete those guests first.',
           },
         );
-      inventory.networks.setState(network.id, 'deleting');
+      // The reason of a network that failed stays, for the case that the deletion is cancelled before its turn.
+      inventory.networks.setState(network.id, 'deleting', network.reason);
       return operations.insert({
         kind: 'network-delete',
         subject: { kind: 'network', id: network.id, name: network.name },
@@ -313,15 +319,12 @@ export class Networks {
   }
 
   #enqueue(record: OperationRecord): Accepted {
-    const { operations, log } = this.#options;
-    operations.admitted(record, () => this.#withdraw(record));
+    const { operations } = this.#options;
     const accepted = { operation: record.id, id: record.subject.id };
-    if (record.endedAt !== undefined) return accepted;
+    if (!operations.admitted(record, () => this.#withdraw(record))) return accepted;
     this.#mailbox(record.subject.id as NetworkId)
       .post(() => this.#perform(record.id))
-      .catch((error: unknown) =>
-        log.error({ err: error, operation: record.id }, 'network operation could not be recorded'),
-      );
+      .catch((error: unknown) => operations.unrecorded(record.id, error));
     return accepted;
   }
 
@@ -394,7 +397,9 @@ export class Networks {
               event: 'NETWORK_CHANGED',
               data: { network: network.id, name: network.name, change: 'deleted' },
             });
-          } else inventory.networks.setState(network.id, 'failed', 'it could not be removed');
+          } else if (state === 'cancelled')
+            inventory.networks.setState(network.id, network.reason ? 'failed' : 'ready', network.reason);
+          else inventory.networks.setState(network.id, 'failed', 'it could not be removed');
           return undefined;
         },
       },

@@ -18,6 +18,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("groupId", group_id),
         FUNCTION("openPidfd", open_pidfd),
         FUNCTION("signalPidfd", signal_pidfd),
+        FUNCTION("spawnDetached", spawn_detached),
+        FUNCTION("reap", reap),
         FUNCTION("watchReadable", watch_readable),
         FUNCTION("closeWatch", close_watch),
     };

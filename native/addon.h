@@ -51,6 +51,16 @@ bool read_int(napi_env env, napi_value value, const char *what, int *result);
 /* Reads a string without NUL bytes into a buffer; otherwise throws. */
 bool read_string(napi_env env, napi_value value, const char *what, char *buffer, size_t size);
 
+/* Throws a TypeError that says what `what` must be; returns false. */
+bool throw_type_error(napi_env env, const char *what, const char *expected);
+
+/* A list of strings with NULL at its end, for free_strings; NULL after throwing. */
+char **read_strings(napi_env env, napi_value list, const char *what);
+void free_strings(char **strings);
+
+/* A list of whole numbers, for free(); NULL after throwing. */
+int *read_ints(napi_env env, napi_value list, const char *what, size_t *count);
+
 napi_value int_value(napi_env env, int number);
 napi_value null_value(napi_env env);
 napi_value undefined_value(napi_env env);
@@ -78,6 +88,10 @@ napi_value group_id(napi_env env, napi_callback_info info);
 /* pidfd.c */
 napi_value open_pidfd(napi_env env, napi_callback_info info);
 napi_value signal_pidfd(napi_env env, napi_callback_info info);
+
+/* spawn.c */
+napi_value spawn_detached(napi_env env, napi_callback_info info);
+napi_value reap(napi_env env, napi_callback_info info);
 
 /* watch.c */
 napi_value watch_readable(napi_env env, napi_callback_info info);

@@ -66,7 +66,7 @@ bool read_arguments(napi_env env, napi_callback_info info, size_t count, napi_va
     return succeeded(env, napi_get_cb_info(env, info, &count, arguments, NULL, NULL));
 }
 
-static bool throw_type_error(napi_env env, const char *what, const char *expected)
+bool throw_type_error(napi_env env, const char *what, const char *expected)
 {
     char message[128];
 

@@ -7,7 +7,7 @@
  *
  * Rules every backend keeps; `test/conformance/network.ts` holds it to them:
  * - Every method may be done again after any crash: a finished one changes nothing.
- * - `attach` either gives a port or leaves nothing behind.
+ * - `attach` either gives a port or leaves nothing behind; a port that is not guarded yet passes nothing.
  * - A port lets through only frames from its own MAC and, for IPv4 and ARP, its own address.
  * - Nothing of the host outside the backend's own computable names is changed.
  */
@@ -51,6 +51,12 @@ export interface AttachedPort {
   readonly port: NetPort;
   /** Descriptor of the tap, close-on-exec; absent for kind user. Whoever attached closes it after the launch. */
   readonly descriptor?: number;
+  /**
+   * Resolves when the port lets its own frames through and no others, and its network knows it; absent where nothing is
+   * left to do. Before that its guest must not run. Whoever attached waits for the end of it also before detaching, and
+   * detaches when it rejects: with HostError, Unsupported or the signal's reason.
+   */
+  readonly guarded?: Promise<void>;
 }
 
 export interface NetworkBackend {

@@ -18,9 +18,9 @@ import {
   successReply,
   wireTimestamp,
 } from '../../protocol/wire.ts';
-import { type EventFilter, type EventLog, eventView, matches } from '../event-log.ts';
+import { type EventLog, eventView, matches } from '../event-log.ts';
 import type { Asker } from '../guests/guests.ts';
-import type { KeptEvent } from '../inventory/event-table.ts';
+import type { EventFilter, KeptEvent } from '../inventory/event-table.ts';
 import type { Call, CallSession } from './call.ts';
 import type { Dispatch } from './dispatch.ts';
 
@@ -141,9 +141,12 @@ export class Session implements CallSession {
   becomeStream(stream: Duplex, replay: string): void {
     this.#streaming = true;
     this.#filter = undefined;
+    // Answers to what was sent ahead would be taken for the stream's own bytes.
+    this.#queue = [];
     setImmediate(() => {
       this.#stopListening();
-      this.#options.carrier.stream(stream, replay);
+      if (this.#controller.signal.aborted) stream.destroy();
+      else this.#options.carrier.stream(stream, replay);
     });
   }
 
@@ -253,14 +256,15 @@ export class Session implements CallSession {
     if (!this.#filter || this.#controller.signal.aborted) return;
     this.#reportLoss();
     for (;;) {
-      const page = events.since(this.#seen, REPLAY_PAGE);
+      const page = events.since(this.#seen, REPLAY_PAGE, this.#filter);
       for (const event of page) {
         this.#seen = event.sequence;
-        if (matches(this.#filter, event)) this.#send(eventMessage(eventView(event)));
+        this.#send(eventMessage(eventView(event)));
       }
       if (page.length < REPLAY_PAGE) break;
       if (carrier.bufferedBytes > HIGH_WATER_BYTES) return;
     }
+    this.#seen = Math.max(this.#seen, events.lastSequence);
     this.#behind = false;
   }
 

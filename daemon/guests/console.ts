@@ -12,9 +12,9 @@ const MAX_BEHIND_BYTES = 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 5_000;
 
 class Attachment extends Duplex {
-  readonly #write: (chunk: Buffer) => void;
+  readonly #write: (chunk: Buffer, done: () => void) => void;
 
-  constructor(write: (chunk: Buffer) => void) {
+  constructor(write: (chunk: Buffer, done: () => void) => void) {
     super({ allowHalfOpen: false });
     this.#write = write;
   }
@@ -23,9 +23,9 @@ class Attachment extends Duplex {
     // The console pushes.
   }
 
+  /** Done when the guest's side has taken it: a guest that does not read holds up whoever writes to it. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#write(chunk);
-    done();
+    this.#write(chunk, () => done());
   }
 
   deliver(chunk: Buffer): void {
@@ -45,7 +45,7 @@ export class Consoles {
   /** Errors: FailedPrecondition when the guest does not run, Unavailable when its console does not answer. */
   async attach(guest: Guest, signal: AbortSignal): Promise<Duplex> {
     const shared = await waitOrAbort(this.#shared(guest), signal);
-    const attachment = new Attachment((chunk) => void shared.line.write(chunk));
+    const attachment = new Attachment((chunk, done) => void shared.line.write(chunk, done));
     shared.attached.add(attachment);
     attachment.on('close', () => {
       shared.attached.delete(attachment);

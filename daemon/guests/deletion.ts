@@ -6,7 +6,7 @@ import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
 import { volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
-import { endProcess } from './stop.ts';
+import { endProcess, keepRunning } from './stop.ts';
 
 const end = (guest: Guest, force: boolean): Step => ({
   name: 'end',
@@ -50,6 +50,7 @@ export const deletion = (guest: Guest, operation: OperationRecord): Procedure =>
       });
       return undefined;
     },
+    withdraw: () => keepRunning(guest, operation),
     after: (ended) => {
       if (ended.state === 'succeeded') guest.remove();
     },

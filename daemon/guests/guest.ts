@@ -26,6 +26,7 @@ import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { LeftOver } from '../operations/settle.ts';
 import type { Standing } from './admit.ts';
+import { EventBudget } from './event-budget.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
 import { portSpecs } from './launch-of.ts';
@@ -78,6 +79,7 @@ export class Guest {
   #view: GuestView | undefined;
   #forced: (() => void) | undefined;
   readonly #tell: GuestEvents;
+  readonly #eventBudget = new EventBudget();
 
   constructor(house: House, driver: Driver, record: GuestRecord, status: GuestStatus, tell: GuestEvents) {
     this.house = house;
@@ -223,13 +225,7 @@ export class Guest {
     });
     this.mailbox
       .post(() => performOperation(this, operation.id))
-      .catch((error: unknown) => {
-        if (this.house.stopping.aborted) return;
-        this.house.log.error(
-          { err: error, guest: this.name, operation: operation.id },
-          'operation could not be recorded',
-        );
-      })
+      .catch((error: unknown) => this.house.operations.unrecorded(operation.id, error))
       .finally(() => this.#leaveQueue(operation.id));
   }
 
@@ -299,19 +295,7 @@ export class Guest {
         this.#guestShutItselfDown();
         return;
       case 'driver-event':
-        this.setStatus({ cursor });
-        this.house.events.emit(
-          {
-            event: 'GUEST_DRIVER_EVENT',
-            data: {
-              guest: this.id,
-              name: this.name,
-              event: observation.event,
-              data: JSON.parse(JSON.stringify(observation.data)),
-            },
-          },
-          observation.at,
-        );
+        this.#observeDriverEvent(observation, cursor);
         return;
       case 'silent':
         this.setStatus({ state: 'unresponsive', reason: observation.reason });
@@ -321,6 +305,12 @@ export class Guest {
         return;
     }
   };
+
+  /** Finds out what became of a process of which nothing could be told before. In the mailbox. */
+  async lookForProcess(): Promise<void> {
+    if (this.removed || this.handle || this.#status.state !== 'unknown') return;
+    await reconcile(this, [], false);
+  }
 
   /** Asks the process for its state; a silent one is the driver's to report. */
   async lookAgain(): Promise<void> {
@@ -424,6 +414,26 @@ export class Guest {
     );
   }
 
+  #observeDriverEvent(seen: Extract<Observation, { kind: 'driver-event' }>, cursor: number): void {
+    if (!this.#eventBudget.admits(seen.at)) {
+      // Not worth a write: at worst the next daemon passes over it again.
+      this.#status = { ...this.#status, cursor };
+      return;
+    }
+    this.setStatus({ cursor });
+    const tell = (event: string, data: object): void =>
+      this.house.events.emit(
+        {
+          event: 'GUEST_DRIVER_EVENT',
+          data: { guest: this.id, name: this.name, event, data: JSON.parse(JSON.stringify(data)) },
+        },
+        seen.at,
+      );
+    const skipped = this.#eventBudget.takeSkipped();
+    if (skipped > 0) tell('ROOST_EVENTS_SKIPPED', { count: skipped });
+    tell(seen.event, seen.data);
+  }
+
   #observeState(observed: ObservedState, cursor: number): void {
     const running = this.#unfinished[0];
     const current = running === undefined ? undefined : this.house.operations.record(running.id);
@@ -435,6 +445,9 @@ export class Guest {
     const early =
       underWay === 'guest-start' && observed.state !== 'running' && this.#status.state === 'starting';
     if (held || early) this.setStatus({ cursor });
+    // Its CPUs stand still since the launch, and nothing is about to let them go.
+    else if (observed.state === 'starting' && underWay !== 'guest-start')
+      this.setStatus({ cursor, state: 'paused', reason: 'user' });
     else this.setStatus({ cursor, state: observed.state, reason: observed.reason });
   }
 

@@ -3,13 +3,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import type { Driver } from '../../drivers/driver.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId, Role } from '../../protocol/types.ts';
-import { admitMemory, readHostMemory } from '../host-memory.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
@@ -17,6 +15,7 @@ import { changeSpec, specToRepin } from './change-spec.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { plannedLaunch, portObjects, recordRun, volumeSpecs } from './launch-of.ts';
+import { MemoryPromises } from './memory-promises.ts';
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
 
@@ -41,15 +40,15 @@ type VerbArguments = {
 export class Guests {
   readonly registry: GuestRegistry;
   readonly #house: House;
-  readonly #memoryReserveBytes: number;
+  readonly #memory: MemoryPromises;
 
   constructor(options: GuestsOptions) {
     this.#house = options.house;
-    this.#memoryReserveBytes = options.memoryReserveBytes;
     this.registry = new GuestRegistry(
       options.house,
       (guest) => void this.#startByPolicy(guest, 'policy:restart'),
     );
+    this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
   }
 
   async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Accepted> {
@@ -63,7 +62,9 @@ export class Guests {
     const driver = this.registry.driverOf(spec);
     const id = randomUUID() as GuestId;
     const machine = await driver.pin(specToPin(spec, resolved), id, this.#house.stopping);
-    if (start) await this.#admitMemoryOf(spec.name, resolved, driver);
+    using _promised = start
+      ? await this.#memory.promise({ name: spec.name, spec: resolved, driver })
+      : undefined;
 
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
@@ -106,7 +107,9 @@ export class Guests {
     const before = this.#before('guest-start', args);
     if (before) return before;
     const guest = this.registry.find(args.guest);
-    if (!guest.isLive()) await this.#admitMemoryOf(guest.name, guest.record.spec, guest.driver, guest);
+    using _promised = guest.isLive()
+      ? undefined
+      : await this.#memory.promise({ name: guest.name, spec: guest.record.spec, driver: guest.driver }, guest);
     const byRestart = asker.actor === 'policy:restart';
     return await this.#accept(
       'guest-start',
@@ -180,7 +183,9 @@ export class Guests {
     );
     const change = (): GuestRecord => {
       const record = guest.recorded();
-      return { ...record, spec: changeSpec(record.spec, changes), machine };
+      const spec = changeSpec(record.spec, changes);
+      this.#requireImages(spec);
+      return { ...record, spec, machine };
     };
     return await this.#apply('guest-update', guest, args, asker, change, changed);
   }
@@ -196,13 +201,13 @@ export class Guests {
 
   /** Posts the first message of every mailbox; resolves when every guest has been looked at. */
   async recover(leftovers: readonly OperationRecord[], hostBooted: boolean): Promise<void> {
+    const ofGuest = new Map<string, OperationRecord[]>();
+    for (const operation of leftovers) {
+      const { id } = operation.subject;
+      ofGuest.set(id, [...(ofGuest.get(id) ?? []), operation]);
+    }
     await Promise.all(
-      this.registry.all().map((guest) =>
-        guest.recover(
-          leftovers.filter((operation) => operation.subject.id === guest.id),
-          hostBooted,
-        ),
-      ),
+      this.registry.all().map((guest) => guest.recover(ofGuest.get(guest.id) ?? [], hostBooted)),
     );
     for (const orphan of leftovers.filter((operation) => !this.registry.byId(operation.subject.id))) {
       this.#house.operations.admitted(orphan);
@@ -249,10 +254,7 @@ export class Guests {
     const operation = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, kind, args.guest);
       if (repeated) return { repeated: true, record: repeated, written: guest.record };
-      if (guest.removed)
-        throw new RoostError('NotFound', `There is no guest called ${args.guest}`, {
-          data: { guest: args.guest },
-        });
+      this.#refuseRemoved(guest, args.guest);
       const verdict = admit(kind, guest.standing, { force: args.force === true });
       if (verdict.kind === 'deny') throw verdict.error;
       const already = verdict.kind === 'already';
@@ -280,6 +282,7 @@ export class Guests {
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, kind, args.guest);
       if (repeated) return { operation: repeated, record: guest.record, fresh: false };
+      this.#refuseRemoved(guest, args.guest);
       const verdict = admit(kind, guest.standing);
       if (verdict.kind === 'deny') throw verdict.error;
       const record = inventory.guests.update(change());
@@ -325,10 +328,8 @@ export class Guests {
   }
 
   #allocate(spec: StoredSpec): StoredSpec {
-    const { inventory, networks, images } = this.#house;
-    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
-      if (image !== undefined) images.require(image);
+    const { inventory, networks } = this.#house;
+    this.#requireImages(spec);
     const chosen: string[] = [];
     const nics = spec.nics.map((nic) => {
       if (inventory.guests.macTaken(nic.mac))
@@ -343,6 +344,13 @@ export class Guests {
     return { ...spec, nics };
   }
 
+  /** In the transaction that begins to use them: one that is being deleted is not to be had any more. */
+  #requireImages(spec: StoredSpec): void {
+    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
+    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
+      if (image !== undefined) this.#house.images.require(image);
+  }
+
   /** Host objects that exist as long as the guest does. */
   #existence(guest: Guest): readonly HostObject[] {
     const { pool, stateDirectory } = this.#house;
@@ -350,6 +358,15 @@ export class Guests {
       { kind: 'directory', name: join(stateDirectory, 'guests', guest.id) },
       ...pool.plan(guest.id, volumeSpecs(guest)),
     ];
+  }
+
+  /** It may have gone between the look for it and the transaction. */
+  #refuseRemoved(guest: Guest, reference: string): void {
+    if (!guest.removed) return;
+    throw new RoostError('NotFound', `There is no guest called ${reference}`, {
+      data: { guest: reference },
+      hint: 'query-guests lists them.',
+    });
   }
 
   #refuseTakenName(name: string): void {
@@ -364,15 +381,6 @@ export class Guests {
     if (!extraArgs?.length || asker.role === 'admin') return;
     throw new RoostError('PermissionDenied', 'Extra arguments for QEMU are for administrators only', {
       hint: 'Use the socket of the daemon, or a token with the role admin.',
-    });
-  }
-
-  async #admitMemoryOf(name: string, spec: StoredSpec, driver: Driver, guest?: Guest): Promise<void> {
-    admitMemory(await readHostMemory(), {
-      guest: name,
-      neededBytes: spec.memoryBytes + driver.overheadBytes(spec),
-      committedBytes: this.registry.committedBytes(guest),
-      reserveBytes: this.#memoryReserveBytes,
     });
   }
 

@@ -108,10 +108,12 @@ export class GuestRegistry {
     return bytes;
   }
 
-  /** Looks at every running guest again. */
+  /** Looks again at every running guest, and at those of which nothing could be told. */
   sweep(): void {
-    for (const guest of this.#byId.values())
+    for (const guest of this.#byId.values()) {
       if (guest.handle) void guest.mailbox.post(() => guest.lookAgain());
+      else if (guest.status.state === 'unknown') void guest.mailbox.post(() => guest.lookForProcess());
+    }
   }
 
   async release(): Promise<void> {

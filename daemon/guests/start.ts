@@ -17,10 +17,18 @@ const closeAll = async (ports: AttachedPort[]): Promise<void> => {
     if (port.descriptor !== undefined) await closeDescriptor(port.descriptor);
 };
 
+/** What is still being done to a port must not come after its undoing. */
+const letGoOfPorts = async ({ ports, guards }: Gathered): Promise<void> => {
+  await Promise.allSettled(guards.splice(0));
+  await closeAll(ports);
+};
+
 /** Attached ports and leased volumes on their way to the launch. */
 interface Gathered {
   sources: readonly BlockSource[];
   readonly ports: AttachedPort[];
+  /** What has to hold before the guest runs: the rules of its ports. */
+  readonly guards: Promise<void>[];
   /** An earlier start made the process: there is nothing to make, and nothing of it is to be taken back. */
   runsAlready: boolean;
 }
@@ -50,11 +58,17 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   name: 'ports',
   do: async ({ signal }) => {
     if (guest.handle) return;
-    await closeAll(gathered.ports);
-    for (const { network, port } of portSpecs(guest))
-      gathered.ports.push(await guest.house.networks.attach(network, port, signal));
+    await letGoOfPorts(gathered);
+    for (const { network, port } of portSpecs(guest)) {
+      const attached = await guest.house.networks.attach(network, port, signal);
+      gathered.ports.push(attached);
+      const { guarded } = attached;
+      // Waited for later; a failure until then is nobody's unhandled one.
+      guarded?.catch(() => undefined);
+      if (guarded) gathered.guards.push(guarded);
+    }
   },
-  undo: () => closeAll(gathered.ports),
+  undo: () => letGoOfPorts(gathered),
 });
 
 const launch = (guest: Guest, gathered: Gathered): Step => ({
@@ -89,9 +103,10 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
   },
 });
 
-const resume = (guest: Guest, paused: boolean): Step => ({
+const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
   name: 'resume',
   do: async ({ signal }) => {
+    await Promise.all(gathered.guards);
     const { handle } = guest;
     if (!handle)
       throw new RoostError('HostError', `The process of guest ${guest.name} is gone`, {
@@ -107,13 +122,13 @@ const resume = (guest: Guest, paused: boolean): Step => ({
 });
 
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
-  const gathered: Gathered = { sources: [], ports: [], runsAlready: false };
+  const gathered: Gathered = { sources: [], ports: [], guards: [], runsAlready: false };
   return {
     steps: [
       volumes(guest, operation, gathered),
       ports(guest, gathered),
       launch(guest, gathered),
-      resume(guest, operation.arguments['paused'] === true),
+      resume(guest, gathered, operation.arguments['paused'] === true),
     ],
     finish: () => ({ guest: guest.id }),
     withdraw: () => {

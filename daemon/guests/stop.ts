@@ -88,8 +88,9 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
     }
   },
   undo: async () => {
-    if (!guest.handle) return;
+    if (!guest.isLive()) return;
     guest.setTarget('running', operation.actor);
+    // Without a line to the process the next look at all guests finds out.
     guest.setStatus({ state: 'unknown' });
     await guest.lookAgain();
   },
@@ -131,13 +132,16 @@ const settleDown = (guest: Guest): Step => ({
   },
 });
 
+/** When what was to end the guest is cancelled before its turn, and nothing else is to: it is to run on. */
+export const keepRunning = (guest: Guest, operation: OperationRecord): void => {
+  const others = guest.unfinished.some(
+    (other) => other.id !== operation.id && ['guest-stop', 'guest-delete'].includes(other.kind),
+  );
+  if (guest.handle && !others) guest.setTarget('running', operation.actor);
+};
+
 export const stop = (guest: Guest, operation: OperationRecord): Procedure => ({
   steps: [ask(guest, operation), end(guest), settleDown(guest)],
   finish: () => ({ guest: guest.id }),
-  withdraw: () => {
-    const others = guest.unfinished.some(
-      (other) => other.id !== operation.id && ['guest-stop', 'guest-delete'].includes(other.kind),
-    );
-    if (guest.handle && !others) guest.setTarget('running', operation.actor);
-  },
+  withdraw: () => keepRunning(guest, operation),
 });

@@ -4,7 +4,7 @@
  * (`durably`, synchronous=FULL, grouped per turn of the event loop); everything else survives kill -9 but not a power
  * loss (`soon`, synchronous=NORMAL).
  */
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
 import Sqlite from 'better-sqlite3';
 import { Histogram } from '../../lib/histogram.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -36,10 +36,25 @@ const translated = (error: unknown): unknown => {
 
 const userVersion = (db: Sqlite.Database): number => Number(db.pragma('user_version', { simple: true }));
 
+/** Nobody else's: whoever can open the file can read it all, and by a lock of his own keep us from writing it. */
+const FILE_MODE = 0o600;
+
+/**
+ * Makes the file before SQLite would make it for everybody; the two beside it get its mode. Before it is opened, because
+ * closing a descriptor of it later would drop SQLite's locks.
+ */
+const ensurePrivate = (path: string): void => {
+  if (path === ':memory:') return;
+  closeSync(openSync(path, 'a', FILE_MODE));
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, FILE_MODE);
+};
+
 /** Whole under its name or not there at all. */
 const backUp = (db: Sqlite.Database, path: string): void => {
   const part = `${path}.part`;
   rmSync(part, { force: true });
+  // VACUUM INTO takes an empty file for none.
+  ensurePrivate(part);
   db.prepare('VACUUM INTO ?').run(part);
   renameSync(part, path);
 };
@@ -77,6 +92,7 @@ export class Database {
   #closed = false;
 
   constructor(path: string) {
+    ensurePrivate(path);
     this.sqlite = new Sqlite(path, { timeout: 0 });
     try {
       this.sqlite.pragma('journal_mode = WAL');

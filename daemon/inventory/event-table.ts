@@ -22,6 +22,22 @@ interface Row {
   data: string;
 }
 
+interface SinceParameters {
+  sequence: number;
+  limit: number;
+  names: string | null;
+  guests: string | null;
+}
+
+export interface EventFilter {
+  readonly names: ReadonlySet<EventName>;
+  /** Ids of guests; absent means all. */
+  readonly guests?: ReadonlySet<string>;
+}
+
+const listed = (values: ReadonlySet<string> | undefined): string | null =>
+  values === undefined ? null : JSON.stringify([...values]);
+
 export class EventTable {
   readonly #insert;
   readonly #since;
@@ -32,8 +48,11 @@ export class EventTable {
     this.#insert = db.prepare<[number, string, string | null, string], never>(
       'INSERT INTO event (at_ms, name, guest, data) VALUES (?, ?, ?, ?)',
     );
-    this.#since = db.prepare<[number, number], Row>(
-      'SELECT * FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?',
+    this.#since = db.prepare<[SinceParameters], Row>(
+      `SELECT * FROM event WHERE sequence > @sequence
+         AND (@names IS NULL OR name IN (SELECT value FROM json_each(@names)))
+         AND (@guests IS NULL OR guest IN (SELECT value FROM json_each(@guests)))
+       ORDER BY sequence LIMIT @limit`,
     );
     this.#bounds = db.prepare<[], { oldest: number | null; newest: number | null }>(
       "SELECT (SELECT min(sequence) FROM event) AS oldest, (SELECT seq FROM sqlite_sequence WHERE name = 'event') AS newest",
@@ -53,8 +72,10 @@ export class EventTable {
     return sequence;
   }
 
-  since(sequence: number, limit: number): readonly KeptEvent[] {
-    return this.#since.all(sequence, limit).map((row) => ({
+  /** In their order. What a filter leaves out is not even read: many may be kept and few wanted. */
+  since(sequence: number, limit: number, filter?: EventFilter): readonly KeptEvent[] {
+    const [names, guests] = [listed(filter?.names), listed(filter?.guests)];
+    return this.#since.all({ sequence, limit, names, guests }).map((row) => ({
       sequence: row.sequence,
       atMs: row.at_ms,
       event: row.name as EventName,

@@ -80,6 +80,8 @@ export class Operations {
   readonly #log: Log;
   readonly #observeStep: StepObserver;
   readonly #live = new Map<OperationId, Live>();
+  /** Reaches also the steps of operations that nobody can cancel. */
+  readonly #stopping = new AbortController();
   #queuePlace: QueuePlace = () => undefined;
   #sequence: number;
   #suspended = false;
@@ -148,15 +150,17 @@ export class Operations {
    */
   suspend(): void {
     this.#suspended = true;
+    this.#stopping.abort(stopping());
     for (const live of this.#live.values()) live.controller.abort(stopping());
   }
 
   /**
    * Makes an accepted operation live: it can be waited for and cancelled. `withdraw` ends it for its owner when it is
-   * cancelled before its turn has come.
+   * cancelled before its turn has come. False when it has ended or is live already, as one whose key was used again:
+   * then there is nothing to do.
    */
-  admitted(record: OperationRecord, withdraw?: () => void): void {
-    if (isEnded(record.state) || this.#live.has(record.id)) return;
+  admitted(record: OperationRecord, withdraw?: () => void): boolean {
+    if (isEnded(record.state) || this.#live.has(record.id)) return false;
     let resolve: (record: OperationRecord) => void = () => undefined;
     const ended = new Promise<OperationRecord>((settle) => {
       resolve = settle;
@@ -164,6 +168,7 @@ export class Operations {
     const steps = [...this.#inventory.operations.steps(record.id)];
     this.#live.set(record.id, { record, steps, controller: new AbortController(), ended, resolve, withdraw });
     this.#announce(record);
+    return true;
   }
 
   /** Aborts when somebody cancels the operation. */
@@ -248,13 +253,25 @@ export class Operations {
         });
       });
     } catch (unrecorded) {
-      // Nobody waits for ever; the journal still says that it is unfinished, so the next daemon takes it up.
-      this.#log.error({ err: unrecorded, operation: id }, 'the end of an operation could not be recorded');
-      live.record = { ...live.record, state: 'failed', endedAt, error: toRoostError(unrecorded).toWire() };
+      this.unrecorded(id, unrecorded);
     }
     this.#live.delete(id);
     live.resolve(live.record);
     return live.record;
+  }
+
+  /**
+   * The journal could not be written, so an operation stands still. Nobody waits for ever; the journal still says that it
+   * is unfinished, so the next daemon takes it up. While the daemon stops that is as it should be.
+   */
+  unrecorded(id: OperationId, error: unknown): void {
+    const live = this.#live.get(id);
+    if (!live || this.#suspended) return;
+    this.#log.error({ err: error, operation: id }, 'an operation could not be recorded');
+    const wire = toRoostError(error).toWire();
+    live.record = { ...live.record, state: 'failed', endedAt: this.#clock.now(), error: wire };
+    this.#live.delete(id);
+    live.resolve(live.record);
   }
 
   /** Asks an operation to end early. Errors: NotFound, FailedPrecondition once it has ended. */
@@ -321,7 +338,7 @@ export class Operations {
   }
 
   async #doAll(live: Live, steps: readonly Step[], cancellable: boolean): Promise<RoostError | undefined> {
-    const signal = cancellable ? live.controller.signal : new AbortController().signal;
+    const signal = cancellable ? live.controller.signal : this.#stopping.signal;
     const work = { signal, progress: (progress: Progress) => this.#progress(live, progress) };
     for (const [position, step] of steps.entries()) {
       try {

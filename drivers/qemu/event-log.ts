@@ -9,7 +9,10 @@ import { parseBlackBox } from './qmp/black-box.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 
 const LINE_FEED = 0x0a;
-const CHUNK_BYTES = 256 * 1024;
+/** Some 200 events: between two chunks the event loop has others to serve. */
+const CHUNK_BYTES = 32 * 1024;
+/** Enough to find how a run ended. */
+const TAIL_BYTES = 256 * 1024;
 
 export interface PlacedEvent {
   readonly event: QmpEvent;
@@ -120,6 +123,6 @@ export async function lastEvents(path: string): Promise<readonly QmpEvent[]> {
     (found) => found.size,
     () => 0,
   );
-  await readEvents(path, Math.max(0, size - CHUNK_BYTES), ({ event }) => events.push(event));
+  await readEvents(path, Math.max(0, size - TAIL_BYTES), ({ event }) => events.push(event));
   return events;
 }

@@ -6,8 +6,16 @@ import type { GuestPlace } from '../driver.ts';
 export const logNames = { console: 'console.log', process: 'qemu.log', events: 'events.log' } as const;
 export type LogStream = keyof typeof logNames;
 
-/** Locked by the process as long as it lives; holds its pid, its start and the boot's id. */
-export const lockPath = (runDirectory: string): string => join(runDirectory, 'process.lock');
+const LOCK_SUFFIX = '.lock';
+/**
+ * Locked by the process as long as it lives; holds its pid, its start and the boot's id. It lies with the state, so
+ * that a guest is not forgotten when somebody empties the run directory under it, and beside the guest's directory,
+ * because what is in there the guest's own uid could rename.
+ */
+export const lockPath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirectory'>): string =>
+  `${stateDirectory}${LOCK_SUFFIX}`;
+/** Whether a name among the guests' directories is that of a lock. */
+export const isLockName = (name: string): boolean => name.endsWith(LOCK_SUFFIX);
 export const monitorPath = (runDirectory: string): string => join(runDirectory, 'qmp.sock');
 export const consolePath = (runDirectory: string): string => join(runDirectory, 'console.sock');
 /** Written before the process is killed on purpose, so that any later daemon knows that it was. */
@@ -17,8 +25,6 @@ export const runFiles = (runDirectory: string): readonly string[] => [
   monitorPath(runDirectory),
   consolePath(runDirectory),
   askedPath(runDirectory),
-  // Last: while it is there, something of the run may be there.
-  lockPath(runDirectory),
 ];
 
 /** Root's alone: the process has descriptors of what it writes in there. */
@@ -28,8 +34,10 @@ export const logPath = (place: GuestPlace, stream: LogStream): string =>
 export const blackBoxInputPath = (place: GuestPlace): string => join(logDirectory(place), 'black-box.input');
 
 /** What a launch makes on the host, in the ledger's words. */
-export const runObjects = ({ runDirectory }: Pick<GuestPlace, 'runDirectory'>): readonly HostObject[] => [
-  { kind: 'process', name: lockPath(runDirectory) },
-  { kind: 'socket', name: monitorPath(runDirectory) },
-  { kind: 'socket', name: consolePath(runDirectory) },
+export const runObjects = (
+  place: Pick<GuestPlace, 'stateDirectory' | 'runDirectory'>,
+): readonly HostObject[] => [
+  { kind: 'process', name: lockPath(place) },
+  { kind: 'socket', name: monitorPath(place.runDirectory) },
+  { kind: 'socket', name: consolePath(place.runDirectory) },
 ];

@@ -2,7 +2,6 @@
  * A live guest process, ours or an earlier daemon's: told of its end by the kernel, ended without a race. A pidfd
  * means one process for ever, whatever becomes of the number.
  */
-import type { ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
@@ -10,14 +9,9 @@ import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { openPidfd, signalPidfd, type Watch, watchReadable } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { ProcessIdentity } from '../driver.ts';
+import type { Child, ExitStatus } from './child.ts';
 import { askedPath } from './guest-files.ts';
 import { identityOf, isSame } from './process-lock.ts';
-
-/** How our own child ended; nobody else's exit status can be had. */
-export interface ExitStatus {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-}
 
 export class GuestProcess {
   readonly identity: ProcessIdentity;
@@ -42,16 +36,13 @@ export class GuestProcess {
     this.gone = ended.promise.then(() => exit);
   }
 
-  /** Takes charge of a child that was just spawned. `exit` resolves when Node has reaped it. */
-  static async ofChild(
-    pid: number,
-    runDirectory: string,
-    exit: Promise<ExitStatus>,
-  ): Promise<GuestProcess | undefined> {
-    const pidfd = openPidfd(pid);
-    // Until Node has reaped it, a child that ended keeps its number and its entry in /proc.
-    const identity = await identityOf(pid);
-    if (identity) return new GuestProcess(identity, pidfd, runDirectory, exit);
+  /** Takes charge of a child that was just spawned; undefined when it is gone already. */
+  static async ofChild(child: Child, runDirectory: string): Promise<GuestProcess | undefined> {
+    if (child.isReaped()) return undefined;
+    const pidfd = openPidfd(child.pid);
+    // Until it is reaped, a child that ended keeps its number and its entry in /proc.
+    const identity = await identityOf(child.pid);
+    if (identity) return new GuestProcess(identity, pidfd, runDirectory, child.exit);
     closeSync(pidfd);
     return undefined;
   }
@@ -99,10 +90,3 @@ export class GuestProcess {
     closeSync(this.#pidfd);
   }
 }
-
-/** The end of a child as a promise that never rejects, also for one that could not be spawned. */
-export const exitOf = (child: ChildProcess): Promise<ExitStatus> =>
-  new Promise((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }));
-    child.once('error', () => resolve({ code: null, signal: null }));
-  });

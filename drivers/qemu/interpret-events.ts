@@ -3,7 +3,7 @@
  * one observation, so that a cursor never stands in the middle of one.
  */
 import type { GuestEnd, Observation, ObservedState } from '../driver.ts';
-import type { ExitStatus } from './guest-process.ts';
+import type { ExitStatus } from './child.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 
 /** What the next STOP will be about; without such news it was a person or a command. */

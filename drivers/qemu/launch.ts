@@ -3,7 +3,6 @@
  * From the spawn on the process is nobody's child in any sense that matters: no signal of an operation reaches it, no
  * pipe ties it to the daemon. Until a launch has succeeded, whatever it made is taken away again when it fails.
  */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { close } from 'node:fs';
 import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -11,17 +10,18 @@ import { abortReason, deadline, waitOrAbort } from '../../lib/abort.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
-import type { Launch, LaunchContext } from '../driver.ts';
-import { askedPath, consolePath, monitorPath, runFiles } from './guest-files.ts';
+import type { GuestPlace, Launch, LaunchContext } from '../driver.ts';
+import { type Child, type ExitStatus, spawnChild } from './child.ts';
+import { askedPath, consolePath, lockPath, monitorPath, runFiles } from './guest-files.ts';
 import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
-import { type ExitStatus, exitOf, GuestProcess } from './guest-process.ts';
+import { GuestProcess } from './guest-process.ts';
 import { tapLinks } from './launch-args.ts';
 import { takeLock } from './process-lock.ts';
 
 const closeDescriptor = promisify(close);
 
 /** Nothing of the daemon's own environment is a guest's business. */
-const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' } as const;
+const environment = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8'] as const;
 
 const BACKLOG = 4;
 /** How long a process that has closed its monitor may take to end by itself. */
@@ -48,20 +48,18 @@ export const launchProcess = async <T>(
   context.signal.throwIfAborted();
   await mkdir(runDirectory, { recursive: true, mode: 0o700 });
   await using undo = new UndoStack();
-  const { child, exit } = await spawnGuest(launch, argv, context, undo);
+  const child = await spawnGuest(launch, argv, context, undo);
   const ended = new AbortController();
-  const over = exit.then((status) => {
+  const over = child.exit.then((status) => {
     ended.abort(new Error('the process ended'));
     return status;
   });
   undo.add(async () => {
-    // The child is not reaped before its exit is told, so its number is still its own.
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    child.kill();
     await over;
   });
 
-  const process =
-    child.pid === undefined ? undefined : await GuestProcess.ofChild(child.pid, runDirectory, exit);
+  const process = await GuestProcess.ofChild(child, runDirectory);
   if (!process) throw await failure(launch, argv, await over);
   undo.add(() => process.close());
   try {
@@ -79,23 +77,18 @@ export const launchProcess = async <T>(
   }
 };
 
-interface Spawned {
-  readonly child: ChildProcess;
-  readonly exit: Promise<ExitStatus>;
-}
-
 const spawnGuest = async (
   launch: Launch,
   argv: readonly string[],
   context: LaunchContext,
   undo: UndoStack,
-): Promise<Spawned> => {
+): Promise<Child> => {
   const { place } = launch;
   const { runDirectory } = place;
   const taps = tapDescriptors(launch, context);
-  const lock = takeLock(runDirectory);
+  const lock = takeLock(lockPath(place));
   if (lock === 'held') throw aliveError(launch.name);
-  undo.add(() => removeRunFiles(runDirectory));
+  undo.add(() => removeRunFiles(place));
   const ours = [lock];
   try {
     await rm(askedPath(runDirectory), { force: true });
@@ -105,19 +98,25 @@ const spawnGuest = async (
     ours.push(console);
     await using logs = await openRunLogs(place, `${launch.name} (${place.id})`);
     // In the order of `descriptorNumbers`.
-    const stdio: StdioOptions = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
-    const [program = '', ...args] = argv;
+    const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
     context.signal.throwIfAborted();
-    const child = spawn(program, args, {
-      cwd: place.stateDirectory,
-      env: environment,
-      detached: true,
-      stdio: [...stdio, logs.consoleLog, ...taps],
-    });
-    child.unref();
-    return { child, exit: exitOf(child) };
+    return spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps]);
   } finally {
     await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
+  }
+};
+
+const spawnOrSay = (launch: Launch, argv: readonly string[], descriptors: readonly number[]): Child => {
+  try {
+    const cwd = launch.place.stateDirectory;
+    return spawnChild({ program: argv[0] ?? '', argv, env: environment, cwd, descriptors });
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new RoostError('HostError', `QEMU of guest ${launch.name} could not be spawned: ${said}`, {
+      cause: error,
+      data: { guest: launch.name, argv: [...argv] },
+      hint: `See that ${argv[0] ?? 'the launcher'} and ${launch.place.stateDirectory} are there.`,
+    });
   }
 };
 
@@ -155,9 +154,16 @@ const failure = async (launch: Launch, argv: readonly string[], exit: ExitStatus
   });
 };
 
-/** Takes away what a process that is gone left in its run directory, and the directory. */
-export const removeRunFiles = async (runDirectory: string): Promise<void> => {
+/** Takes away what a process that is gone left: its run directory with what is in there, and its lock. */
+export const removeRunFiles = async (place: GuestPlace): Promise<void> => {
+  const { runDirectory } = place;
   for (const path of runFiles(runDirectory)) await rm(path, { force: true });
+  await removeIfEmpty(runDirectory);
+  // Last: while it is there, something of the run may be there.
+  await rm(lockPath(place), { force: true });
+};
+
+const removeIfEmpty = async (runDirectory: string): Promise<void> => {
   try {
     await rmdir(runDirectory);
   } catch (error) {

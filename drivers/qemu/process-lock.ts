@@ -8,14 +8,12 @@ import { closeSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { lockFile } from '../../native/index.ts';
 import type { Probe, ProcessIdentity } from '../driver.ts';
-import { lockPath } from './guest-files.ts';
 import { descriptorNumbers } from './launch-args.ts';
 
 const LOCK_FILE_MODE = 0o600;
 
 /** Asks the lock. Nothing is waited for between taking and giving it back, so nobody else here ever meets it. */
-export const probeLock = async (runDirectory: string): Promise<Probe> => {
-  const path = lockPath(runDirectory);
+export const probeLock = async (path: string): Promise<Probe> => {
   try {
     await stat(path);
     const fd = lockFile(path);
@@ -28,12 +26,10 @@ export const probeLock = async (runDirectory: string): Promise<Probe> => {
 };
 
 /** Takes the lock for a new process: its descriptor is the process's to inherit. `held`: there is one already. */
-export const takeLock = (runDirectory: string): number | 'held' =>
-  lockFile(lockPath(runDirectory), { mode: LOCK_FILE_MODE });
+export const takeLock = (path: string): number | 'held' => lockFile(path, { mode: LOCK_FILE_MODE });
 
 /** The process that holds the lock; undefined when it is gone or cannot be told. */
-export const lockHolder = async (runDirectory: string): Promise<ProcessIdentity | undefined> => {
-  const path = lockPath(runDirectory);
+export const lockHolder = async (path: string): Promise<ProcessIdentity | undefined> => {
   const named = await namedHolder(path);
   if (named && (await holds(named.pid, path)) && (await isSame(named))) return named;
   const pids = (await readdir('/proc'))

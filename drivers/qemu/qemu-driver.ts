@@ -25,7 +25,7 @@ import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { EventLog } from './event-log.ts';
 import { firmwareFor } from './firmware.ts';
-import { consolePath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
+import { consolePath, isLockName, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
@@ -135,7 +135,7 @@ class DriverOfQemu implements QemuDriver {
   }
 
   probe(place: GuestPlace): ReturnType<Driver['probe']> {
-    return probeLock(place.runDirectory);
+    return probeLock(lockPath(place));
   }
 
   async attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle> {
@@ -154,7 +154,7 @@ class DriverOfQemu implements QemuDriver {
     } catch (error) {
       events.close();
       process.close();
-      if (gone.signal.aborted || (await probeLock(place.runDirectory)) === 'gone') throw goneError(place);
+      if (gone.signal.aborted || (await probeLock(lockPath(place))) === 'gone') throw goneError(place);
       if (!(limit.signal.reason instanceof DeadlineError)) throw error;
       const reason = await classifySilence(process.identity.pid);
       if (reason === 'dead') throw goneError(place);
@@ -182,7 +182,7 @@ class DriverOfQemu implements QemuDriver {
 
   async clear(place: GuestPlace): Promise<void> {
     await this.#refuseAlive(place);
-    await removeRunFiles(place.runDirectory);
+    await removeRunFiles(place);
   }
 
   readLog(...[place, stream, range]: Parameters<Driver['readLog']>): ReturnType<Driver['readLog']> {
@@ -190,10 +190,11 @@ class DriverOfQemu implements QemuDriver {
   }
 
   async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
-    const guests = join(runDirectory, 'guests');
-    const names = await readdir(guests).catch(() => []);
-    const found = await Promise.all(names.map((name) => inspectRun(join(guests, name))));
-    return found.flat();
+    const [processes, sockets] = await Promise.all([
+      inspectLocks(join(this.#options.stateRoot, 'guests')),
+      inspectSockets(join(runDirectory, 'guests')),
+    ]);
+    return [...processes, ...sockets];
   }
 
   async describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']> {
@@ -320,7 +321,7 @@ class DriverOfQemu implements QemuDriver {
   }
 
   async #refuseAlive(place: GuestPlace): Promise<void> {
-    switch (await probeLock(place.runDirectory)) {
+    switch (await probeLock(lockPath(place))) {
       case 'gone':
         return;
       case 'alive':
@@ -340,10 +341,10 @@ const ordinaryGuest = (): Credentials | undefined => {
 
 /** The live process of a guest; undefined when there is none. Errors: Unavailable when that cannot be told. */
 const adopt = async (place: GuestPlace): Promise<GuestProcess | undefined> => {
-  if ((await probeLock(place.runDirectory)) === 'gone') return undefined;
-  const holder = await lockHolder(place.runDirectory);
+  if ((await probeLock(lockPath(place))) === 'gone') return undefined;
+  const holder = await lockHolder(lockPath(place));
   const process = holder && (await GuestProcess.adopt(holder, place.runDirectory));
-  if (process || (await probeLock(place.runDirectory)) === 'gone') return process;
+  if (process || (await probeLock(lockPath(place))) === 'gone') return process;
   throw unknownError(place);
 };
 
@@ -355,17 +356,27 @@ const goneError = (place: GuestPlace): RoostError =>
 
 const unknownError = (place: GuestPlace): RoostError =>
   new RoostError('Unavailable', `It cannot be told whether the process of guest ${place.id} lives`, {
-    data: { guest: place.id, lock: lockPath(place.runDirectory) },
+    data: { guest: place.id, lock: lockPath(place) },
     hint: 'Look at the lock file and at who has it open.',
   });
 
-const inspectRun = async (runDirectory: string): Promise<readonly HostObject[]> => {
+const inspectLocks = async (guests: string): Promise<readonly HostObject[]> => {
   const objects: HostObject[] = [];
-  if ((await probeLock(runDirectory)) !== 'gone')
-    objects.push({ kind: 'process', name: lockPath(runDirectory) });
-  for (const path of [monitorPath(runDirectory), consolePath(runDirectory)]) {
-    const found = await stat(path).catch(() => undefined);
-    if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
+  for (const name of (await readdir(guests).catch(() => [])).filter(isLockName)) {
+    const path = join(guests, name);
+    if ((await probeLock(path)) !== 'gone') objects.push({ kind: 'process', name: path });
+  }
+  return objects;
+};
+
+const inspectSockets = async (guests: string): Promise<readonly HostObject[]> => {
+  const objects: HostObject[] = [];
+  for (const name of await readdir(guests).catch(() => [])) {
+    const runDirectory = join(guests, name);
+    for (const path of [monitorPath(runDirectory), consolePath(runDirectory)]) {
+      const found = await stat(path).catch(() => undefined);
+      if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
+    }
   }
   return objects;
 };

@@ -14,10 +14,11 @@ import {
   guestVerbs,
   type ObservedState,
 } from '../driver.ts';
+import type { ExitStatus } from './child.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
-import type { ExitStatus, GuestProcess } from './guest-process.ts';
+import type { GuestProcess } from './guest-process.ts';
 import { finalShutdown, judgeEnd } from './interpret-events.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
@@ -51,7 +52,6 @@ export class QemuGuest implements GuestHandle {
     this.ended = parts.process.gone.then((exit) => this.#finish(exit));
     this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
     this.#boundTimer.unref();
-    void this.#boundLogs();
   }
 
   get process(): GuestHandle['process'] {

@@ -17,6 +17,8 @@ export interface FakeNetworkOptions {
     call: FakeNetworkCall,
     about: { readonly network?: NetworkPlace; readonly port?: PortSpec },
   ) => void | Promise<void>;
+  /** What an attached port's `guarded` is; none unless given. */
+  readonly guard?: () => Promise<void>;
   readonly usedSubnets?: readonly string[];
 }
 
@@ -58,7 +60,7 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
     attach: async (network, port, signal) => {
       await begin('attach', { network, port }, signal);
       put(objectsOfPort(network, port));
-      return { port: portOf(port) };
+      return { port: portOf(port), ...(options.guard ? { guarded: options.guard() } : {}) };
     },
     detach: async (network, port, signal) => {
       await begin('detach', { network, port }, signal);

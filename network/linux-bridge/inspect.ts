@@ -40,7 +40,7 @@ export async function inspectHost(
     ...bridgeTable,
     ...inetTable,
     ...links.flatMap((name) => linkObject(instance, name)),
-    ...run
+    ...state
       .map((directory) => join(directory, SERVER_LOG))
       .filter(serverLives)
       .map((name) => ({ kind: 'process', name }) as const),

@@ -3,8 +3,8 @@
  * of the instance's nftables sets, and a dnsmasq; a port is a tap that goes with the process which holds it.
  *
  * Rules it keeps:
- * - Rules come before links: a tap reaches its bridge only after its addresses are in the guard's sets, a bridge comes up
- *   only after the firewall knows it.
+ * - Nothing passes unguarded: a bridge comes up only after the firewall knows it; a tap may be in its bridge before its
+ *   addresses are in the guard's sets, because the guard drops whatever comes from a tap that has none there.
  * - The tables are every network's of the instance: whoever makes a network renews them, whoever removes the last one
  *   deletes them; one at a time, in turn.
  * - Kind nat turns on `net.ipv4.ip_forward` and never turns it off: others may have come to rely on it.
@@ -130,12 +130,18 @@ async function attach(site: Site, port: PortSpec, signal: AbortSignal): Promise<
   await using undo = new UndoStack();
   const descriptor = makeTap(tap);
   undo.add(() => closeSync(descriptor));
-  undo.add(() => forbid(site, port, new AbortController().signal));
-  await Promise.all([permit(site, port, signal), leaveWithoutIpv6(tap)]);
+  // Most of an attach, and QEMU's start takes longer: the two go on beside each other.
+  const guarded = permit(site, port, signal);
+  const permitted = guarded.catch(() => undefined);
+  undo.add(async () => {
+    await permitted;
+    await forbid(site, port, new AbortController().signal);
+  });
+  await leaveWithoutIpv6(tap);
   signal.throwIfAborted();
   joinBridge(tap, site.bridge);
   undo.succeed();
-  return { port: { kind: 'tap', link: tap, mac: port.mac }, descriptor };
+  return { port: { kind: 'tap', link: tap, mac: port.mac }, descriptor, guarded };
 }
 
 /** A tap that exists is somebody's: of a guest that still runs, or of one whose detaching was never done. */

@@ -32,11 +32,11 @@ export interface Site {
   readonly namesDirectory: string;
   readonly leaseFile: string;
   readonly pidFile: string;
-  /** Standard error of the server, locked for as long as it lives. */
+  /** Standard error of the server, locked for as long as it lives; known also when the run directory is lost. */
   readonly serverLog: string;
 }
 
-/** Name of the server's log in a network's run directory. */
+/** Name of the server's log in a network's state directory. */
 export const SERVER_LOG = 'dnsmasq.log';
 
 export function siteOf(network: NetworkPlace, portsRoot: string): Site {
@@ -60,7 +60,7 @@ export function siteOf(network: NetworkPlace, portsRoot: string): Site {
     namesDirectory: join(portsDirectory, 'names'),
     leaseFile: join(network.stateDirectory, 'leases'),
     pidFile: join(network.runDirectory, 'dnsmasq.pid'),
-    serverLog: join(network.runDirectory, SERVER_LOG),
+    serverLog: join(network.stateDirectory, SERVER_LOG),
   };
 }
 

@@ -75,6 +75,7 @@ export function networkConformance(
     const attach = async (place: NetworkPlace, spec: PortSpec) => {
       const attached = await backend.attach(place, spec, signal);
       if (attached.descriptor !== undefined) descriptors.push(attached.descriptor);
+      await attached.guarded;
       return attached;
     };
 
@@ -160,6 +161,7 @@ export function networkConformance(
       later.abort(reason);
       const outcome = await attaching.catch(() => undefined);
       if (outcome?.descriptor !== undefined) descriptors.push(outcome.descriptor);
+      await outcome?.guarded?.catch(() => undefined);
       if (outcome !== undefined) await backend.detach(network, port, signal);
       expect(await inspect()).toEqual(keys(backend.plan(network)));
     });

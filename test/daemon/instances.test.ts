@@ -10,7 +10,7 @@ describe('two daemons', () => {
     await expect(house.start()).rejects.toMatchObject({
       class: 'FailedPrecondition',
       message: expect.stringContaining(`held by roostd with pid ${process.pid}`),
-      data: { stateDirectory: house.stateDirectory },
+      data: { directory: house.stateDirectory },
     });
     expect((await first.client.call('query-guests', {})).total).toBe(1);
     await (await first.connect()).call('query-version', {});

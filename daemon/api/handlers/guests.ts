@@ -45,11 +45,16 @@ export const guestHandlers = ({ guests, consoles }: Services): Pick<Handlers, Gu
   'guest-console': async ({ guest: reference, replayBytes }, call) => {
     const guest = guests.registry.find(reference);
     const stream = await consoles.attach(guest, call.signal);
-    const replay =
-      replayBytes === 0
-        ? ''
-        : (await guest.driver.readLog(guest.place, 'console', { maxBytes: replayBytes })).text;
-    call.session.becomeStream(stream, replay);
+    try {
+      const replay =
+        replayBytes === 0
+          ? ''
+          : (await guest.driver.readLog(guest.place, 'console', { maxBytes: replayBytes })).text;
+      call.session.becomeStream(stream, replay);
+    } catch (error) {
+      stream.destroy();
+      throw error;
+    }
     return { guest: guest.name };
   },
 });

@@ -4,8 +4,8 @@ import { type EventName, eventNames, events } from '../../../protocol/events.ts'
 import { describeByName, describeContract } from '../../../protocol/introspect.ts';
 import { guestId } from '../../../protocol/types.ts';
 import { greeting } from '../../../protocol/wire.ts';
-import { type EventFilter, eventView, matches } from '../../event-log.ts';
-import type { KeptEvent } from '../../inventory/event-table.ts';
+import { eventView } from '../../event-log.ts';
+import type { EventFilter, KeptEvent } from '../../inventory/event-table.ts';
 import type { Handlers } from '../call.ts';
 import { pageOf } from '../page.ts';
 import type { Services } from './services.ts';
@@ -43,8 +43,8 @@ export const sessionHandlers = (services: Services): Pick<Handlers, SessionComma
   /** Kept events after a sequence that the filter lets through, read page by page. */
   function* kept(since: number, filter: EventFilter): Generator<KeptEvent> {
     for (let after = since; ; ) {
-      const page = eventLog.since(after, READ_PAGE);
-      for (const event of page) if (matches(filter, event)) yield event;
+      const page = eventLog.since(after, READ_PAGE, filter);
+      yield* page;
       if (page.length < READ_PAGE) return;
       after = page.at(-1)?.sequence ?? after;
     }

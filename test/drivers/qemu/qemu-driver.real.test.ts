@@ -94,7 +94,7 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
     for (const number of numbers) targets.set(number, await readlink(join(folder, String(number))));
     expect(targets.get(1)).toBe(logPath(launch.place, 'events'));
     expect(targets.get(2)).toBe(logPath(launch.place, 'process'));
-    expect(targets.get(3)).toBe(lockPath(launch.place.runDirectory));
+    expect(targets.get(3)).toBe(lockPath(launch.place));
     // QEMU keeps a copy of the console's log and closes number 6.
     expect([...targets.values()]).toContain(logPath(launch.place, 'console'));
     const others = [...targets].flatMap(([number, target]) => (number > 3 ? [target] : []));
@@ -120,7 +120,7 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
   it('that writes another pid into its lock harms nobody by it', async () => {
     const launch = await harness.makeLaunch('idle');
     const handle = await start(launch);
-    const path = lockPath(launch.place.runDirectory);
+    const path = lockPath(launch.place);
     expect(parseHolder(await readFile(path, 'utf8'))).toEqual(handle.process);
     const innocent = spawn('sleep', ['1000'], { stdio: 'ignore' });
     try {
@@ -145,6 +145,22 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
       innocent.kill('SIGKILL');
       await ended;
     }
+  });
+
+  it('is known, and can be ended, after its run directory was deleted under it', async () => {
+    const launch = await harness.makeLaunch('idle');
+    const { process } = await start(launch);
+    await rm(launch.place.runDirectory, { recursive: true });
+    expect(await harness.driver().probe(launch.place)).toBe('alive');
+    const context = { signal, cursor: 0, observe: () => undefined };
+    await expect(harness.driver().attach(launch.place, context)).rejects.toMatchObject({
+      class: 'Unavailable',
+    });
+    await expect(harness.driver().clear(launch.place)).rejects.toMatchObject({ class: 'FailedPrecondition' });
+    await harness.driver().destroy(launch.place, signal);
+    await processEnd(process);
+    await harness.driver().clear(launch.place);
+    expect(await harness.driver().inspect(harness)).toEqual([]);
   });
 
   it('is refused KVM with the name of the group when its uid cannot open the device', async () => {

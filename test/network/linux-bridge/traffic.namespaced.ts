@@ -57,7 +57,8 @@ async function makeNetwork(number: number, kind: NetworkKind): Promise<NetworkPl
 }
 
 async function attach(network: NetworkPlace, port: PortSpec): Promise<TapEnd> {
-  const { descriptor = -1 } = await backend.attach(network, port, never);
+  const { descriptor = -1, guarded } = await backend.attach(network, port, never);
+  await guarded;
   const end = new TapEnd(descriptor, port.mac, port.ipv4 ?? '0.0.0.0');
   ends.push(end);
   return end;
