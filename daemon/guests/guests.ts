@@ -109,7 +109,10 @@ export class Guests {
     const guest = this.registry.find(args.guest);
     using _promised = guest.isLive()
       ? undefined
-      : await this.#memory.promise({ name: guest.name, spec: guest.record.spec, driver: guest.driver }, guest);
+      : await this.#memory.promise(
+          { name: guest.name, spec: guest.record.spec, driver: guest.driver },
+          guest,
+        );
     const byRestart = asker.actor === 'policy:restart';
     return await this.#accept(
       'guest-start',
@@ -176,8 +179,15 @@ export class Guests {
     this.#refuseTaint(rest.qemu?.extraArgs, asker);
     const changes = { ...rest, boot: boot && resolveBoot(boot, this.#house) };
     const wanted = changeSpec(guest.record.spec, changes);
-    const repinnable = specToRepin(guest.name, guest.record.machine.type, wanted);
-    const machine = await guest.driver.repin(repinnable, guest.record.machine, this.#house.stopping);
+    // Settings that are no matter of the machine can be changed also while its binary is missing.
+    const machine =
+      rest.cpu === undefined && rest.qemu === undefined && rest.memoryBytes === undefined
+        ? guest.record.machine
+        : await guest.driver.repin(
+            specToRepin(guest.name, guest.record.machine.type, wanted),
+            guest.record.machine,
+            this.#house.stopping,
+          );
     const changed = Object.entries(changes).flatMap(([member, value]) =>
       value === undefined ? [] : [member],
     );

@@ -422,14 +422,14 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       };
       await handle.resume(signal);
       await booted(handle, launch);
-      line.write('hello');
-      await hear('hello');
+      // A byte is in the log before the next one is sent, so the last one's echo says that those before it are kept.
+      line.write('hello!');
+      await hear('hello!');
       const log = await driver.readLog(launch.place, 'console', { maxBytes: 4096 });
       expect(log.text).toContain(harness.banner);
       expect(log.text).toContain('hello');
-      expect(log.nextOffset).toBe(log.sizeBytes);
       const part = await driver.readLog(launch.place, 'console', { offset: 2, maxBytes: 3 });
-      expect(part).toMatchObject({ offset: 2, nextOffset: 5, sizeBytes: log.sizeBytes });
+      expect(part).toMatchObject({ offset: 2, nextOffset: 5, text: log.text.slice(2, 5) });
       line.destroy();
       await endWith(handle);
       expect((await driver.readLog(launch.place, 'events', { maxBytes: 4096 })).sizeBytes).toBeGreaterThan(0);

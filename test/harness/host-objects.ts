@@ -71,7 +71,8 @@ export const listNamespaces = async (): Promise<readonly string[]> => readdir('/
 
 export async function listMounts(): Promise<readonly string[]> {
   const lines = (await orEmpty(readFile('/proc/self/mountinfo', 'utf8'))).split('\n');
-  return lines.flatMap((line) => line.split(' ')[4] ?? []);
+  // The place of named network namespaces is made by the first `ip netns add` on a host, and stays.
+  return lines.flatMap((line) => line.split(' ')[4] ?? []).filter((path) => path !== '/run/netns');
 }
 
 /** Control groups with our name in theirs, as deep as roost puts them. */
