@@ -101,7 +101,7 @@ export const readConfigFile = (path: string, named: boolean): ConfigFile => {
   try {
     value = parseYaml(text) ?? {};
   } catch (error) {
-    throw invalid(path, `is not YAML: ${error instanceof Error ? error.message : String(error)}`);
+    throw invalid(path, `is not YAML: ${error instanceof Error ? error.message.trim() : String(error)}`);
   }
   const parsed = configFile.safeParse(value);
   if (parsed.success) return parsed.data;

@@ -11,6 +11,7 @@ import type { Log } from '../lib/log.ts';
 import { UndoStack } from '../lib/undo-stack.ts';
 import { groupId, listenUnix } from '../native/index.ts';
 import type { Addressing, NetworkBackend } from '../network/backend.ts';
+import { RoostError } from '../protocol/errors.ts';
 import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
 import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
@@ -117,9 +118,22 @@ const openWebSocket = async (
   return await serveWebSocket({ ...serving, ...config.websocket.listen });
 };
 
+const listenOn = (path: string): number => {
+  try {
+    return listenUnix(path, { mode: 0o660, backlog: 512 });
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new RoostError('HostError', `The socket ${path} cannot be made: ${said}`, {
+      cause: error,
+      data: { path },
+      hint: 'What stands there is no socket of an earlier daemon; take it away, or name another --run-dir.',
+    });
+  }
+};
+
 const openSocket = (config: Config, privileged: boolean): number => {
   const path = join(config.runDirectory, 'roost.sock');
-  const descriptor = listenUnix(path, { mode: 0o660, backlog: 512 });
+  const descriptor = listenOn(path);
   const group = privileged ? groupId(config.socket.group) : undefined;
   if (group !== undefined) chownSync(path, 0, group);
   return descriptor;

@@ -9,7 +9,7 @@ import type { MetaTable } from './inventory/meta-table.ts';
 
 const ID_LENGTH = 5;
 
-/** Makes the directories. Guests of other uids pass through them; they can read nothing there. */
+/** Makes the directories. Guests of other uids pass through them; they can read nothing there. Errors: HostError. */
 export const prepareDirectories = (stateDirectory: string, runDirectory: string): void => {
   for (const directory of [
     stateDirectory,
@@ -17,10 +17,23 @@ export const prepareDirectories = (stateDirectory: string, runDirectory: string)
     join(stateDirectory, 'guests'),
     join(runDirectory, 'guests'),
   ]) {
-    mkdirSync(directory, { recursive: true });
-    chmodSync(directory, 0o711);
+    prepareDirectory(directory, 0o711);
   }
-  chmodSync(runDirectory, 0o755);
+  prepareDirectory(runDirectory, 0o755);
+};
+
+const prepareDirectory = (directory: string, mode: number): void => {
+  try {
+    mkdirSync(directory, { recursive: true });
+    chmodSync(directory, mode);
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error);
+    throw new RoostError('HostError', `The directory ${directory} cannot be used: ${said}`, {
+      cause: error,
+      data: { directory },
+      hint: 'See that the daemon may make it and write there, or name others with --state-dir and --run-dir.',
+    });
+  }
 };
 
 const holderOf = (path: string): string => {

@@ -48,6 +48,27 @@ const reach = async (guest: Guest, signal: AbortSignal): Promise<GuestHandle | u
   return guest.handle;
 };
 
+/** A guest that was still booting has not heard the button; to one that shuts down another press is nothing. */
+const PRESS_AGAIN_MS = 10_000;
+
+/** Presses the power button, again and again until the signal. */
+const keepPressing = async (
+  guest: Guest,
+  handle: GuestHandle,
+  wasPaused: boolean,
+  signal: AbortSignal,
+): Promise<void> => {
+  const { clock } = guest.house;
+  await press(guest, handle, wasPaused, signal);
+  while (!signal.aborted) {
+    const again = deferred<void>();
+    const cancelTimer = clock.after(PRESS_AGAIN_MS, again.resolve);
+    await waitOrAbort(again.promise, signal).catch(() => undefined);
+    cancelTimer();
+    if (!signal.aborted) await press(guest, handle, false, signal);
+  }
+};
+
 /** Presses the power button. A silent monitor cannot pass it on; a guest that is paused could not hear it. */
 const press = async (
   guest: Guest,
@@ -76,14 +97,16 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
     const waited = new AbortController();
     const cancelTimer = clock.after(deadlineOf(guest, operation) - clock.now(), () => waited.abort());
     void guest.forced().then(() => waited.abort());
+    const ended = new AbortController();
     const patience = AbortSignal.any([signal, waited.signal]);
     try {
       const handle = await reach(guest, patience);
       if (!handle) return;
-      void press(guest, handle, wasPaused, patience);
+      void keepPressing(guest, handle, wasPaused, AbortSignal.any([patience, ended.signal]));
       await waitOrAbort(handle.ended, patience).catch(() => undefined);
       signal.throwIfAborted();
     } finally {
+      ended.abort();
       cancelTimer();
     }
   },

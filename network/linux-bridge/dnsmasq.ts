@@ -69,6 +69,22 @@ export async function stopServer(site: Site, signal: AbortSignal): Promise<void>
   await rm(site.pidFile, { force: true });
 }
 
+/**
+ * Lets the server read the files of all ports anew (dnsmasq(8), "SIGHUP"): it takes up a new one by itself, but what a
+ * removed one said it goes on knowing, and would refuse its address to the next port.
+ */
+export async function reloadServer(site: Site): Promise<void> {
+  const running = serverLives(site.serverLog) ? await findServer(site) : undefined;
+  if (!running) return;
+  try {
+    signalPidfd(running.pidfd, constants.signals.SIGHUP);
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error;
+  } finally {
+    closeSync(running.pidfd);
+  }
+}
+
 async function end(pidfd: number, signal: AbortSignal): Promise<void> {
   const ended = deferred<void>();
   const watching = watchReadable(pidfd, () => ended.resolve());

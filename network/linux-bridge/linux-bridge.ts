@@ -26,7 +26,7 @@ import {
   tablesRemovalText,
   tablesText,
 } from '../ruleset.ts';
-import { ensureServer, stopServer } from './dnsmasq.ts';
+import { ensureServer, reloadServer, stopServer } from './dnsmasq.ts';
 import { toolFailed } from './host-tool.ts';
 import { inspectHost } from './inspect.ts';
 import { deleteLink, ensureBridge, linkNames, usedSubnets } from './links.ts';
@@ -185,4 +185,5 @@ async function permit(site: Site, port: PortSpec, signal: AbortSignal): Promise<
 async function forbid(site: Site, port: PortSpec, signal: AbortSignal): Promise<void> {
   await nftIfPresent([deleteElementsText(site.instance, elementsOf(site, port))], signal);
   await removePortFiles(site, port);
+  await reloadServer(site);
 }

@@ -22,6 +22,21 @@ const created: RoostEvent = { event: 'GUEST_CREATED', data: { guest: GUEST, name
 const lost: RoostEvent = { event: 'EVENTS_LOST', data: { from: 1, to: 2 } };
 
 describe('the event log', () => {
+  test('reads only what a filter lets through, from among many', () => {
+    const other = nthId(1);
+    for (const guest of [GUEST, other, GUEST])
+      log.emit({ event: 'GUEST_CREATED', data: { ...created.data, guest } as never });
+    log.emit(lost);
+    const sequences = (filter: Parameters<EventLog['since']>[2], limit = 10): number[] =>
+      log.since(0, limit, filter).map(({ sequence }) => sequence);
+    expect(sequences({ names: new Set(['GUEST_CREATED']) })).toEqual([1, 2, 3]);
+    expect(sequences({ names: new Set(['GUEST_CREATED', 'EVENTS_LOST']) })).toEqual([1, 2, 3, 4]);
+    expect(sequences({ names: new Set(['GUEST_CREATED']), guests: new Set([GUEST]) }, 1)).toEqual([1]);
+    expect(sequences({ names: new Set(['GUEST_CREATED']), guests: new Set([other]) })).toEqual([2]);
+    expect(sequences({ names: new Set(['GUEST_CREATED']), guests: new Set() })).toEqual([]);
+    expect(sequences({ names: new Set() })).toEqual([]);
+  });
+
   test('numbers, keeps and tells each event, in order, once', () => {
     const heard: KeptEvent[] = [];
     const stop = log.listen((event) => heard.push(event));

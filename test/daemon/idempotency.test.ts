@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { deferred } from '../../lib/abort.ts';
 import { aGuest, fakeHouse } from './fake-house.ts';
 
 const key = 'one-and-the-same';
@@ -44,6 +45,28 @@ describe('the same idempotency key', () => {
     await client.call('operation-wait', { operation: before.operation });
     if (name === 'guest-start') await client.done('guest-delete', { guest: 'web1', force: true });
     expect(await client.call(name, { ...args, idempotencyKey: key })).toEqual(before);
+  });
+
+  test('of an import that runs is that import: the file is not taken in twice', async () => {
+    const house = await fakeHouse();
+    const { client } = await house.start();
+    house.images.offer('/images/base.qcow2', 1024);
+    const original = house.images.import.bind(house.images);
+    const held = deferred<void>();
+    const begun = deferred<void>();
+    const spy = vi.spyOn(house.images, 'import').mockImplementation(async (...args) => {
+      begun.resolve();
+      await held.promise;
+      return await original(...args);
+    });
+    const request = { name: 'base', path: '/images/base.qcow2', idempotencyKey: key };
+    const first = await client.call('image-import', request);
+    await begun.promise;
+    expect(await client.call('image-import', request)).toEqual(first);
+    held.resolve();
+    expect((await client.call('operation-wait', { operation: first.operation })).state).toBe('succeeded');
+    expect(spy).toHaveBeenCalledTimes(1);
+    expect((await client.call('query-images', {})).images).toMatchObject([{ name: 'base', state: 'ready' }]);
   });
 
   test('for something else is refused and says for what it was', async () => {

@@ -1,4 +1,6 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
+import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { aGuest, fakeHouse } from './fake-house.ts';
 
@@ -25,12 +27,35 @@ describe('two daemons', () => {
       expect((await client.call('query-guest', { guest: 'web1' })).state).toBe('running');
   });
 
+  test('on one run directory: the second does not take the socket of the first', async () => {
+    const [one, other] = await Promise.all([fakeHouse(), fakeHouse()]);
+    const first = await one.start();
+    Object.assign(other, { runDirectory: one.runDirectory });
+    await expect(other.start()).rejects.toMatchObject({
+      class: 'FailedPrecondition',
+      message: expect.stringContaining(`held by roostd with pid ${process.pid}`),
+      data: { directory: one.runDirectory },
+    });
+    await (await first.connect()).call('query-version', {});
+  });
+
   test('one after the other have the same id, and the place is free after a clean stop', async () => {
     const house = await fakeHouse();
     const first = await house.start();
     const { instance } = first.daemon;
     await first.stop();
     expect((await house.start()).daemon.instance).toBe(instance);
+  });
+
+  test('a state directory that is a file, and a file in the place of the socket, are told as what they are', async () => {
+    const house = await fakeHouse();
+    const path = join(house.runDirectory, 'roost.sock');
+    await mkdir(house.runDirectory, { recursive: true });
+    await writeFile(path, 'precious');
+    await expect(house.start()).rejects.toMatchObject({ class: 'HostError', data: { path } });
+    expect(await readFile(path, 'utf8')).toBe('precious');
+    Object.assign(house, { stateDirectory: path });
+    await expect(house.start()).rejects.toMatchObject({ class: 'HostError', data: { directory: path } });
   });
 
   test('a daemon that cannot start holds nothing: the next one can', async () => {

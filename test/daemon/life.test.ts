@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { deferred } from '../../lib/abort.ts';
+import type { NetworkPlace } from '../../network/backend.ts';
 import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse } from './fake-house.ts';
 
 const begin = async (): Promise<{ house: FakeHouse; daemon: FakeDaemon; client: FakeDaemon['client'] }> => {
@@ -147,6 +148,21 @@ describe('a guest that ignores its power button', () => {
     expect(house.clock.delays).toContain(7000);
     house.clock.advance(7000);
     expect((await stopping).state).toBe('succeeded');
+  });
+
+  test('has its button pressed again, as it may have been booting', async () => {
+    const { house, client } = await begin();
+    house.host.deaf.add('web1');
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    const stopping = client.finish('guest-stop', { guest: 'web1' });
+    await client.waitForState('web1', 'stopping');
+    const waiting = () => house.clock.delays.filter((delay) => delay === 10_000).length;
+    await vi.waitUntil(() => waiting() > 0);
+    house.host.hearAgain('web1');
+    house.clock.advance(10_000);
+    expect((await stopping).state).toBe('succeeded');
+    expect((await client.call('query-guest', { guest: 'web1' })).lastExit?.cause).toBe('guest-shutdown');
+    expect(waiting()).toBe(0);
   });
 
   test('is ended at once by a second, forced stop', async () => {
@@ -545,5 +561,100 @@ describe('a start that the host cannot hold', () => {
     expect((await client.call('query-host', {})).memory.committedBytes).toBe(2 * 1024 * 1024);
     await client.done('guest-stop', { guest: 'web1' });
     expect((await client.call('query-host', {})).memory.committedBytes).toBe(0);
+  });
+});
+
+describe('a network', () => {
+  const holdUp = (
+    house: FakeHouse,
+    call: 'ensure' | 'remove',
+  ): { readonly begun: Promise<void>; readonly letGo: () => void } => {
+    const begun = deferred<void>();
+    const held = deferred<void>();
+    const original = house.network[call];
+    Object.assign(house.network, {
+      [call]: async (network: NetworkPlace, signal: AbortSignal) => {
+        begun.resolve();
+        await held.promise;
+        await original(network, signal);
+      },
+    });
+    return { begun: begun.promise, letGo: held.resolve };
+  };
+
+  test('that is being made or removed cannot be deleted', async () => {
+    const { house, client } = await begin();
+    const making = holdUp(house, 'ensure');
+    const made = await client.call('network-create', { name: 'lan', kind: 'nat' });
+    await making.begun;
+    await expect(client.call('network-delete', { network: 'lan' })).rejects.toMatchObject({
+      class: 'FailedPrecondition',
+      data: { state: 'creating' },
+    });
+    making.letGo();
+    await client.call('operation-wait', { operation: made.operation });
+    const removing = holdUp(house, 'remove');
+    const removed = await client.call('network-delete', { network: 'lan' });
+    await expect(client.call('network-delete', { network: 'lan' })).rejects.toMatchObject({
+      class: 'FailedPrecondition',
+      data: { state: 'deleting' },
+    });
+    removing.letGo();
+    expect((await client.call('operation-wait', { operation: removed.operation })).state).toBe('succeeded');
+  });
+
+  test('is as it was when its deletion is cancelled before its turn', async () => {
+    const { house, daemon, client } = await begin();
+    await client.done('network-create', { name: 'lan', kind: 'nat' });
+    await daemon.stop();
+    const mending = holdUp(house, 'ensure');
+    const next = await house.start();
+    await mending.begun;
+    const removal = await next.client.call('network-delete', { network: 'lan' });
+    await next.client.call('operation-cancel', { operation: removal.operation });
+    expect((await next.client.call('query-networks', {})).networks).toMatchObject([
+      { name: 'lan', state: 'ready' },
+    ]);
+    mending.letGo();
+    await next.client.done('guest-create', aGuest('web1', { start: true, nics: [{ network: 'lan' }] }));
+  });
+});
+
+describe('a guest that was started paused', () => {
+  test('is paused also for the daemon that comes after, until it is resumed', async () => {
+    const { house, daemon, client } = await begin();
+    await client.done('guest-create', aGuest('web1'));
+    await client.done('guest-start', { guest: 'web1', paused: true });
+    expect(await client.call('query-guest', { guest: 'web1' })).toMatchObject({ state: 'paused' });
+    await daemon.stop();
+    const next = await house.start();
+    expect(await next.client.call('query-guest', { guest: 'web1' })).toMatchObject({
+      state: 'paused',
+      reason: 'user',
+    });
+    await next.client.done('guest-resume', { guest: 'web1' });
+    expect(await next.client.call('query-guest', { guest: 'web1' })).toMatchObject({ state: 'running' });
+  });
+});
+
+describe('a deletion by force that is cancelled before its turn', () => {
+  test('leaves the guest running, as was asked for', async () => {
+    const { house, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    const held = deferred<void>();
+    const begun = deferred<void>();
+    house.host.before = async (call) => {
+      if (call !== 'pause') return;
+      begun.resolve();
+      await held.promise;
+    };
+    const pause = await client.call('guest-pause', { guest: 'web1' });
+    await begun.promise;
+    const removal = await client.call('guest-delete', { guest: 'web1', force: true });
+    await client.call('operation-cancel', { operation: removal.operation });
+    held.resolve();
+    await client.call('operation-wait', { operation: pause.operation });
+    expect(await client.call('query-guest', { guest: 'web1' })).toMatchObject({ target: 'running' });
+    expect(house.host.isAlive('web1')).toBe(true);
   });
 });

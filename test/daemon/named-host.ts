@@ -74,6 +74,12 @@ export class NamedHost {
     this.host.misbehaviourOf.set(id, { ...this.host.behaviour(id), probe: 'unknown' });
   }
 
+  /** From now on the guest hears its power button. */
+  hearAgain(name: string): void {
+    const id = this.#require(name);
+    this.host.misbehaviourOf.set(id, { ...this.host.behaviour(id), ignoresShutdown: false });
+  }
+
   #launched(launch: Launch): void {
     const { name, place } = launch;
     this.#launches.set(place.id, launch);

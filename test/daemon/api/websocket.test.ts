@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { connect as connectSocket, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { aGuest, type FakeDaemon, fakeHouse } from '../fake-house.ts';
@@ -125,6 +126,65 @@ describe('the WebSocket', () => {
     await expect(daemon.client.call('token-revoke', { name: 'reader' })).rejects.toMatchObject({
       class: 'NotFound',
     });
+  });
+
+  /** A client that need not even have a token. */
+  const intrude = async (daemon: FakeDaemon, text: string): Promise<Socket> => {
+    const socket = connectSocket(daemon.daemon.webSocketPort ?? 0, '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    socket.on('error', () => undefined);
+    await once(socket, 'connect');
+    socket.write(text);
+    return socket;
+  };
+  const upgradeOf = (target: string): string =>
+    [
+      `GET ${target} HTTP/1.1`,
+      'Host: roost',
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Version: 13',
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+      '',
+      '',
+    ].join('\r\n');
+
+  test.each(['//', 'http://[', '*', '/v1', '/%'])(
+    'survives a stranger who asks for %s and hangs up',
+    async (target) => {
+      const daemon = await begin();
+      const refused = await intrude(daemon, upgradeOf(target));
+      refused.resume();
+      await new Promise<void>((resolve) => refused.once('close', () => resolve()));
+      const gone = await intrude(daemon, upgradeOf(target));
+      gone.resetAndDestroy();
+      expect(await knock(daemon, '/v1')).toBe(401);
+    },
+  );
+
+  test('does not hold up the end of the daemon for a stranger who never finishes', async () => {
+    const daemon = await begin();
+    const socket = await intrude(daemon, 'GET / HTTP/1.1\r\nHost');
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    await daemon.stop();
+    await expect(closed).resolves.toBeUndefined();
+  });
+
+  test('does nothing more for a client whose token was revoked, however long it takes to leave', async () => {
+    const daemon = await begin();
+    const client = await connect(daemon, 'operate');
+    // Reads nothing, so it does not see that it is to leave.
+    client.socket.pause();
+    await daemon.client.call('token-revoke', { name: 'operateer' });
+    const sent = new Promise<void>((resolve, reject) =>
+      client.socket.send(JSON.stringify({ execute: 'guest-create', arguments: aGuest('web1') }), (error) =>
+        error ? reject(error) : resolve(),
+      ),
+    );
+    await sent;
+    client.socket.resume();
+    await once(client.socket, 'close');
+    expect((await daemon.client.call('query-guests', {})).total).toBe(0);
   });
 
   test('answers what is no request with an error and lives on', async () => {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, readdir, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Database, migrate } from '../../../daemon/inventory/database.ts';
@@ -26,6 +26,25 @@ const openRaw = (path: string): Sqlite.Database => {
 };
 
 const layoutOf = (db: Sqlite.Database): unknown => db.pragma('user_version', { simple: true });
+
+test('the file, those beside it and its backups are for the daemon alone, also where they were not', async () => {
+  const path = await newFile();
+  await writeFile(path, '');
+  await chmod(path, 0o644);
+  const raw = openRaw(path);
+  raw.pragma('journal_mode = WAL');
+  migrate(raw, migrations.slice(0, 1));
+  migrate(raw, [...migrations, 'CREATE TABLE later (a TEXT) STRICT']);
+  raw.pragma(`user_version = ${migrations.length}`);
+  open(path);
+  const directory = dirname(path);
+  const names = (await readdir(directory)).sort();
+  expect(names).toEqual(['roost.db', 'roost.db-shm', 'roost.db-wal', `roost.db.layout-${migrations.length}`]);
+  const modes = await Promise.all(
+    names.map(async (name) => (await stat(join(directory, name))).mode & 0o777),
+  );
+  expect(modes).toEqual(names.map(() => 0o600));
+});
 
 describe('migrations', () => {
   test('a fresh file gets the newest layout, and opening it again changes nothing', async () => {

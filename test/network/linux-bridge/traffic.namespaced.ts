@@ -306,6 +306,27 @@ describe('DHCP and DNS', () => {
     expect(options.get(DHCP_OPTION.domain)?.toString()).toBe('net1');
   });
 
+  it('give an address to the next guest, whatever the one before has done with it', async () => {
+    const signal = AbortSignal.timeout(20_000);
+    const network = await makeNetwork(1, 'nat');
+    const port = portSpec(network, 1);
+    const ipv4 = port.ipv4 ?? '';
+    const visit = async (number: number, during: (guest: TapEnd) => Promise<unknown>): Promise<unknown> => {
+      const next = { ...portSpec(network, number), ipv4 };
+      const guest = await attach(network, next);
+      const seen = await during(guest);
+      guest.close();
+      ends.splice(ends.indexOf(guest), 1);
+      await backend.detach(network, next, never);
+      return seen;
+    };
+    const addressOf = async (guest: TapEnd): Promise<string> => (await lease(guest, network, signal)).address;
+    // One that has a lease and gives nothing back, one that has none.
+    expect(await visit(1, addressOf)).toBe(ipv4);
+    await visit(2, async () => undefined);
+    expect(await visit(3, addressOf)).toBe(ipv4);
+  });
+
   it('know guests by name while they are attached, before any lease', async () => {
     const signal = AbortSignal.timeout(20_000);
     const network = await makeNetwork(1, 'isolated');
