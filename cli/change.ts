@@ -79,7 +79,7 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   const { subject, done } = outcome.change;
   const fail = (failure: CliFailure): number => {
     if (context.json) context.note(JSON.stringify({ error: failure.wire }));
-    else context.note(failureLines(failure, several ? subject : undefined));
+    else context.note(failureLines(failure, several ? { subject } : {}));
     return failure.exitCode;
   };
   if (outcome.kind === 'accepted') {

@@ -4,6 +4,7 @@
  */
 import type { ErrorClass, ErrorData, WireError } from '../protocol/errors.ts';
 import { type ExitReason, exitCodeOf, exitReasonOfClass } from './exit-codes.ts';
+import { hintInVerbs } from './verb-words.ts';
 
 export class CliFailure extends Error {
   override readonly name = 'CliFailure';
@@ -72,12 +73,13 @@ const isIssue = (value: unknown): value is Issue =>
   typeof value === 'object' && value !== null && 'path' in value && 'message' in value;
 
 /** The parts of `data` that help a person: single issues of an argument, a tool's own words, similar names. */
-const factLines = (data: ErrorData): string[] => {
+const factLines = (data: ErrorData, desc: string): string[] => {
   const lines: string[] = [];
   const { issues, stderr, candidates } = data;
   if (Array.isArray(issues) && issues.length > 1) {
     const known: readonly unknown[] = issues;
-    lines.push(...known.filter(isIssue).map((issue) => `  ${issue.path}: ${issue.message}`));
+    const untold = known.filter(isIssue).filter((issue) => !desc.includes(issue.message));
+    lines.push(...untold.map((issue) => `  ${issue.path}: ${issue.message}`));
   }
   if (typeof stderr === 'string')
     lines.push(
@@ -93,12 +95,19 @@ const factLines = (data: ErrorData): string[] => {
   return lines;
 };
 
+interface Telling {
+  /** What it happened to, where several were named. */
+  readonly subject?: string;
+  /** The user spoke the contract's words; so does the hint. */
+  readonly plain?: boolean;
+}
+
 /** Lines for standard error, without their line ends. */
-export const failureLines = (failure: CliFailure, subject?: string): string[] => {
+export const failureLines = (failure: CliFailure, { subject, plain = false }: Telling = {}): string[] => {
   const { desc, hint, data } = failure.wire;
   return [
     `roost: ${subject === undefined ? '' : `${subject}: `}${desc}`,
-    ...(data === undefined ? [] : factLines(data)),
-    ...(hint === undefined ? [] : [`hint: ${hint}`]),
+    ...(data === undefined ? [] : factLines(data, desc)),
+    ...(hint === undefined ? [] : [`hint: ${plain ? hint : hintInVerbs(hint)}`]),
   ];
 };

@@ -35,7 +35,13 @@ const scan = (argv: readonly string[]): Scanned => {
     else if (word.startsWith('--socket=')) socket = word.slice('--socket='.length);
     else rest.push(word);
   }
-  return { rest, socket, json };
+  return { rest: helpWanted(rest), socket, json };
+};
+
+/** `help image import` as `image import --help`: the parser's own help knows first words only. */
+const helpWanted = (words: readonly string[]): readonly string[] => {
+  const [first, ...named] = words;
+  return first === 'help' && findVerb(named) ? [...named, '--help'] : words;
 };
 
 export const defaultSocketPath = (io: Pick<Io, 'env' | 'uid'>): string => {
@@ -76,10 +82,11 @@ const fromCommander = (error: CommanderError, verb: Verb | undefined): CliFailur
   return usageFailure(first, suggestion === '' ? help : `${suggestion} ${help}`);
 };
 
-const reportFailure = (error: unknown, io: Io, json: boolean): number => {
+const reportFailure = (error: unknown, io: Io, { json, rest }: Scanned): number => {
   if (error instanceof Interrupted) return error.exitCode;
   const failure = toFailure(error);
-  const lines = json ? [JSON.stringify({ error: failure.wire })] : failureLines(failure);
+  const plain = rest[0] === 'api';
+  const lines = json ? [JSON.stringify({ error: failure.wire })] : failureLines(failure, { plain });
   io.stderr.write(`${lines.join('\n')}\n`);
   return failure.exitCode;
 };
@@ -130,6 +137,6 @@ export const run = async (argv: readonly string[], io: Io): Promise<number> => {
     if (scanned.socket === '') throw usageFailure('--socket needs a path');
     return await parseAndRun(io, scanned);
   } catch (error) {
-    return reportFailure(error, io, scanned.json);
+    return reportFailure(error, io, scanned);
   }
 };

@@ -242,8 +242,27 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
   images.recover(ofKind('image'));
   await guests.recover(ofKind('guest'), hostBooted);
   if (signal.aborted) return;
-  inventory.meta.set('boot-id', bootId);
-  if (hostBooted) void guests.autostart();
+  inventory.db.soon(() => {
+    inventory.meta.set('boot-id', bootId);
+    if (hostBooted) guests.planAutostart();
+  });
+  void guests.autostart();
+};
+
+/** Looks at everything again, the rules before the guests that need them; one round at a time. */
+const sweeping = (core: Core, signal: AbortSignal): (() => Promise<void>) => {
+  let underWay = false;
+  return async () => {
+    if (underWay || signal.aborted) return;
+    underWay = true;
+    try {
+      await core.networks.mend(signal);
+      await core.guests.restorePorts();
+      if (!signal.aborted) core.guests.registry.sweep();
+    } finally {
+      underWay = false;
+    }
+  };
 };
 
 /** Guests are given paths relative to their own directory, which symbolic links would lead astray. */
@@ -289,8 +308,10 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   }));
 
   // Every mailbox has its first message before the first client can send one.
+  const sweep = sweeping(core, controller.signal);
   const ready = recover(core, options.bootId ?? readBootId(), controller.signal).then(() => {
     isReady = true;
+    void guests.restorePorts();
   });
   const letGo = async (): Promise<void> => {
     controller.abort(new Error('the daemon is stopping'));
@@ -305,7 +326,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   servers.push(await serveUnixSocket({ ...serving, descriptor: openSocket(config, core.privileged) }));
   const webSocket = await openWebSocket(config, { ...serving, tokens: core.tokens });
   if (webSocket) servers.push(webSocket);
-  const sweeper = setInterval(() => guests.registry.sweep(), SWEEP_INTERVAL_MS);
+  const sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS);
   sweeper.unref();
   undo.succeed();
 

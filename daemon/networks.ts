@@ -256,20 +256,33 @@ export class Networks {
 
   /** Takes up what an earlier daemon left, and mends every network. */
   recover(leftovers: readonly OperationRecord[], signal: AbortSignal): void {
-    const { inventory, log } = this.#options;
+    const { inventory } = this.#options;
     const unfinished = new Set(leftovers.map((record) => record.subject.id));
     for (const network of inventory.networks.all()) {
       if (unfinished.has(network.id) || network.state !== 'ready') continue;
-      void this.#mailbox(network.id).post(async () => {
-        try {
-          await this.#backendFor(network.kind).ensure(this.place(network), signal);
-        } catch (error) {
-          this.#broken.add(network.id);
-          log.error({ err: error, network: network.name }, 'network could not be mended');
-        }
-      });
+      void this.#mailbox(network.id).post(() => this.#mendOne(network, signal));
     }
     for (const record of leftovers) this.#enqueue(record);
+  }
+
+  async #mendOne(network: NetworkRecord, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#backendFor(network.kind).ensure(this.place(network), signal);
+      this.#broken.delete(network.id);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#broken.add(network.id);
+      this.#options.log.error({ err: error, network: network.name }, 'network could not be mended');
+    }
+  }
+
+  /** Puts back what somebody took away of networks that should be there: rules, the bridge, the DHCP server. */
+  async mend(signal: AbortSignal): Promise<void> {
+    for (const network of this.#options.inventory.networks.all()) {
+      if (signal.aborted) return;
+      if (network.state !== 'ready' || this.#mailbox(network.id).busy) continue;
+      await this.#mailbox(network.id).post(() => this.#mendOne(network, signal));
+    }
   }
 
   async idle(): Promise<void> {

@@ -39,6 +39,12 @@ export const driverName = z.enum(['qemu', 'fake']);
 export type DriverName = z.infer<typeof driverName>;
 
 const label = z.string().max(256);
+/** Text that goes into an argument of a process: no character that would end or hide a part of it. */
+const printable = (max: number): z.ZodString =>
+  z
+    .string()
+    .max(max)
+    .regex(/^\P{Cc}*$/u, 'must not hold control characters');
 export const labels = z
   .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/), label)
   .refine((pairs) => Object.keys(pairs).length <= 64, 'at most 64 labels')
@@ -75,7 +81,7 @@ const bootSpec = z.discriminatedUnion('kind', [
     kind: z.literal('kernel').describe('A kernel of ours, loaded directly'),
     kernel: imageReference,
     initrd: imageReference.optional(),
-    commandLine: z.string().max(2047).default('').describe("The kernel's command line"),
+    commandLine: printable(2047).default('').describe("The kernel's command line"),
   }),
 ]);
 
@@ -103,7 +109,7 @@ export const qemuSpec = z.strictObject({
   binary: z.string().max(63).default('default').describe('Name of a QEMU binary as in query-host'),
   accel: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
   extraArgs: z
-    .array(z.strictObject({ argument: z.string().min(1).max(4096), reason: z.string().min(1).max(256) }))
+    .array(z.strictObject({ argument: printable(4096).min(1), reason: z.string().min(1).max(256) }))
     .max(64)
     .default([])
     .describe(

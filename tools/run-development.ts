@@ -6,10 +6,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, watch } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
+import { execa } from 'execa';
 import { type Client, connect } from '../cli/client.ts';
 import { deadline } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
+import { withFileLock } from './file-lock.ts';
 import { ensureSmallImage } from './small-image/ensure-small-image.ts';
 
 const root = dirname(import.meta.dirname);
@@ -19,6 +21,8 @@ const runDirectory = join(home, 'run');
 const socketPath = join(runDirectory, 'roost.sock');
 const logPath = join(home, 'roostd.log');
 const cacheDirectory = join(root, '.cache', 'guest-images');
+/** Held while this program works: of two at once, one waits for the other. Not in `home`, which `make clean` takes. */
+const instanceLockPath = join(root, '.cache', 'development.lock');
 
 const GUEST = 'first';
 const IMAGE = 'small';
@@ -27,6 +31,7 @@ const NETWORK = 'default';
 const MADE_BY = { 'roost/made-by': 'make-run' } as const;
 
 const START_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 30_000;
 const LOGIN_TIMEOUT_MS = 300_000;
 /** The daemon's own last word of its start. */
 const READY_LINE = '"msg":"ready"';
@@ -87,9 +92,28 @@ const startDaemon = async (): Promise<Client> => {
   return await connect({ socketPath, signal: new AbortController().signal });
 };
 
+/** Whether somebody holds the flock(2) on a file that is there. */
+const isLocked = async (path: string): Promise<boolean> =>
+  existsSync(path) && (await execa('flock', ['-n', path, 'true'], { reject: false })).exitCode === 1;
+
+/** Our daemon without its socket, as when somebody deleted the run directory: nobody can reach it any more. */
+const endUnreachableDaemon = async (): Promise<void> => {
+  const lockPath = join(stateDirectory, 'lock');
+  if (!(await isLocked(lockPath))) return;
+  const pid = Number.parseInt(await readFile(lockPath, 'utf8'), 10);
+  const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+  if (!argv.includes(stateDirectory))
+    throw new Refusal(`Somebody holds ${relative(root, lockPath)}: pid ${pid}`);
+  say(`roostd (pid ${pid}) does not answer on its socket; ending it, its guests run on`);
+  process.kill(pid, 'SIGTERM');
+  using limit = deadline(STOP_TIMEOUT_MS);
+  await withFileLock({ path: lockPath, signal: limit.signal }, () => Promise.resolve());
+};
+
 const openDaemon = async (): Promise<Client> => {
   const running = existsSync(socketPath) ? await tryConnect(new AbortController().signal) : undefined;
   if (running) return running;
+  await endUnreachableDaemon();
   say('Starting roostd …');
   return await startDaemon();
 };
@@ -188,6 +212,12 @@ const run = async (): Promise<void> => {
     client.close();
     return;
   }
+  if (before?.state === 'unresponsive') {
+    client.close();
+    throw new Refusal(
+      `The guest ${GUEST} runs, but its monitor does not answer (${before.reason ?? 'silent'}).\nTo end it: bin/roost stop --force ${GUEST}, then make run`,
+    );
+  }
   if (!before) {
     await ensureImage(client);
     await ensureNetwork(client);
@@ -258,8 +288,11 @@ class Refusal extends Error {}
 
 const main = async (): Promise<void> => {
   const args = process.argv.slice(2);
-  if (args.includes('--clean')) await clean(args.includes('--force'));
-  else await run();
+  const work = args.includes('--clean') ? () => clean(args.includes('--force')) : run;
+  await mkdir(cacheDirectory, { recursive: true });
+  if (await isLocked(instanceLockPath))
+    say('Another make run or make clean is at work here; waiting for it …');
+  await withFileLock({ path: instanceLockPath, signal: new AbortController().signal }, work);
 };
 
 main().catch(async (error: unknown) => {

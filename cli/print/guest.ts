@@ -16,6 +16,15 @@ const stateText = (guest: PartialGuest): string => {
   return `${guest.state ?? 'unknown'}${guest.stale === true ? '?' : ''}${reason}`;
 };
 
+/** Longer reasons are for `show`, and for a table that may be wide. */
+const REASON_LENGTH = 28;
+
+const briefStateText = (guest: PartialGuest): string => {
+  const { reason } = guest;
+  if (reason === undefined || reason.length <= REASON_LENGTH) return stateText(guest);
+  return stateText({ ...guest, reason: `${reason.slice(0, REASON_LENGTH - 1).trimEnd()}…` });
+};
+
 const labelsText = (labels: Readonly<Record<string, string>> | undefined): string =>
   Object.entries(labels ?? {})
     .map(([key, value]) => `${key}=${value}`)
@@ -30,12 +39,12 @@ const maybeSize = (bytes: number | undefined): string | undefined =>
 interface Column {
   readonly heading: string;
   readonly wide?: boolean;
-  readonly cell: (guest: PartialGuest, nowMs: number) => string | number | undefined;
+  readonly cell: (guest: PartialGuest, nowMs: number, wide: boolean) => string | number | undefined;
 }
 
 const columns: readonly Column[] = [
   { heading: 'name', cell: (guest) => guest.name },
-  { heading: 'state', cell: stateText },
+  { heading: 'state', cell: (guest, _nowMs, wide) => (wide ? stateText(guest) : briefStateText(guest)) },
   { heading: 'target', wide: true, cell: (guest) => guest.target },
   { heading: 'cpus', cell: (guest) => guest.cpu?.count },
   { heading: 'memory', cell: (guest) => maybeSize(guest.memoryBytes) },
@@ -60,7 +69,7 @@ export const printGuests = (guests: readonly PartialGuest[], nowMs: number, wide
   const shown = columns.filter((column) => wide || column.wide !== true);
   return renderTable(
     shown.map((column) => column.heading),
-    guests.map((guest) => shown.map((column) => column.cell(guest, nowMs))),
+    guests.map((guest) => shown.map((column) => column.cell(guest, nowMs, wide))),
   );
 };
 

@@ -8,6 +8,9 @@ import type { OperationView } from '../../protocol/operation.ts';
 import { formatAge, formatDuration, formatSize } from '../units.ts';
 import { renderFields, renderTable, safe } from './table.ts';
 
+const usersText = ({ length }: readonly unknown[]): string | undefined =>
+  length === 0 ? undefined : `${length} ${length === 1 ? 'guest' : 'guests'}`;
+
 export const printImages = (images: readonly ImageView[], nowMs: number): string[] =>
   renderTable(
     ['name', 'kind', 'state', 'format', 'size', 'virtual', 'used by', 'created'],
@@ -18,7 +21,7 @@ export const printImages = (images: readonly ImageView[], nowMs: number): string
       image.format,
       formatSize(image.sizeBytes),
       formatSize(image.virtualSizeBytes),
-      image.usedBy.length === 0 ? undefined : `${image.usedBy.length} guests`,
+      usersText(image.usedBy),
       formatAge(image.createdAt, nowMs),
     ]),
   );
@@ -33,7 +36,7 @@ export const printNetworks = (networks: readonly NetworkView[]): string[] =>
       network.subnet,
       network.gateway,
       network.bridge,
-      network.usedBy.length === 0 ? undefined : `${network.usedBy.length} guests`,
+      usersText(network.usedBy),
     ]),
   );
 

@@ -1,7 +1,10 @@
 /** Verbs on guests. */
+
+import type { GuestView } from '../../protocol/guest.ts';
 import { change } from '../change.ts';
 import { attachConsole } from '../console.ts';
 import { prepareCreate, prepareUpdate } from '../guest-input.ts';
+import type { Context } from '../io.ts';
 import { showLog } from '../logs.ts';
 import { listFields, printGuest, printGuests, printPlan, wideFields } from '../print/guest.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
@@ -188,6 +191,49 @@ const consoleVerb: Verb = {
   run: attachConsole,
 };
 
+/** More images than a person can have wanted to name. */
+const MAX_IMAGES = 10_000;
+const IMAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The guest with its images by name: it keeps their ids, which nobody remembers. */
+const withImageNames = async (view: GuestView, { client, signal }: Context): Promise<GuestView> => {
+  const kernels = view.boot.kind === 'kernel' ? [view.boot.kernel, view.boot.initrd] : [];
+  const used = [...kernels, ...view.disks.map((disk) => disk.image)];
+  if (!used.some((image) => image !== undefined && IMAGE_ID.test(image))) return view;
+  const { images } = await (await client()).call('query-images', { limit: MAX_IMAGES }, { signal });
+  const names = new Map<string, string>(images.map((image) => [image.id, image.name]));
+  const named = <T extends { readonly image?: string | undefined }>(disk: T): T =>
+    disk.image === undefined ? disk : { ...disk, image: names.get(disk.image) ?? disk.image };
+  const { boot } = view;
+  return {
+    ...view,
+    disks: view.disks.map(named),
+    boot:
+      boot.kind === 'disk'
+        ? boot
+        : {
+            ...boot,
+            kernel: names.get(boot.kernel) ?? boot.kernel,
+            ...(boot.initrd === undefined ? {} : { initrd: names.get(boot.initrd) ?? boot.initrd }),
+          },
+  };
+};
+
+const show: Verb = {
+  words: 'show',
+  command: 'query-guest',
+  uses: ['query-images'],
+  positionals: [guest],
+  flags: [],
+  run: async ({ positionals }, context) => {
+    const args = { guest: String(positionals['NAME']) };
+    const view = await (await context.client()).call('query-guest', args, { signal: context.signal });
+    if (context.json) context.printJson(view);
+    else context.print(printGuest(await withImageNames(view, context), context.io.now()));
+    return 0;
+  },
+};
+
 export const guestVerbs: readonly Verb[] = [
   create,
   change({
@@ -231,12 +277,7 @@ export const guestVerbs: readonly Verb[] = [
   }),
   update,
   list,
-  query({
-    words: 'show',
-    command: 'query-guest',
-    positionals: [guest],
-    print: (reply, _, { io }) => printGuest(reply, io.now()),
-  }),
+  show,
   query({
     words: 'plan',
     command: 'guest-plan',

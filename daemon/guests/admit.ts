@@ -20,6 +20,8 @@ export interface Standing {
   readonly state: GuestState;
   readonly reason?: string | undefined;
   readonly target: GuestTarget;
+  /** A failed guest may have one still: QEMU stays when the guest panicked. */
+  readonly hasProcess: boolean;
   readonly deleteProtection: boolean;
   /** Kinds of the unfinished operations, the running one first. */
   readonly unfinished: readonly string[];
@@ -56,14 +58,16 @@ const VERB_OF: Readonly<Partial<Record<GuestVerbKind, string>>> = {
   'guest-resume': 'resume',
 };
 
-const isDown = (state: GuestState): boolean => state === 'stopped' || state === 'failed';
+const isDown = ({ state, hasProcess }: Standing): boolean =>
+  !hasProcess && (state === 'stopped' || state === 'failed');
 
 const describe = (standing: Standing): string =>
   standing.reason === undefined ? `is ${standing.state}` : `is ${standing.state} (${standing.reason})`;
 
 const admitStart = (standing: Standing): Verdict => {
-  if (standing.target === 'running' && standing.unfinished.length === 0 && !isDown(standing.state))
-    return ALREADY;
+  if (standing.state === 'failed' && standing.hasProcess && standing.unfinished.length === 0)
+    return deny(standing, `${describe(standing)} and its process lives still`, 'Reset it, or stop it first.');
+  if (standing.target === 'running' && standing.unfinished.length === 0 && !isDown(standing)) return ALREADY;
   return ACCEPT;
 };
 
@@ -77,7 +81,7 @@ const admitLive = (standing: Standing, already: GuestState | undefined): Verdict
   if (standing.unfinished.length > 0)
     return standing.target === 'running' ? ACCEPT : deny(standing, 'is being stopped', 'Start it first.');
   if (standing.state === already) return ALREADY;
-  if (isDown(standing.state)) return deny(standing, describe(standing), 'Start it first.');
+  if (isDown(standing)) return deny(standing, describe(standing), 'Start it first.');
   return ACCEPT;
 };
 
@@ -89,7 +93,7 @@ const admitDelete = (standing: Standing, asked: Asked): Verdict => {
       'Set deleteProtection to false with guest-update first.',
     );
   if (asked.force) return ACCEPT;
-  if (isDown(standing.state) && standing.unfinished.length === 0) return ACCEPT;
+  if (isDown(standing) && standing.unfinished.length === 0) return ACCEPT;
   if (standing.target === 'stopped' && !standing.unfinished.includes('guest-start')) return ACCEPT;
   return deny(standing, describe(standing), 'Stop it first, or delete it with force.');
 };
@@ -120,7 +124,7 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     case 'guest-delete':
       return admitDelete(standing, asked);
     case 'guest-rename':
-      return isDown(standing.state) && standing.unfinished.length === 0
+      return isDown(standing) && standing.unfinished.length === 0
         ? ACCEPT
         : deny(standing, describe(standing), 'Stop it first: its name is in use on its network.');
     case 'guest-update':

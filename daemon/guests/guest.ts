@@ -129,6 +129,7 @@ export class Guest {
       state: this.#status.state,
       reason: this.#status.reason,
       target: this.#record.target,
+      hasProcess: this.handle !== undefined || this.#status.process !== undefined,
       deleteProtection: this.#record.spec.deleteProtection,
       unfinished: this.#unfinished.map((operation) => operation.kind),
       verbs: this.driver.verbs,

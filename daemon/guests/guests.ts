@@ -16,6 +16,7 @@ import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { plannedLaunch, portObjects, recordRun, volumeSpecs } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
+import { restorePorts } from './reconcile.ts';
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
 
@@ -229,17 +230,35 @@ export class Guests {
     }
   }
 
-  /** After a boot of the host: starts those that asked for it, in order, each after the delay of the one before. */
-  async autostart(): Promise<void> {
+  /** After a boot of the host: writes down which guests it is to start, in their order. */
+  planAutostart(): void {
     const wanted = this.registry
       .all()
       .filter((guest) => guest.record.spec.autostart.enabled)
       .sort((a, b) => a.record.spec.autostart.order - b.record.spec.autostart.order);
-    for (const guest of wanted) {
+    this.#writeAutostart(wanted.map((guest) => guest.id));
+  }
+
+  /** Starts what is written down, each after the delay of the one before; a later daemon goes on where this one ends. */
+  async autostart(): Promise<void> {
+    const { meta } = this.#house.inventory;
+    const left = JSON.parse(meta.get('autostart') ?? '[]') as GuestId[];
+    for (let id = left.shift(); id !== undefined; id = left.shift()) {
       if (this.#house.stopping.aborted) return;
-      await this.#startByPolicy(guest, 'policy:autostart');
-      const { delayMs } = guest.record.spec.autostart;
+      const guest = this.registry.byId(id);
+      if (guest) await this.#startByPolicy(guest, 'policy:autostart');
+      if (this.#house.stopping.aborted) return;
+      this.#writeAutostart(left);
+      const delayMs = guest?.record.spec.autostart.delayMs ?? 0;
       if (delayMs > 0) await new Promise<void>((resolve) => this.#house.clock.after(delayMs, resolve));
+    }
+  }
+
+  /** Puts back the rules of running guests' ports where somebody took them away; one guest after another. */
+  async restorePorts(): Promise<void> {
+    for (const guest of this.registry.all()) {
+      if (this.#house.stopping.aborted) return;
+      if (guest.handle && !guest.mailbox.busy) await guest.mailbox.post(() => restorePorts(guest));
     }
   }
 
@@ -405,6 +424,11 @@ export class Guests {
       guest.cancelStarts();
       if (args.force) guest.forceNow();
     });
+  }
+
+  #writeAutostart(ids: readonly GuestId[]): void {
+    const { db, meta } = this.#house.inventory;
+    db.soon(() => meta.set('autostart', JSON.stringify(ids)));
   }
 
   async #startByPolicy(guest: Guest, actor: 'policy:restart' | 'policy:autostart'): Promise<void> {

@@ -14,7 +14,7 @@ const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
 /** A guest without its rules sends nothing; that is no reason to call it lost. */
-const restorePorts = async (guest: Guest): Promise<void> => {
+export const restorePorts = async (guest: Guest): Promise<void> => {
   const { networks, stopping, log } = guest.house;
   for (const { network, port } of portSpecs(guest)) {
     try {
@@ -40,7 +40,8 @@ const attach = async (guest: Guest, retryMs: number, startLeft: boolean): Promis
     });
     guest.take(handle);
     await guest.lookAgain();
-    await restorePorts(guest);
+    // What an interrupted start had not come to; for all others it is done later, without haste.
+    if (startLeft) await restorePorts(guest);
   } catch (error) {
     if (house.stopping.aborted) return;
     if (isRoostError(error, 'NotFound')) {

@@ -1,7 +1,8 @@
 /** Facts of the instance, and what was learnt of QEMU binaries. */
 import type { Database } from './database.ts';
 
-export type MetaKey = 'instance' | 'boot-id';
+/** `autostart`: ids of the guests that this boot of the host has still to start. */
+export type MetaKey = 'instance' | 'boot-id' | 'autostart';
 
 export class MetaTable {
   readonly #get;

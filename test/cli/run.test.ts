@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { positionalDescription, verbSummary } from '../../cli/contract-texts.ts';
 import { Interrupted } from '../../cli/failure.ts';
 import { flagForms, flagSyntax } from '../../cli/flags.ts';
+import { verbWords } from '../../cli/verb-words.ts';
 import { verbs } from '../../cli/verbs.ts';
 import {
   aGuest,
@@ -171,6 +172,39 @@ describe('exit codes', () => {
     expect(ran.stderr).toBe("roost: There is no guest wbe1\nDid you mean 'web1' or 'web2'?\n");
   });
 
+  it('hints name the verbs of roost, but for those who speak the contract', async () => {
+    const schema = 'query-schema with name query-guest shows its arguments.';
+    daemon.handle('query-guest', refuse({ class: 'InvalidArgument', desc: 'Wrong', hint: schema }));
+    expect((await roost('show x')).stderr).toBe("roost: Wrong\nhint: 'roost show --help' shows its flags.\n");
+    daemon.handle('query-host', refuse({ class: 'InvalidArgument', desc: 'Wrong', hint: schema }));
+    expect((await roost('api query-host')).stderr).toBe(`roost: Wrong\nhint: ${schema}\n`);
+    const hint = 'query-guests lists them, `guest-plan` shows how; first-rate words stay.';
+    daemon.handle('query-guest', refuse({ class: 'NotFound', desc: 'None', hint }));
+    expect((await roost('show x')).stderr).toBe(
+      "roost: None\nhint: 'roost ls' lists them, 'roost plan' shows how; first-rate words stay.\n",
+    );
+  });
+
+  it('the words of hints are those of the verbs', () => {
+    const words = new Map<string, string[]>();
+    for (const { command, words: typed } of verbs)
+      if (command) words.set(command, [...(words.get(command) ?? []), typed]);
+    for (const [command, typed] of Object.entries(verbWords)) expect(words.get(command)).toContain(typed);
+    expect(Object.keys(verbWords)).toEqual(
+      expect.arrayContaining([...words.keys()].filter((c) => c !== 'query-version')),
+    );
+  });
+
+  it('issues that the error tells already are not told twice', async () => {
+    const issues = [
+      { path: 'a', message: 'is bad' },
+      { path: 'b', message: 'is worse' },
+    ];
+    const desc = 'a: is bad; b: is worse';
+    daemon.handle('query-guest', refuse({ class: 'InvalidArgument', desc, data: { issues } }));
+    expect((await roost('show x')).stderr).toBe(`roost: ${desc}\n`);
+  });
+
   it('several issues of an argument are listed', async () => {
     const issues = [
       { path: 'a', message: 'is bad' },
@@ -178,6 +212,26 @@ describe('exit codes', () => {
     ];
     daemon.handle('query-guest', refuse({ class: 'InvalidArgument', desc: 'Wrong', data: { issues } }));
     expect((await roost('show x')).stderr).toBe('roost: Wrong\n  a: is bad\n  b: is worse\n');
+  });
+});
+
+describe('tables', () => {
+  it('of guests cut a long reason, unless they may be wide', async () => {
+    const reason = 'QEMU said a great deal about why it could not';
+    const guests = [aGuest({ state: 'failed', reason })];
+    daemon.handle('query-guests', () => ({ guests }));
+    expect((await roost('ls')).stdout).toContain('failed (QEMU said a great deal abou…)');
+    expect((await roost('ls --wide')).stdout).toContain(`failed (${reason})`);
+  });
+
+  it('of a guest name its images', async () => {
+    const id = '14f53ea5-5c83-4933-a865-586e7c30d664';
+    const disk = { name: 'disk0', sizeBytes: 512, readOnly: false, serial: 's' };
+    daemon.handle('query-guest', () => aGuest({ disks: [{ ...disk, image: id }] }));
+    daemon.handle('query-images', () => ({ images: [{ id, name: 'debian' }] }));
+    const { stdout } = await roost('show web1');
+    expect(stdout).toMatch(/disk0 +512B? +debian +read-write/);
+    expect(stdout).not.toContain(id);
   });
 });
 

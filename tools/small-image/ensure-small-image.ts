@@ -3,10 +3,9 @@
  * Debian package changes. Whoever comes second waits for the first, by flock(1), and finds the work done.
  */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { execa } from 'execa';
+import { basename, join } from 'node:path';
+import { withFileLock } from '../file-lock.ts';
 import {
   type BuildProgress,
   buildSmallImage,
@@ -30,6 +29,7 @@ interface Stamp {
   readonly lists: string;
   /** The folder below `directory`, named by kernel version and key. */
   readonly folder: string;
+  /** With its files named as in the folder, so that the directory may be moved or copied. */
   readonly image: SmallImage;
 }
 
@@ -40,9 +40,8 @@ interface Stamp {
 export async function ensureSmallImage(options: EnsureOptions): Promise<SmallImage> {
   const signal = options.signal ?? new AbortController().signal;
   await mkdir(options.directory, { recursive: true });
-  return await withLock(
-    join(options.directory, 'lock'),
-    signal,
+  return await withFileLock(
+    { path: join(options.directory, 'lock'), signal },
     async () => await ensureLocked(options, signal),
   );
 }
@@ -53,13 +52,15 @@ async function ensureLocked(options: EnsureOptions, signal: AbortSignal): Promis
   const recipe = await recipeDigest();
   const lists = await aptListsDigest();
   const last = await readStamp(stampPath);
-  if (last?.recipe === recipe && last.lists === lists && (await isComplete(last.image))) return last.image;
+  const lastImage = last && imageIn(join(directory, last.folder), last.image);
+  const isWhole = lastImage !== undefined && (await isComplete(lastImage));
+  if (isWhole && last?.recipe === recipe && last.lists === lists) return lastImage;
 
   const packages = await resolvePackages(signal);
   const folder = folderName(recipe, packages);
   const image =
-    last?.folder === folder && (await isComplete(last.image))
-      ? last.image
+    isWhole && last?.folder === folder
+      ? lastImage
       : await buildSmallImage({
           outputDirectory: join(directory, folder),
           cacheDirectory: join(directory, 'packages'),
@@ -67,7 +68,7 @@ async function ensureLocked(options: EnsureOptions, signal: AbortSignal): Promis
           signal,
           ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
         });
-  const stamp: Stamp = { recipe, lists, folder, image };
+  const stamp: Stamp = { recipe, lists, folder, image: imageIn('', image) };
   await writeFile(`${stampPath}.new`, `${JSON.stringify(stamp, null, 2)}\n`);
   await rename(`${stampPath}.new`, stampPath);
   if (last !== undefined && last.folder !== folder) {
@@ -90,6 +91,18 @@ async function readStamp(path: string): Promise<Stamp | undefined> {
   }
 }
 
+/** The same files in another folder; a name alone for `''`. */
+function imageIn(folder: string, image: SmallImage): SmallImage {
+  const at = (path: string): string => join(folder, basename(path));
+  return {
+    ...image,
+    vmlinuz: at(image.vmlinuz),
+    initrd: at(image.initrd),
+    tinyInitramfs: at(image.tinyInitramfs),
+    smallDisk: at(image.smallDisk),
+  };
+}
+
 async function isComplete(image: SmallImage): Promise<boolean> {
   const paths = [image.vmlinuz, image.initrd, image.smallDisk, image.tinyInitramfs];
   const found = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
@@ -106,26 +119,4 @@ async function aptListsDigest(): Promise<string> {
   return createHash('sha256')
     .update((await Promise.all(facts)).join('\n'))
     .digest('hex');
-}
-
-/**
- * Runs `work` while an flock(1) child holds the lock. cat answers only once flock has let it start; it ends, and the
- * lock with it, when its input closes: by us, or by the kernel if we die.
- */
-async function withLock<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  const holder = execa('flock', [path, 'cat'], { buffer: false, reject: false, cancelSignal: signal });
-  try {
-    holder.stdin.write('?');
-    await Promise.race([
-      once(holder.stdout, 'data'),
-      holder.then((result) => {
-        signal.throwIfAborted();
-        throw new Error(`flock ended before it had the lock ${path}`, { cause: result });
-      }),
-    ]);
-    return await work();
-  } finally {
-    holder.stdin.end();
-    await holder;
-  }
 }

@@ -33,6 +33,7 @@ const standing = (
   state,
   target,
   deleteProtection: false,
+  hasProcess: false,
   unfinished,
   verbs: allVerbs,
   ...more,
@@ -45,6 +46,18 @@ type Row = readonly [string, GuestVerbKind, Standing, string, Asked?];
 const rows: readonly Row[] = [
   ['a stopped guest may be started', 'guest-start', standing('stopped', 'stopped'), 'accept'],
   ['a failed guest may be started', 'guest-start', standing('failed', 'running'), 'accept'],
+  [
+    'a guest that panicked has its process still: it is not started a second time',
+    'guest-start',
+    standing('failed', 'running', [], { hasProcess: true }),
+    'FailedPrecondition',
+  ],
+  [
+    'a guest that panicked is not deleted under its process',
+    'guest-delete',
+    standing('failed', 'running', [], { hasProcess: true }),
+    'FailedPrecondition',
+  ],
   ['a running guest is started already', 'guest-start', standing('running', 'running'), 'already'],
   [
     'a guest that is being stopped may be started: it queues behind',
@@ -158,6 +171,7 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   reason: fc.option(fc.string(), { nil: undefined }),
   target: fc.constantFrom<GuestTarget>('running', 'stopped'),
   deleteProtection: fc.boolean(),
+  hasProcess: fc.boolean(),
   unfinished: fc.array(fc.constantFrom(...kinds, 'guest-create'), { maxLength: 4 }),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });

@@ -1,0 +1,53 @@
+/**
+ * The words a person types for a command of the contract, for hints, which speak of commands. A table of its own, so
+ * that telling an error loads no verb; a test holds it against the verbs.
+ */
+import type { CommandName } from '../protocol/commands.ts';
+
+export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
+  'guest-create': 'create',
+  'guest-update': 'update',
+  'guest-rename': 'rename',
+  'guest-start': 'start',
+  'guest-stop': 'stop',
+  'guest-reset': 'reset',
+  'guest-pause': 'pause',
+  'guest-resume': 'resume',
+  'guest-delete': 'delete',
+  'guest-plan': 'plan',
+  'guest-console': 'console',
+  'query-guests': 'ls',
+  'query-guest': 'show',
+  'query-guest-log': 'logs',
+  'image-import': 'image import',
+  'image-delete': 'image delete',
+  'query-images': 'image ls',
+  'network-create': 'network create',
+  'network-delete': 'network delete',
+  'query-networks': 'network ls',
+  'query-pools': 'pool ls',
+  'token-create': 'token create',
+  'token-revoke': 'token revoke',
+  'query-tokens': 'token ls',
+  'operation-wait': 'operation wait',
+  'operation-cancel': 'operation cancel',
+  'query-operations': 'operation ls',
+  'query-events': 'events',
+  'query-host': 'host',
+  'query-daemon': 'daemon',
+};
+
+const wordsOf = (command: string): string | undefined =>
+  (verbWords as Readonly<Record<string, string | undefined>>)[command];
+
+/** A hint of the daemon, in the words of this program. */
+export const hintInVerbs = (hint: string): string =>
+  hint
+    .replace(/\bquery-schema with name ([a-z-]+) shows its arguments/, (all, command: string) => {
+      const words = wordsOf(command);
+      return words === undefined ? all : `'roost ${words} --help' shows its flags`;
+    })
+    .replace(/`?\b([a-z]+(?:-[a-z]+)+)\b`?/g, (all, command: string) => {
+      const words = wordsOf(command);
+      return words === undefined ? all : `'roost ${words}'`;
+    });
