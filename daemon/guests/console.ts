@@ -80,15 +80,17 @@ export class Consoles {
 
   async #connect(guest: Guest): Promise<SharedConsole> {
     const { handle } = guest;
-    if (!handle)
+    if (!handle) {
+      const silent = guest.status.state === 'unresponsive';
       throw new RoostError(
-        'FailedPrecondition',
+        silent ? 'Unavailable' : 'FailedPrecondition',
         `Guest ${guest.name} is ${guest.status.state}: its console is not open`,
         {
           data: { guest: guest.name, state: guest.status.state },
-          hint: 'Start it first; what it wrote before is in its log.',
+          hint: `${silent ? 'It is tried again all the time; stop it by force if it stays so' : 'Start it first'}. What it wrote before is in its log.`,
         },
       );
+    }
     using limit = deadline(CONNECT_TIMEOUT_MS, guest.house.stopping);
     const line = await handle.openConsole(limit.signal);
     const attached = new Set<Attachment>();
