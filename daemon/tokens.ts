@@ -22,7 +22,8 @@ export class Tokens {
     this.#clock = clock;
   }
 
-  async create(name: string, role: Role): Promise<CommandReturn<'token-create'>> {
+  async create(role: Role, wished?: string): Promise<CommandReturn<'token-create'>> {
+    const name = wished ?? `${role}-${randomBytes(4).toString('hex')}`;
     const token = `${PREFIX}${randomBytes(SECRET_BYTES).toString('base64url')}`;
     await this.#inventory.db.durably(() => {
       if (this.#inventory.tokens.byName(name))

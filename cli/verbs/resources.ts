@@ -106,7 +106,14 @@ export const tokenVerbs: readonly Verb[] = [
   query({
     words: 'token create',
     command: 'token-create',
-    positionals: [{ name: 'NAME', member: 'name', description: 'Name of the new token' }],
+    positionals: [
+      {
+        name: 'NAME',
+        member: 'name',
+        optional: true,
+        description: 'Name of the new token; else one is made up',
+      },
+    ],
     flags: [{ name: 'role', short: 'r', member: 'role', description: 'What its holder may do' }],
     print: (reply, _, { note }) => {
       note(`Token '${reply.name}' (${reply.role}); this is shown once:`);

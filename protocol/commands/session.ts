@@ -106,7 +106,10 @@ export const tokenCreate = defineCommand({
   role: 'admin',
   nature: 'query',
   since,
-  arguments: z.strictObject({ name: tokenName, role: role.default('read') }),
+  arguments: z.strictObject({
+    name: tokenName.optional().describe('Made up of the role and a number unless given'),
+    role: role.default('read'),
+  }),
   returns: z.strictObject({ name: z.string(), role, token: z.string().describe('The secret') }),
 });
 

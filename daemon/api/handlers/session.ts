@@ -75,7 +75,7 @@ export const sessionHandlers = (services: Services): Pick<Handlers, SessionComma
         ...(page.more && last ? { next: last.sequence } : {}),
       };
     },
-    'token-create': ({ name, role }) => tokens.create(name, role),
+    'token-create': ({ name, role }) => tokens.create(role, name),
     'token-revoke': ({ name }) => tokens.revoke(name),
     'query-tokens': () => ({ tokens: tokens.all() }),
   };
