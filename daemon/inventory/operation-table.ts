@@ -1,6 +1,6 @@
 /** The journal: operations and their steps. */
 import type { WireError } from '../../protocol/errors.ts';
-import { isEnded, type OperationState, type StepState } from '../../protocol/operation.ts';
+import type { OperationState, StepState } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
 
@@ -228,5 +228,3 @@ export class OperationTable {
       .map(fromRow);
   }
 }
-
-export const isUnfinished = (operation: OperationRecord): boolean => !isEnded(operation.state);
