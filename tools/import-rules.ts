@@ -25,6 +25,7 @@ const pureFiles = [
   'daemon/**/plan.ts',
   'daemon/**/settle.ts',
   'daemon/**/restart-policy.ts',
+  'drivers/qemu/devices.ts',
   'drivers/qemu/launch-args.ts',
   'network/**/ruleset.ts',
   'network/**/addressing.ts',

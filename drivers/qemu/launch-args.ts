@@ -11,6 +11,17 @@
 import type { BlockSource } from '../../protocol/block-source.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { Launch, PinnedMachine } from '../driver.ts';
+import {
+  blockNodes,
+  diskDevice,
+  diskId,
+  familyOf,
+  type Json,
+  netdev,
+  nicDevice,
+  relativeTo,
+  virtio,
+} from './devices.ts';
 
 /** Numbers of the descriptors that QEMU inherits; taps follow from `firstTap` on, in the order of the NICs. */
 export const descriptorNumbers = {
@@ -35,8 +46,6 @@ export interface LaunchArgsInput {
   /** Firmware to use instead of QEMU's own choice; needed where that cannot boot a disk. */
   readonly firmwarePath?: string;
 }
-
-type Json = Readonly<Record<string, string | number | boolean | null>>;
 
 const MEBIBYTE = 1024 * 1024;
 /** A guest goes before the daemon and the host's own services when memory runs out. */
@@ -170,89 +179,27 @@ const diskArgs = (
   pathFor: (path: string) => string,
 ): readonly string[] => {
   const pinned = entry(launch.machine.disks, index, 'disk');
-  const id = `disk-${pinned.name}`;
   return [
-    // QEMU wants a node to be there before another names it: the base first.
-    ...chain(source)
-      .map((layer, depth) => layerArgs(id, layer, depth, pathFor))
-      .toReversed()
-      .flat(),
-    ...deviceArgs({
-      driver: virtio('blk', launch.machine),
-      id,
-      drive: `${id}-0`,
-      serial: pinned.serial,
-      ...(launch.boot.kind === 'disk' ? { bootindex: index + 1 } : {}),
-      ...addressOf(launch.machine, pinned.address),
-    }),
+    ...blockNodes(diskId(pinned.name), source, pathFor).flatMap((node) => [
+      '-blockdev',
+      JSON.stringify(node),
+    ]),
+    ...deviceArgs(
+      diskDevice(launch.machine, pinned, launch.boot.kind === 'disk' ? { bootindex: index + 1 } : {}),
+    ),
   ];
-};
-
-/** The image and what lies under it, the top first. */
-const chain = (source: BlockSource): readonly BlockSource[] => [
-  source,
-  ...(source.backing === undefined ? [] : chain(source.backing)),
-];
-
-/** The file of a layer, and its format on top. */
-const layerArgs = (
-  id: string,
-  layer: BlockSource,
-  depth: number,
-  pathFor: (path: string) => string,
-): readonly string[] => {
-  const name = `${id}-${depth}`;
-  // What lies under a guest's own image is never written, whatever it is marked as.
-  const readOnly = layer.readOnly || depth > 0;
-  const writable = readOnly ? {} : { discard: 'unmap' };
-  const format: Json = {
-    driver: layer.format,
-    'node-name': name,
-    file: `${name}-file`,
-    'read-only': readOnly,
-    'auto-read-only': false,
-    ...writable,
-    ...(readOnly ? {} : { 'detect-zeroes': 'unmap' }),
-    ...(layer.format === 'qcow2' ? { backing: layer.backing ? `${id}-${depth + 1}` : null } : {}),
-  };
-  const file: Json = {
-    driver: 'file',
-    'node-name': `${name}-file`,
-    filename: pathFor(layer.path),
-    'read-only': readOnly,
-    'auto-read-only': false,
-    aio: 'threads',
-    ...writable,
-  };
-  return ['-blockdev', JSON.stringify(file), '-blockdev', JSON.stringify(format)];
 };
 
 const nicArgs = (launch: Launch): readonly string[] => {
   const links = tapLinks(launch.nics);
   return launch.nics.flatMap((port, index) => {
     const pinned = entry(launch.machine.nics, index, 'NIC');
-    const netdev: Json =
-      port.kind === 'tap'
-        ? {
-            type: 'tap',
-            id: `net-${pinned.name}`,
-            fd: String(descriptorNumbers.firstTap + links.indexOf(port.link)),
-            // Needs /dev/vhost-net, which a guest's uid cannot open.
-            vhost: false,
-          }
-        : { type: 'user', id: `net-${pinned.name}` };
+    const descriptor =
+      port.kind === 'tap' ? String(descriptorNumbers.firstTap + links.indexOf(port.link)) : '';
     return [
       '-netdev',
-      JSON.stringify(netdev),
-      ...deviceArgs({
-        driver: virtio('net', launch.machine),
-        id: `nic-${pinned.name}`,
-        netdev: `net-${pinned.name}`,
-        mac: pinned.mac,
-        // No boot from the network, so no ROM for it.
-        ...(familyOf(launch.machine) === 'microvm' ? {} : { romfile: '' }),
-        ...addressOf(launch.machine, pinned.address),
-      }),
+      JSON.stringify(netdev(pinned.name, port, descriptor)),
+      ...deviceArgs(nicDevice(launch.machine, pinned)),
     ];
   });
 };
@@ -276,23 +223,6 @@ const monitorArgs: readonly string[] = [
 
 const deviceArgs = (device: Json): readonly string[] => ['-device', JSON.stringify(device)];
 
-const familyOf = (machine: PinnedMachine): string => String(machine.settings['family']);
-
-const virtio = (kind: 'blk' | 'net' | 'rng', machine: PinnedMachine): string =>
-  `virtio-${kind}-${familyOf(machine) === 'microvm' ? 'device' : 'pci'}`;
-
-/** A pinned address as QEMU's properties: `port3`, `0x4` or `virtio-mmio-bus.2`, by machine. */
-const addressOf = (machine: PinnedMachine, address: string): Json => {
-  switch (familyOf(machine)) {
-    case 'q35':
-      return { bus: address, addr: '0x0' };
-    case 'pc':
-      return { bus: 'pci.0', addr: address };
-    default:
-      return { bus: address };
-  }
-};
-
 const entry = <T>(list: readonly T[], index: number, kind: string): T => {
   const found = list[index];
   if (found === undefined) throw new RangeError(`the machine has no ${kind} ${index}`);
@@ -300,16 +230,3 @@ const entry = <T>(list: readonly T[], index: number, kind: string): T => {
 };
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
-
-/** Paths as seen from `from`, where both lie below `root`; others stay absolute. Plain POSIX, nothing is looked up. */
-const relativeTo =
-  (from: string, root: string) =>
-  (path: string): string => {
-    const below = `${root.replace(/\/+$/, '')}/`;
-    if (!path.startsWith(below) || !`${from}/`.startsWith(below)) return path;
-    const here = from.split('/').filter((part) => part !== '');
-    const there = path.split('/').filter((part) => part !== '');
-    const parting = there.findIndex((part, index) => part !== here[index]);
-    const common = parting === -1 ? there.length : parting;
-    return [...here.slice(common).map(() => '..'), ...there.slice(common)].join('/');
-  };
