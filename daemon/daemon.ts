@@ -13,6 +13,7 @@ import { groupId, listenUnix } from '../native/index.ts';
 import type { Addressing, NetworkBackend } from '../network/backend.ts';
 import { RoostError } from '../protocol/errors.ts';
 import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
+import type { SubjectKind } from '../protocol/operation.ts';
 import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
 import type { ImageStore, Pool } from '../storage/pool.ts';
@@ -41,7 +42,7 @@ import {
   takeLock,
 } from './instance.ts';
 import { type Inventory, openInventory } from './inventory/inventory.ts';
-import type { OperationRecord, SubjectKind } from './inventory/operation-table.ts';
+import type { OperationRecord } from './inventory/operation-table.ts';
 import { Networks } from './networks.ts';
 import { Operations } from './operations/operations.ts';
 import type { StepObserver } from './operations/steps.ts';
@@ -244,9 +245,9 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
   if (signal.aborted) return;
   inventory.db.soon(() => {
     inventory.meta.set('boot-id', bootId);
-    if (hostBooted) guests.planAutostart();
+    if (hostBooted) guests.policies.planAutostart();
   });
-  void guests.autostart();
+  void guests.policies.autostart();
 };
 
 /** Looks at everything again, the rules before the guests that need them; one round at a time. */

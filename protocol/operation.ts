@@ -20,14 +20,18 @@ export const operationState = z.enum(Object.keys(operationStates) as [OperationS
 export const isEnded = (state: OperationState): boolean =>
   state === 'succeeded' || state === 'failed' || state === 'cancelled';
 
-export const stepState = z.enum(['pending', 'running', 'done', 'failed', 'undone']);
+export const stepState = z.enum(['pending', 'running', 'done', 'failed', 'undone', 'undo-failed']);
 export type StepState = z.infer<typeof stepState>;
+
+/** What an operation can be about. `host` is this daemon's host as a whole. */
+export const subjectKinds = ['guest', 'image', 'network', 'host'] as const;
+export type SubjectKind = (typeof subjectKinds)[number];
 
 export const operationView = z.strictObject({
   id: operationId,
   kind: z.string().describe('The command that asked for it'),
   subject: z
-    .strictObject({ kind: z.enum(['guest', 'image', 'network']), id: z.string(), name: z.string() })
+    .strictObject({ kind: z.enum(subjectKinds), id: z.string(), name: z.string() })
     .describe('What it works on'),
   actor,
   state: operationState,
@@ -61,7 +65,9 @@ export type OperationView = Readonly<z.infer<typeof operationView>>;
 /** What every changing command answers: the operation, and the id of what it works on. */
 export const accepted = z.strictObject({
   operation: operationId.describe('Wait for it with operation-wait'),
-  id: z.string().describe('Id of the guest, image or network concerned'),
+  id: z
+    .string()
+    .describe('Id of the guest, image or network concerned; of the instance for the host as a whole'),
 });
 export type Accepted = z.infer<typeof accepted>;
 

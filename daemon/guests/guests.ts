@@ -1,10 +1,11 @@
 /**
- * What is asked of guests is accepted here. Accepting is one durable transaction (what is asked for, the operation, the ledger rows of its plan); the guest's mailbox does the rest.
+ * What is asked of guests is accepted here. Accepting is one durable transaction (what is asked for, the operation, the
+ * ledger rows of its plan); the guest's mailbox does the rest.
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { CommandArguments } from '../../protocol/commands.ts';
-import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId, Role } from '../../protocol/types.ts';
@@ -16,6 +17,7 @@ import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { plannedLaunch, portObjects, recordRun, volumeSpecs } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
+import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
@@ -40,14 +42,15 @@ type VerbArguments = {
 
 export class Guests {
   readonly registry: GuestRegistry;
+  readonly policies: Policies;
   readonly #house: House;
   readonly #memory: MemoryPromises;
 
   constructor(options: GuestsOptions) {
     this.#house = options.house;
-    this.registry = new GuestRegistry(
-      options.house,
-      (guest) => void this.#startByPolicy(guest, 'policy:restart'),
+    this.registry = new GuestRegistry(options.house, (guest) => void this.policies.restart(guest));
+    this.policies = new Policies(options.house, this.registry, (guest, actor) =>
+      this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
     );
     this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
   }
@@ -230,30 +233,6 @@ export class Guests {
     }
   }
 
-  /** After a boot of the host: writes down which guests it is to start, in their order. */
-  planAutostart(): void {
-    const wanted = this.registry
-      .all()
-      .filter((guest) => guest.record.spec.autostart.enabled)
-      .sort((a, b) => a.record.spec.autostart.order - b.record.spec.autostart.order);
-    this.#writeAutostart(wanted.map((guest) => guest.id));
-  }
-
-  /** Starts what is written down, each after the delay of the one before; a later daemon goes on where this one ends. */
-  async autostart(): Promise<void> {
-    const { meta } = this.#house.inventory;
-    const left = JSON.parse(meta.get('autostart') ?? '[]') as GuestId[];
-    for (let id = left.shift(); id !== undefined; id = left.shift()) {
-      if (this.#house.stopping.aborted) return;
-      const guest = this.registry.byId(id);
-      if (guest) await this.#startByPolicy(guest, 'policy:autostart');
-      if (this.#house.stopping.aborted) return;
-      this.#writeAutostart(left);
-      const delayMs = guest?.record.spec.autostart.delayMs ?? 0;
-      if (delayMs > 0) await new Promise<void>((resolve) => this.#house.clock.after(delayMs, resolve));
-    }
-  }
-
   /** Puts back the rules of running guests' ports where somebody took them away; one guest after another. */
   async restorePorts(): Promise<void> {
     for (const guest of this.registry.all()) {
@@ -424,22 +403,5 @@ export class Guests {
       guest.cancelStarts();
       if (args.force) guest.forceNow();
     });
-  }
-
-  #writeAutostart(ids: readonly GuestId[]): void {
-    const { db, meta } = this.#house.inventory;
-    db.soon(() => meta.set('autostart', JSON.stringify(ids)));
-  }
-
-  async #startByPolicy(guest: Guest, actor: 'policy:restart' | 'policy:autostart'): Promise<void> {
-    try {
-      await this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' });
-    } catch (error) {
-      if (this.#house.stopping.aborted || guest.removed || isRoostError(error, 'Cancelled')) return;
-      this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);
-      const failure = toRoostError(error);
-      guest.setStatus({ state: 'failed', reason: failure.message, restartAt: undefined });
-      if (actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
-    }
   }
 }

@@ -3,8 +3,8 @@
  * after the object is gone; so every object of ours has a row, and a row without an object is work that was cut short.
  */
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
+import type { SubjectKind } from '../../protocol/operation.ts';
 import type { Database } from './database.ts';
-import type { SubjectKind } from './operation-table.ts';
 
 export interface LedgerOwner {
   readonly kind: SubjectKind;

@@ -137,4 +137,51 @@ export const migrations: readonly string[] = [
 
   CREATE TABLE binary_facts (key TEXT PRIMARY KEY, facts TEXT NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  // The journal keeps what each step did, and knows operations on the host as a whole. SQLite cannot change a CHECK, so
+  // both tables are made anew; the new step refers to the new operation before that gets its name.
+  `
+  CREATE TABLE operation_2 (
+    id TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    subject_kind TEXT NOT NULL CHECK (subject_kind IN ('guest', 'image', 'network', 'host')),
+    subject TEXT NOT NULL,
+    subject_name TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    state TEXT NOT NULL,
+    arguments TEXT NOT NULL CHECK (json_valid(arguments)),
+    idempotency_key TEXT UNIQUE,
+    deadline_at INTEGER,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    error TEXT,
+    result TEXT
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO operation_2 SELECT * FROM operation;
+
+  CREATE TABLE step_2 (
+    operation TEXT NOT NULL REFERENCES operation_2 (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    account TEXT,
+    error TEXT,
+    PRIMARY KEY (operation, position)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO step_2 SELECT *, NULL, NULL FROM step;
+
+  DROP TABLE step;
+  DROP TABLE operation;
+  ALTER TABLE operation_2 RENAME TO operation;
+  ALTER TABLE step_2 RENAME TO step;
+  CREATE INDEX operation_by_subject ON operation (subject, sequence);
+  CREATE INDEX operation_by_name ON operation (subject_name, sequence);
+  CREATE INDEX operation_unfinished ON operation (sequence) WHERE ended_at IS NULL;
+
+  CREATE INDEX event_by_guest ON event (guest, sequence) WHERE guest IS NOT NULL;
+  `,
 ];

@@ -1,10 +1,10 @@
 /** The journal: operations and their steps. */
+
+import type { AccountEntry } from '../../lib/account.ts';
 import type { WireError } from '../../protocol/errors.ts';
-import type { OperationState, StepState } from '../../protocol/operation.ts';
+import type { OperationState, StepState, SubjectKind } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
-
-export type SubjectKind = 'guest' | 'image' | 'network';
 
 export interface OperationRecord {
   readonly id: OperationId;
@@ -29,6 +29,10 @@ export interface StepRecord {
   readonly state: StepState;
   readonly startedAt?: number;
   readonly endedAt?: number;
+  /** What it did to the host, its undoing at the end. */
+  readonly account?: readonly AccountEntry[];
+  /** Why it, or its undoing, failed. */
+  readonly error?: string;
 }
 
 interface OperationRow {
@@ -58,6 +62,8 @@ interface StepRow {
   state: StepState;
   started_at: number | null;
   ended_at: number | null;
+  account: string | null;
+  error: string | null;
 }
 
 const optional = <K extends string, V>(key: K, value: V | null): { [P in K]?: V } =>
@@ -86,6 +92,8 @@ const fromStepRow = (row: StepRow): StepRecord => ({
   state: row.state,
   ...optional('startedAt', row.started_at),
   ...optional('endedAt', row.ended_at),
+  ...optional('account', row.account === null ? null : (JSON.parse(row.account) as AccountEntry[])),
+  ...optional('error', row.error),
 });
 
 export interface OperationQuery {
@@ -132,8 +140,9 @@ export class OperationTable {
       'SELECT * FROM operation WHERE ended_at IS NULL ORDER BY sequence',
     );
     this.#steps = db.prepare<[string], StepRow>('SELECT * FROM step WHERE operation = ? ORDER BY position');
-    this.#writeStep = db.prepare<[string, number, string, string, number | null, number | null], never>(
-      'INSERT OR REPLACE INTO step (operation, position, name, state, started_at, ended_at) VALUES (?, ?, ?, ?, ?, ?)',
+    this.#writeStep = db.prepare<[StepRow], never>(
+      `INSERT OR REPLACE INTO step (operation, position, name, state, started_at, ended_at, account, error)
+       VALUES (@operation, @position, @name, @state, @started_at, @ended_at, @account, @error)`,
     );
     this.#highest = db.prepare<[], { highest: number | null }>(
       'SELECT max(sequence) AS highest FROM operation',
@@ -177,7 +186,16 @@ export class OperationTable {
   }
 
   writeStep(id: OperationId, position: number, step: StepRecord): void {
-    this.#writeStep.run(id, position, step.name, step.state, step.startedAt ?? null, step.endedAt ?? null);
+    this.#writeStep.run({
+      operation: id,
+      position,
+      name: step.name,
+      state: step.state,
+      started_at: step.startedAt ?? null,
+      ended_at: step.endedAt ?? null,
+      account: step.account === undefined ? null : JSON.stringify(step.account),
+      error: step.error ?? null,
+    });
   }
 
   byId(id: string): OperationRecord | undefined {

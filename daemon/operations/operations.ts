@@ -7,13 +7,13 @@ import { uuidv7 } from 'uuidv7';
 import { waitOrAbort } from '../../lib/abort.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
-import type { Progress } from '../../lib/work.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationQuery, OperationRecord, StepRecord } from '../inventory/operation-table.ts';
+import { cancelled, type Stepping, StepRunner, stopping } from './step-runner.ts';
 import type { Step, StepObserver } from './steps.ts';
 
 export interface NewOperation {
@@ -32,11 +32,8 @@ export type QueuePlace = (
   operation: OperationId,
 ) => { readonly position: number; readonly waitsFor?: OperationId } | undefined;
 
-interface Live {
+interface Live extends Stepping {
   record: OperationRecord;
-  steps: StepRecord[];
-  readonly controller: AbortController;
-  progress?: Progress;
   readonly ended: Promise<OperationRecord>;
   readonly resolve: (record: OperationRecord) => void;
   readonly withdraw: (() => void) | undefined;
@@ -63,35 +60,33 @@ export interface OperationsOptions {
   readonly observeStep?: StepObserver | undefined;
 }
 
-const cancelled = (record: OperationRecord): RoostError =>
-  new RoostError('Cancelled', `${record.kind} of ${record.subject.name} was cancelled`, {
-    data: { operation: record.id },
-  });
-
-const stopping = (): RoostError =>
-  new RoostError('Unavailable', 'The daemon is stopping', {
-    hint: 'The operation goes on when the daemon runs again.',
-  });
+/** A step as clients see it; what it did to the host is the journal's to tell. */
+const stepView = ({ name, state, startedAt, endedAt }: StepRecord): OperationView['steps'][number] => ({
+  name,
+  state,
+  ...(startedAt === undefined ? {} : { startedAt }),
+  ...(endedAt === undefined ? {} : { endedAt }),
+});
 
 export class Operations {
   readonly #inventory: Inventory;
   readonly #events: EventLog;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #observeStep: StepObserver;
+  readonly #runner: StepRunner;
   readonly #live = new Map<OperationId, Live>();
-  /** Reaches also the steps of operations that nobody can cancel. */
-  readonly #stopping = new AbortController();
   #queuePlace: QueuePlace = () => undefined;
   #sequence: number;
-  #suspended = false;
 
   constructor(options: OperationsOptions) {
     this.#inventory = options.inventory;
     this.#events = options.events;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#observeStep = options.observeStep ?? (() => undefined);
+    this.#runner = new StepRunner({
+      ...options,
+      onBegun: (record, step) => this.#announce(record, step),
+    });
     this.#sequence = options.inventory.operations.highestSequence();
   }
 
@@ -149,8 +144,7 @@ export class Operations {
    * The daemon stops: whatever runs lets go where it is, unrecorded, as after a crash; the next daemon takes it up.
    */
   suspend(): void {
-    this.#suspended = true;
-    this.#stopping.abort(stopping());
+    this.#runner.suspend();
     for (const live of this.#live.values()) live.controller.abort(stopping());
   }
 
@@ -185,11 +179,10 @@ export class Operations {
    * written.
    */
   async run(id: OperationId, steps: readonly Step[], options: RunOptions = {}): Promise<OperationRecord> {
-    if (this.#suspended) throw stopping();
+    if (this.#runner.suspended) throw stopping();
     const live = this.#required(id);
-    live.steps = steps.map((step) => ({ name: step.name, state: 'pending' }));
     this.#write(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() });
-    const failure = await this.#doAll(live, steps, options.cancellable ?? true);
+    const failure = await this.#runner.doAll(live, steps, options.cancellable ?? true);
     if (failure !== undefined) return await this.undo(id, steps, failure, options);
     return this.end(id, 'succeeded', undefined, options.finish);
   }
@@ -201,30 +194,15 @@ export class Operations {
     failure: RoostError,
     options: RunOptions = {},
   ): Promise<OperationRecord> {
-    if (this.#suspended) throw stopping();
+    if (this.#runner.suspended) throw stopping();
     const live = this.#required(id);
-    if (live.steps.length === 0) live.steps = steps.map((step) => ({ name: step.name, state: 'pending' }));
     this.#write(live, { state: 'undoing' });
-    const undoFailures: string[] = [];
-    for (const [position, step] of [...steps.entries()].reverse()) {
-      const begun =
-        live.steps[position]?.state !== 'pending' || live.steps.every((each) => each.state === 'pending');
-      if (!begun || !step.undo) continue;
-      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
-      try {
-        await step.undo();
-        this.#mark(live, position, 'undone');
-      } catch (error) {
-        this.#log.error({ err: error, operation: id, step: step.name }, 'undo failed');
-        undoFailures.push(`${step.name}: ${toRoostError(error).message}`);
-      }
-      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
-    }
+    const undoFailures = await this.#runner.undoAll(live, steps);
     const error =
       undoFailures.length === 0
         ? failure
         : new RoostError(failure.class, failure.message, {
-            data: { ...failure.data, undoFailures },
+            data: { ...failure.data, undoFailures: [...undoFailures] },
             ...(failure.hint === undefined ? {} : { hint: failure.hint }),
             cause: failure,
           });
@@ -266,7 +244,7 @@ export class Operations {
    */
   unrecorded(id: OperationId, error: unknown): void {
     const live = this.#live.get(id);
-    if (!live || this.#suspended) return;
+    if (!live || this.#runner.suspended) return;
     this.#log.error({ err: error, operation: id }, 'an operation could not be recorded');
     const wire = toRoostError(error).toWire();
     live.record = { ...live.record, state: 'failed', endedAt: this.#clock.now(), error: wire };
@@ -323,7 +301,7 @@ export class Operations {
       state: record.state,
       ...(place === undefined ? {} : place),
       ...(live?.progress === undefined ? {} : { progress: live.progress }),
-      steps: [...steps],
+      steps: steps.map(stepView),
       cancelRequested: record.cancelRequested,
       createdAt: record.createdAt,
       ...(record.startedAt === undefined ? {} : { startedAt: record.startedAt }),
@@ -335,48 +313,6 @@ export class Operations {
 
   query(query: OperationQuery): readonly OperationRecord[] {
     return this.#inventory.operations.query(query);
-  }
-
-  async #doAll(live: Live, steps: readonly Step[], cancellable: boolean): Promise<RoostError | undefined> {
-    const signal = cancellable ? live.controller.signal : this.#stopping.signal;
-    const work = { signal, progress: (progress: Progress) => this.#progress(live, progress) };
-    for (const [position, step] of steps.entries()) {
-      try {
-        signal.throwIfAborted();
-        this.#mark(live, position, 'running');
-        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
-        await step.do(work);
-        if (this.#suspended) throw stopping();
-        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
-        this.#mark(live, position, 'done');
-      } catch (error) {
-        if (this.#suspended) throw stopping();
-        if (live.steps[position]?.state === 'running') this.#mark(live, position, 'failed');
-        const failure = signal.aborted ? cancelled(live.record) : toRoostError(error);
-        if (failure.class === 'Internal')
-          this.#log.error(
-            { err: error, operation: live.record.id, step: step.name },
-            'step failed unexpectedly',
-          );
-        return failure;
-      }
-    }
-    return undefined;
-  }
-
-  #progress(live: Live, progress: Progress): void {
-    live.progress = progress;
-  }
-
-  #mark(live: Live, position: number, state: StepRecord['state']): void {
-    const before = live.steps[position];
-    if (!before) return;
-    const now = this.#clock.now();
-    const step: StepRecord =
-      state === 'running' ? { name: before.name, state, startedAt: now } : { ...before, state, endedAt: now };
-    live.steps[position] = step;
-    this.#inventory.db.soon(() => this.#inventory.operations.writeStep(live.record.id, position, step));
-    if (state === 'running') this.#announce(live.record, step.name);
   }
 
   #write(live: Live, change: Partial<OperationRecord>): void {

@@ -33,7 +33,7 @@ test('the file, those beside it and its backups are for the daemon alone, also w
   await chmod(path, 0o644);
   const raw = openRaw(path);
   raw.pragma('journal_mode = WAL');
-  migrate(raw, migrations.slice(0, 1));
+  migrate(raw, migrations);
   migrate(raw, [...migrations, 'CREATE TABLE later (a TEXT) STRICT']);
   raw.pragma(`user_version = ${migrations.length}`);
   open(path);
@@ -47,6 +47,25 @@ test('the file, those beside it and its backups are for the daemon alone, also w
 });
 
 describe('migrations', () => {
+  test('of the journal keep every operation with its steps', () => {
+    const raw = openRaw(':memory:');
+    raw.pragma('foreign_keys = ON');
+    migrate(raw, migrations.slice(0, 1));
+    raw.exec(`INSERT INTO operation (id, sequence, kind, subject_kind, subject, subject_name, actor, state, arguments, created_at)
+              VALUES ('o', 7, 'guest-start', 'guest', 'g', 'web', 'daemon', 'running', '{}', 5)`);
+    raw.exec("INSERT INTO step (operation, position, name, state) VALUES ('o', 0, 'volumes', 'running')");
+    migrate(raw, migrations);
+    expect(raw.prepare('SELECT id, sequence, kind, created_at FROM operation').all()).toEqual([
+      { id: 'o', sequence: 7, kind: 'guest-start', created_at: 5 },
+    ]);
+    expect(raw.prepare('SELECT operation, name, account FROM step').all()).toEqual([
+      { operation: 'o', name: 'volumes', account: null },
+    ]);
+    raw.exec("DELETE FROM operation WHERE id = 'o'");
+    expect(raw.prepare('SELECT * FROM step').all()).toEqual([]);
+    expect(raw.pragma('foreign_key_check')).toEqual([]);
+  });
+
   test('a fresh file gets the newest layout, and opening it again changes nothing', async () => {
     const path = await newFile();
     const first = openInventory(path);

@@ -1,0 +1,71 @@
+/** What starts guests without anybody asking: their autostart after a boot of the host, their restart policy. */
+import { isRoostError, toRoostError } from '../../protocol/errors.ts';
+import type { GuestId } from '../../protocol/types.ts';
+import type { Guest } from './guest.ts';
+import type { House } from './house.ts';
+import type { GuestRegistry } from './registry.ts';
+
+export type PolicyActor = 'policy:restart' | 'policy:autostart';
+
+export class Policies {
+  readonly #house: House;
+  readonly #registry: GuestRegistry;
+  readonly #start: (guest: Guest, actor: PolicyActor) => Promise<unknown>;
+
+  /** `start` accepts the start of a guest for a policy. */
+  constructor(
+    house: House,
+    registry: GuestRegistry,
+    start: (guest: Guest, actor: PolicyActor) => Promise<unknown>,
+  ) {
+    this.#house = house;
+    this.#registry = registry;
+    this.#start = start;
+  }
+
+  /** After a boot of the host: writes down which guests it is to start, in their order. */
+  planAutostart(): void {
+    const wanted = this.#registry
+      .all()
+      .filter((guest) => guest.record.spec.autostart.enabled)
+      .sort((a, b) => a.record.spec.autostart.order - b.record.spec.autostart.order);
+    this.#writeAutostart(wanted.map((guest) => guest.id));
+  }
+
+  /** Starts what is written down, each after the delay of the one before; a later daemon goes on where this one ends. */
+  async autostart(): Promise<void> {
+    const { meta } = this.#house.inventory;
+    const left = JSON.parse(meta.get('autostart') ?? '[]') as GuestId[];
+    for (let id = left.shift(); id !== undefined; id = left.shift()) {
+      if (this.#house.stopping.aborted) return;
+      const guest = this.#registry.byId(id);
+      if (guest) await this.#startBy('policy:autostart', guest);
+      if (this.#house.stopping.aborted) return;
+      this.#writeAutostart(left);
+      const delayMs = guest?.record.spec.autostart.delayMs ?? 0;
+      if (delayMs > 0) await new Promise<void>((resolve) => this.#house.clock.after(delayMs, resolve));
+    }
+  }
+
+  /** Starts a guest whose policy wants it. */
+  async restart(guest: Guest): Promise<void> {
+    await this.#startBy('policy:restart', guest);
+  }
+
+  #writeAutostart(ids: readonly GuestId[]): void {
+    const { db, meta } = this.#house.inventory;
+    db.soon(() => meta.set('autostart', JSON.stringify(ids)));
+  }
+
+  async #startBy(actor: PolicyActor, guest: Guest): Promise<void> {
+    try {
+      await this.#start(guest, actor);
+    } catch (error) {
+      if (this.#house.stopping.aborted || guest.removed || isRoostError(error, 'Cancelled')) return;
+      this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);
+      const failure = toRoostError(error);
+      guest.setStatus({ state: 'failed', reason: failure.message, restartAt: undefined });
+      if (actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
+    }
+  }
+}

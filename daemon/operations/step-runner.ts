@@ -1,0 +1,152 @@
+/**
+ * Does the steps of an operation one after the other, or takes them back, and keeps their part of the journal: when each
+ * began and ended, and what it did to the host.
+ */
+import { Account, accounted } from '../../lib/account.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Progress } from '../../lib/work.ts';
+import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import type { Inventory } from '../inventory/inventory.ts';
+import type { OperationRecord, StepRecord } from '../inventory/operation-table.ts';
+import type { Step, StepObserver } from './steps.ts';
+
+/** An operation that is accepted and has not ended, as far as its steps are concerned. */
+export interface Stepping {
+  readonly record: OperationRecord;
+  steps: StepRecord[];
+  readonly controller: AbortController;
+  progress?: Progress;
+}
+
+export interface StepRunnerOptions {
+  readonly inventory: Inventory;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly observeStep?: StepObserver | undefined;
+  /** A step has begun. */
+  readonly onBegun: (record: OperationRecord, step: string) => void;
+}
+
+export const cancelled = (record: OperationRecord): RoostError =>
+  new RoostError('Cancelled', `${record.kind} of ${record.subject.name} was cancelled`, {
+    data: { operation: record.id },
+  });
+
+export const stopping = (): RoostError =>
+  new RoostError('Unavailable', 'The daemon is stopping', {
+    hint: 'The operation goes on when the daemon runs again.',
+  });
+
+const inSteps = (steps: readonly Step[]): StepRecord[] =>
+  steps.map((step) => ({ name: step.name, state: 'pending' }));
+
+export class StepRunner {
+  readonly #options: StepRunnerOptions;
+  readonly #observeStep: StepObserver;
+  /** Reaches also the steps of operations that nobody can cancel. */
+  readonly #stopping = new AbortController();
+
+  constructor(options: StepRunnerOptions) {
+    this.#options = options;
+    this.#observeStep = options.observeStep ?? (() => undefined);
+  }
+
+  get suspended(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
+  /** From now on every step lets go where it is, unrecorded. */
+  suspend(): void {
+    this.#stopping.abort(stopping());
+  }
+
+  /** Resolves with the failure of the first step that failed, undefined when all went well. */
+  async doAll(live: Stepping, steps: readonly Step[], cancellable: boolean): Promise<RoostError | undefined> {
+    live.steps = inSteps(steps);
+    const signal = cancellable ? live.controller.signal : this.#stopping.signal;
+    const progress = (at: Progress): void => {
+      live.progress = at;
+    };
+    for (const [position, step] of steps.entries()) {
+      const account = new Account();
+      try {
+        signal.throwIfAborted();
+        this.#mark(live, position, 'running');
+        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
+        await accounted(account, () => step.do({ signal, progress }));
+        if (this.suspended) throw stopping();
+        await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
+        this.#mark(live, position, 'done', account);
+      } catch (error) {
+        if (this.suspended) throw stopping();
+        const failure = signal.aborted ? cancelled(live.record) : this.#failureOf(live, step, error);
+        if (live.steps[position]?.state === 'running')
+          this.#mark(live, position, 'failed', account, failure.message);
+        return failure;
+      }
+    }
+    return undefined;
+  }
+
+  /** Takes back every step that may have been begun, the last first. Resolves with what could not be taken back. */
+  async undoAll(live: Stepping, steps: readonly Step[]): Promise<readonly string[]> {
+    if (live.steps.length === 0) live.steps = inSteps(steps);
+    const failures: string[] = [];
+    const nothingBegun = live.steps.every((each) => each.state === 'pending');
+    for (const [position, step] of [...steps.entries()].reverse()) {
+      const begun = live.steps[position]?.state !== 'pending' || nothingBegun;
+      if (!begun || !step.undo) continue;
+      const account = new Account();
+      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
+      try {
+        await accounted(account, () => step.undo?.());
+        this.#mark(live, position, 'undone', account);
+      } catch (error) {
+        this.#options.log.error({ err: error, operation: live.record.id, step: step.name }, 'undo failed');
+        const { message } = toRoostError(error);
+        this.#mark(live, position, 'undo-failed', account, message);
+        failures.push(`${step.name}: ${message}`);
+      }
+      await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
+    }
+    return failures;
+  }
+
+  #failureOf(live: Stepping, step: Step, error: unknown): RoostError {
+    const failure = toRoostError(error);
+    if (failure.class === 'Internal')
+      this.#options.log.error(
+        { err: error, operation: live.record.id, step: step.name },
+        'step failed unexpectedly',
+      );
+    return failure;
+  }
+
+  #mark(
+    live: Stepping,
+    position: number,
+    state: StepRecord['state'],
+    account?: Account,
+    error?: string,
+  ): void {
+    const before = live.steps[position];
+    if (!before) return;
+    const now = this.#options.clock.now();
+    const entries = [...(before.account ?? []), ...(account?.close() ?? [])];
+    const step: StepRecord =
+      state === 'running'
+        ? { name: before.name, state, startedAt: now }
+        : {
+            ...before,
+            state,
+            endedAt: now,
+            ...(entries.length === 0 ? {} : { account: entries }),
+            ...(error === undefined ? {} : { error }),
+          };
+    live.steps[position] = step;
+    const { inventory } = this.#options;
+    inventory.db.soon(() => inventory.operations.writeStep(live.record.id, position, step));
+    if (state === 'running') this.#options.onBegun(live.record, step.name);
+  }
+}
