@@ -64,6 +64,8 @@ export interface Launch {
   readonly memoryBytes: number;
   readonly cpu: GuestSpec['cpu'];
   readonly qemu: GuestSpec['qemu'];
+  /** Whether the machine gets a channel to an agent in the guest. */
+  readonly agent: boolean;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -200,7 +202,7 @@ export interface Driver {
   overheadBytes(spec: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number;
 
   /** What a launch makes on the host besides disks and ports: the same that `plan` names. Pure. */
-  runObjects(place: GuestPlace): readonly HostObject[];
+  runObjects(place: GuestPlace, parts: Pick<Launch, 'agent'>): readonly HostObject[];
 
   /** The exact command line and host objects of a launch. Makes nothing. */
   plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan>;

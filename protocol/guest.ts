@@ -117,6 +117,13 @@ export const qemuSpec = z.strictObject({
     ),
 });
 
+export const agentSpec = z.strictObject({
+  enabled: z
+    .boolean()
+    .optional()
+    .describe('Give the guest a channel to the QEMU guest agent; by default where it boots by a disk'),
+});
+
 export const autostartSpec = z.strictObject({
   enabled: z.boolean().default(false).describe('Start the guest after a boot of the host'),
   order: z.int().min(0).max(10_000).default(100).describe('Lower starts earlier'),
@@ -158,6 +165,7 @@ const machineSettings = {
     .describe('Memory, whole MiB'),
   cpu: cpuSpec.prefault({}),
   boot: bootSpec.prefault({ kind: 'disk' }),
+  agent: agentSpec.prefault({}),
   qemu: qemuSpec.prefault({}),
 };
 
@@ -177,6 +185,10 @@ export const guestSpec = z.strictObject({
 });
 export type GuestSpecInput = z.input<typeof guestSpec>;
 export type GuestSpec = z.output<typeof guestSpec>;
+
+/** Whether a guest gets the channel: an agent runs where a whole system boots, and the channel costs 1 ms of a start. */
+export const wantsAgent = ({ agent, boot }: Pick<GuestSpec, 'agent' | 'boot'>): boolean =>
+  agent.enabled ?? boot.kind === 'disk';
 
 /** Every member of an object optional, without its default: absent means unchanged, also inside. */
 const changesTo = <S extends Readonly<Record<string, z.ZodType>>>(
@@ -213,6 +225,7 @@ export const guestChanges = z.strictObject({
   autostart: z.strictObject(changesTo(autostartSpec.shape)).optional(),
   restartPolicy: z.strictObject(changesTo(restartPolicySpec.shape)).optional(),
   cpu: z.strictObject(changesTo(cpuSpec.shape)).optional(),
+  agent: z.strictObject(changesTo(agentSpec.shape)).optional(),
   qemu: z.strictObject(changesTo(qemuSpec.shape)).optional(),
 });
 export type GuestChanges = z.output<typeof guestChanges>;
@@ -230,6 +243,10 @@ export const nicView = z.strictObject({
   network: z.string().describe('Name of the network'),
   mac: macAddress,
   ipv4: z.string().optional().describe('Address kept for it, where the network gives one'),
+});
+
+export const agentView = z.strictObject({
+  enabled: z.boolean().describe('Whether the guest has a channel to its agent, from its next start on'),
 });
 
 export const guestView = z.strictObject({
@@ -254,6 +271,7 @@ export const guestView = z.strictObject({
   boot: bootSpec,
   disks: z.array(diskView),
   nics: z.array(nicView),
+  agent: agentView,
   qemu: qemuSpec,
   tainted: z
     .array(z.string())

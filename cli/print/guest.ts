@@ -131,6 +131,7 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Memory', formatSize(guest.memoryBytes)],
   ['Boot', bootText(guest.boot)],
   ['Accel', guest.qemu.accel],
+  ['Agent', guest.agent.enabled ? 'yes' : 'no'],
   ['Autostart', autostartText(guest.autostart)],
   ['Restart', restartText(guest, nowMs)],
   ['Stop timeout', formatDuration(guest.stopTimeoutMs)],

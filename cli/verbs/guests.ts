@@ -39,6 +39,7 @@ const settings: readonly Flag[] = [
     description: 'Accelerator; auto takes KVM where it works, else TCG',
   },
   { name: 'qemu', member: 'qemu.binary', value: 'name' },
+  { name: 'agent', member: 'agent.enabled', negatable: true },
   { name: 'description', member: 'description', description: 'Free text' },
   { name: 'label', short: 'l', member: 'labels', description: 'Free key-value pair' },
   { name: 'autostart', member: 'autostart.enabled' },

@@ -48,6 +48,7 @@ export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec =
   boot: changes.boot ?? spec.boot,
   autostart: merged('autostart', autostartSpec, spec.autostart, changes.autostart),
   restartPolicy: merged('restartPolicy', restartPolicySpec, spec.restartPolicy, changes.restartPolicy),
+  agent: { enabled: changes.agent?.enabled ?? spec.agent.enabled },
   cpu: merged('cpu', cpuSpec, spec.cpu, changes.cpu),
   qemu: merged('qemu', qemuSpec, spec.qemu, changes.qemu),
 });

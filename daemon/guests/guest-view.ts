@@ -12,7 +12,7 @@ export interface ViewedGuest {
     | undefined;
 }
 
-const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'qemu'] as const;
+const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'agent', 'qemu'] as const;
 
 /** JSON with the members of every object in order, so that equal values are equal texts. */
 const canonical = (value: unknown): string =>
@@ -80,6 +80,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
       mac: nic.mac,
       ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
     })),
+    agent: { enabled: spec.agent.enabled },
     qemu: spec.qemu,
     tainted: spec.qemu.extraArgs.map((extra) => extra.reason),
     autostart: spec.autostart,

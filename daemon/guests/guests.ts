@@ -185,7 +185,10 @@ export class Guests {
     const wanted = changeSpec(guest.record.spec, changes);
     // Settings that are no matter of the machine can be changed also while its binary is missing.
     const machine =
-      rest.cpu === undefined && rest.qemu === undefined && rest.memoryBytes === undefined
+      rest.cpu === undefined &&
+      rest.qemu === undefined &&
+      rest.agent === undefined &&
+      rest.memoryBytes === undefined
         ? guest.record.machine
         : await guest.driver.repin(
             specToRepin(guest.name, guest.record.machine.type, wanted),

@@ -46,7 +46,7 @@ const bootOf = (guest: Guest): Launch['boot'] => {
 };
 
 export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nics']): Launch => {
-  const { memoryBytes, cpu, qemu } = guest.record.spec;
+  const { memoryBytes, cpu, qemu, agent } = guest.record.spec;
   const { place, name } = guest;
   return {
     place,
@@ -55,6 +55,7 @@ export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nic
     memoryBytes,
     cpu,
     qemu,
+    agent: agent.enabled,
     boot: bootOf(guest),
     disks,
     nics,
@@ -74,7 +75,10 @@ export const portObjects = (guest: Guest): readonly HostObject[] =>
 
 /** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */
 export const recordRun = (guest: Guest): void => {
-  const objects = [...portObjects(guest), ...guest.driver.runObjects(guest.place)];
+  const objects = [
+    ...portObjects(guest),
+    ...guest.driver.runObjects(guest.place, { agent: guest.record.spec.agent.enabled }),
+  ];
   guest.house.inventory.ledger.record(
     { kind: 'guest', id: guest.id },
     'run',

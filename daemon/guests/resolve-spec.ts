@@ -1,7 +1,7 @@
 /** A guest's spec with its names looked up and its gaps filled: what is stored. */
 import { randomBytes } from 'node:crypto';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestSpec } from '../../protocol/guest.ts';
+import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
 import type { MacAddress } from '../../protocol/types.ts';
 import type { Images } from '../images.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
@@ -86,12 +86,13 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk, or boot it by a kernel.',
     });
-  return { ...rest, boot, disks, nics };
+  return { ...rest, boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */
 export const specToPin = (spec: GuestSpec, stored: StoredSpec): GuestSpec => ({
   ...spec,
+  agent: stored.agent,
   disks: stored.disks.map((disk) => ({
     name: disk.name,
     sizeBytes: disk.sizeBytes,

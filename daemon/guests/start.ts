@@ -85,8 +85,8 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
         port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
       ),
     );
-    const { memoryBytes, cpu, boot, qemu } = guest.record.spec;
-    guest.setStatus({ cursor: 0, applied: { memoryBytes, cpu, boot, qemu } });
+    const { memoryBytes, cpu, boot, agent, qemu } = guest.record.spec;
+    guest.setStatus({ cursor: 0, applied: { memoryBytes, cpu, boot, agent, qemu } });
     try {
       guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
     } finally {

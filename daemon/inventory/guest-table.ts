@@ -5,7 +5,8 @@ import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../proto
 import type { Database } from './database.ts';
 
 /** A guest's spec with every reference resolved and every default filled in. */
-export interface StoredSpec extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'disks' | 'nics'> {
+export interface StoredSpec
+  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'nics'> {
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -14,6 +15,7 @@ export interface StoredSpec extends Omit<GuestSpec, 'name' | 'machine' | 'boot' 
         readonly initrd?: ImageId;
         readonly commandLine: string;
       };
+  readonly agent: { readonly enabled: boolean };
   readonly disks: readonly {
     readonly name: string;
     readonly image?: ImageId;
@@ -48,7 +50,7 @@ export interface GuestStatus {
   readonly cursor: number;
   readonly process?: ProcessIdentity & { readonly startedAt: number; readonly accel: string };
   /** Generation-independent copy of the machine settings the running process was launched with. */
-  readonly applied?: Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'qemu'>;
+  readonly applied?: Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'>;
   readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string };
   readonly restartCount: number;
   readonly restartAt?: number;
@@ -81,11 +83,16 @@ interface StatusRow {
 
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
 
+/** Members that came later, for what was written before them. */
+const laterMembers: Pick<StoredSpec, 'agent'> = { agent: { enabled: false } };
+
+const withLaterMembers = <T extends object>(stored: T): T => ({ ...laterMembers, ...stored });
+
 const fromGuestRow = (row: GuestRow): GuestRecord => ({
   id: row.id as GuestId,
   number: row.number,
   name: row.name,
-  spec: JSON.parse(row.spec) as StoredSpec,
+  spec: withLaterMembers(JSON.parse(row.spec) as StoredSpec),
   machine: JSON.parse(row.machine) as PinnedMachine,
   target: row.target,
   targetActor: row.target_actor,
@@ -104,7 +111,7 @@ const fromStatusRow = (row: StatusRow): GuestStatus => ({
     : { process: JSON.parse(row.process) as NonNullable<GuestStatus['process']> }),
   ...(row.applied === null
     ? {}
-    : { applied: JSON.parse(row.applied) as NonNullable<GuestStatus['applied']> }),
+    : { applied: withLaterMembers(JSON.parse(row.applied) as NonNullable<GuestStatus['applied']>) }),
   ...(row.last_exit === null
     ? {}
     : { lastExit: JSON.parse(row.last_exit) as NonNullable<GuestStatus['lastExit']> }),

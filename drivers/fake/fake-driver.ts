@@ -51,17 +51,18 @@ export class FakeDriver implements Driver {
     return MEBIBYTE;
   }
 
-  runObjects({ runDirectory }: GuestPlace): readonly HostObject[] {
+  runObjects(...[{ runDirectory }, { agent }]: Parameters<Driver['runObjects']>): readonly HostObject[] {
     return [
       { kind: 'process', name: `${runDirectory}/process.lock` },
       { kind: 'socket', name: `${runDirectory}/monitor.sock` },
+      ...(agent ? [{ kind: 'socket', name: `${runDirectory}/agent.sock` } as const] : []),
     ];
   }
 
   async plan(...[launch, signal]: Parameters<Driver['plan']>): ReturnType<Driver['plan']> {
     signal.throwIfAborted();
     const disks = launch.disks.map(({ path }) => `disk=${path}`);
-    return { argv: ['fake', launch.name, ...disks], objects: this.runObjects(launch.place) };
+    return { argv: ['fake', launch.name, ...disks], objects: this.runObjects(launch.place, launch) };
   }
 
   async launch(...[launch, context]: Parameters<Driver['launch']>): ReturnType<Driver['launch']> {
@@ -134,7 +135,7 @@ export class FakeDriver implements Driver {
   }
 
   async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
-    return this.host.objects(runDirectory, (place) => this.runObjects(place));
+    return this.host.objects(runDirectory, (place, parts) => this.runObjects(place, parts));
   }
 
   #logOf({ id }: GuestPlace, stream: Parameters<Driver['readLog']>[1]): string {

@@ -73,7 +73,7 @@ export class FakeHost {
   readonly now: () => number;
   readonly #runs = new Map<GuestId, { readonly place: GuestPlace; readonly process: FakeProcess }>();
   /** Sockets that were not cleared away yet. */
-  readonly #left = new Map<GuestId, GuestPlace>();
+  readonly #left = new Map<GuestId, Pick<Launch, 'place' | 'agent'>>();
   #nextPid = 1000;
   #boot = 1;
 
@@ -160,7 +160,7 @@ export class FakeHost {
     signal.throwIfAborted();
   }
 
-  spawn({ place }: Launch): FakeProcess {
+  spawn({ place, agent }: Launch): FakeProcess {
     const process = new FakeProcess({
       pid: this.#nextPid,
       startTicks: this.#nextPid * 10,
@@ -168,7 +168,7 @@ export class FakeHost {
     });
     this.#nextPid += 1;
     this.#runs.set(place.id, { place, process });
-    this.#left.set(place.id, place);
+    this.#left.set(place.id, { place, agent });
     return process;
   }
 
@@ -189,12 +189,12 @@ export class FakeHost {
 
   objects(
     runDirectory: string,
-    objectsOf: (place: GuestPlace) => readonly HostObject[],
+    objectsOf: (place: GuestPlace, parts: Pick<Launch, 'agent'>) => readonly HostObject[],
   ): readonly HostObject[] {
     return [...this.#left.values()]
-      .filter((place) => place.runDirectory.startsWith(`${runDirectory}/`))
-      .flatMap((place) =>
-        objectsOf(place).filter(({ kind }) => kind !== 'process' || this.isAlive(place.id)),
+      .filter(({ place }) => place.runDirectory.startsWith(`${runDirectory}/`))
+      .flatMap(({ place, agent }) =>
+        objectsOf(place, { agent }).filter(({ kind }) => kind !== 'process' || this.isAlive(place.id)),
       );
   }
 

@@ -27,7 +27,7 @@ export const topNode = (id: string): string => `${id}-0`;
 
 export const familyOf = (machine: PinnedMachine): string => String(machine.settings['family']);
 
-export const virtio = (kind: 'blk' | 'net' | 'rng', machine: PinnedMachine): string =>
+export const virtio = (kind: 'blk' | 'net' | 'rng' | 'serial', machine: PinnedMachine): string =>
   `virtio-${kind}-${familyOf(machine) === 'microvm' ? 'device' : 'pci'}`;
 
 /** The nodes of a disk with its whole chain. A node has to be there before another names it: the base comes first. */

@@ -1,7 +1,7 @@
 /** Names of everything that a guest of QEMU has on the host; no name is made anywhere else. */
 import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
-import type { GuestPlace } from '../driver.ts';
+import type { GuestPlace, Launch } from '../driver.ts';
 
 export const logNames = { console: 'console.log', process: 'qemu.log', events: 'events.log' } as const;
 export type LogStream = keyof typeof logNames;
@@ -18,12 +18,15 @@ export const lockPath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirectory'>)
 export const isLockName = (name: string): boolean => name.endsWith(LOCK_SUFFIX);
 export const monitorPath = (runDirectory: string): string => join(runDirectory, 'qmp.sock');
 export const consolePath = (runDirectory: string): string => join(runDirectory, 'console.sock');
+/** The host end of the channel to the guest's agent; there only where the machine has the channel. */
+export const agentPath = (runDirectory: string): string => join(runDirectory, 'agent.sock');
 /** Written before the process is killed on purpose, so that any later daemon knows that it was. */
 export const askedPath = (runDirectory: string): string => join(runDirectory, 'end-asked');
 
 export const runFiles = (runDirectory: string): readonly string[] => [
   monitorPath(runDirectory),
   consolePath(runDirectory),
+  agentPath(runDirectory),
   askedPath(runDirectory),
 ];
 
@@ -36,8 +39,10 @@ export const blackBoxInputPath = (place: GuestPlace): string => join(logDirector
 /** What a launch makes on the host, in the ledger's words. */
 export const runObjects = (
   place: Pick<GuestPlace, 'stateDirectory' | 'runDirectory'>,
+  { agent }: Pick<Launch, 'agent'>,
 ): readonly HostObject[] => [
   { kind: 'process', name: lockPath(place) },
   { kind: 'socket', name: monitorPath(place.runDirectory) },
   { kind: 'socket', name: consolePath(place.runDirectory) },
+  ...(agent ? [{ kind: 'socket', name: agentPath(place.runDirectory) } as const] : []),
 ];

@@ -23,7 +23,10 @@ import {
   virtio,
 } from './devices.ts';
 
-/** Numbers of the descriptors that QEMU inherits; taps follow from `firstTap` on, in the order of the NICs. */
+/**
+ * Numbers of the descriptors that QEMU inherits. Taps follow from `firstTap` on, in the order of the NICs; behind them
+ * what the agent's channel listens on.
+ */
 export const descriptorNumbers = {
   /** A file with the one command that negotiates the black box. */
   blackBoxInput: 0,
@@ -61,6 +64,19 @@ const rngPlaces: Readonly<Record<string, Json>> = {
   microvm: { bus: 'virtio-mmio-bus.0' },
 };
 
+/** Where the agent's channel sits. On pc it shares a slot, because every other is a disk's or a NIC's. */
+const serialPlaces: Readonly<Record<string, Json>> = {
+  q35: { bus: 'pcie.0', addr: '0x3' },
+  pc: { bus: 'pci.0', addr: '0x3.0x1' },
+  microvm: { bus: 'virtio-mmio-bus.23' },
+};
+/** Ports of the controller: 0 is kept for a console by the specification, 1 is the agent's. */
+const SERIAL_PORTS = 4;
+/** The name that guests know the port by: QEMU's, and so that of every distribution's udev rule. */
+const AGENT_PORT_NAME = 'org.qemu.guest_agent.0';
+/** The port's device; events name it. */
+export const AGENT_PORT_ID = 'agent0';
+
 /** The whole command line: the launcher's, then QEMU's. */
 export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
   input.launcherPath,
@@ -73,8 +89,10 @@ export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
 export const tapLinks = (nics: readonly NetPort[]): readonly string[] =>
   nics.flatMap((nic) => (nic.kind === 'tap' ? [nic.link] : []));
 
-const launcherOptions = ({ place, nics }: Launch): readonly string[] => {
-  const { credentials } = place;
+const agentDescriptor = ({ nics }: Launch): number => descriptorNumbers.firstTap + tapLinks(nics).length;
+
+const launcherOptions = (launch: Launch): readonly string[] => {
+  const { credentials } = launch.place;
   const identity =
     credentials &&
     [
@@ -88,7 +106,7 @@ const launcherOptions = ({ place, nics }: Launch): readonly string[] => {
     ['--rlimit', 'core=0:0'],
     ['--oom-score-adj', String(OOM_SCORE_ADJUSTMENT)],
     ['--umask', '077'],
-    ['--keep-fds', String(descriptorNumbers.firstTap + tapLinks(nics).length)],
+    ['--keep-fds', String(agentDescriptor(launch) + (launch.agent ? 1 : 0))],
     ['--pid-fd', String(descriptorNumbers.lock)],
   ].flat();
 };
@@ -100,10 +118,11 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
     ...machineArgs(launch, input.accel),
     ...(input.firmwarePath === undefined ? [] : ['-bios', input.firmwarePath]),
     ...bootArgs(launch, pathFor),
-    ...rngArgs(launch.machine),
+    ...rngArgs(launch),
     ...rootPortArgs(launch.machine),
     ...launch.disks.flatMap((disk, index) => diskArgs(launch, disk, index, pathFor)),
     ...nicArgs(launch),
+    ...agentArgs(launch),
     ...monitorArgs,
     ...launch.qemu.extraArgs.map(({ argument }) => argument),
   ];
@@ -143,7 +162,7 @@ const bootArgs = ({ boot }: Launch, pathFor: (path: string) => string): readonly
   ].flat();
 };
 
-const rngArgs = (machine: PinnedMachine): readonly string[] => [
+const rngArgs = ({ machine, agent }: Launch): readonly string[] => [
   '-object',
   'rng-random,id=rng0-source,filename=/dev/urandom',
   ...deviceArgs({
@@ -151,6 +170,7 @@ const rngArgs = (machine: PinnedMachine): readonly string[] => [
     id: 'rng0',
     rng: 'rng0-source',
     ...rngPlaces[familyOf(machine)],
+    ...(familyOf(machine) === 'pc' && agent ? { multifunction: true } : {}),
   }),
 ];
 
@@ -202,6 +222,30 @@ const nicArgs = (launch: Launch): readonly string[] => {
       ...deviceArgs(nicDevice(launch.machine, pinned)),
     ];
   });
+};
+
+/** A virtio port, its host end a socket that the daemon alone can connect to. */
+const agentArgs = (launch: Launch): readonly string[] => {
+  if (!launch.agent) return [];
+  const { machine } = launch;
+  return [
+    '-chardev',
+    `socket,id=agent,fd=${agentDescriptor(launch)},server=on,wait=off`,
+    ...deviceArgs({
+      driver: virtio('serial', machine),
+      id: 'serial0',
+      max_ports: SERIAL_PORTS,
+      ...serialPlaces[familyOf(machine)],
+    }),
+    ...deviceArgs({
+      driver: 'virtserialport',
+      id: AGENT_PORT_ID,
+      bus: 'serial0.0',
+      nr: 1,
+      chardev: 'agent',
+      name: AGENT_PORT_NAME,
+    }),
+  ];
 };
 
 /**

@@ -12,7 +12,7 @@ import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch, LaunchContext } from '../driver.ts';
 import { type Child, type ExitStatus, spawnChild } from './child.ts';
-import { askedPath, consolePath, lockPath, monitorPath, runFiles } from './guest-files.ts';
+import { agentPath, askedPath, consolePath, lockPath, monitorPath, runFiles } from './guest-files.ts';
 import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
 import { tapLinks } from './launch-args.ts';
@@ -96,11 +96,15 @@ const spawnGuest = async (
     ours.push(monitor);
     const console = listenUnix(consolePath(runDirectory), { mode: 0o600, backlog: BACKLOG });
     ours.push(console);
+    const agent = launch.agent
+      ? [listenUnix(agentPath(runDirectory), { mode: 0o600, backlog: BACKLOG })]
+      : [];
+    ours.push(...agent);
     await using logs = await openRunLogs(place, `${launch.name} (${place.id})`);
     // In the order of `descriptorNumbers`.
     const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
     context.signal.throwIfAborted();
-    return spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps]);
+    return spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps, ...agent]);
   } finally {
     await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
   }

@@ -9,7 +9,12 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec, MachineFamily } from '../../protocol/guest.ts';
 import type { PinnedMachine } from '../driver.ts';
 
-export const FORMAT_VERSION = 1;
+/**
+ * Form 2 has a place for the channel to a guest agent; a guest of form 1 keeps the machine it was made with, and has
+ * none.
+ */
+export const FORMAT_VERSION = 2;
+const OLDEST_FORMAT_VERSION = 1;
 /** Root ports left empty for devices that come while the guest runs. Each costs 0.7 ms of every start. */
 const SPARE_PORTS = 4;
 
@@ -24,8 +29,8 @@ const addressing: Readonly<Record<MachineFamily, Addressing>> = {
   q35: { places: 120 - SPARE_PORTS, addressOf: (place) => `port${place}` },
   // 0x0 and 0x1 are the chipset's, 0x2 is where a display goes, 0x3 the random number generator.
   pc: { places: 28, addressOf: (place) => `0x${(place + 4).toString(16)}` },
-  // 24 transports; 0 is the random number generator's.
-  microvm: { places: 23, addressOf: (place) => `virtio-mmio-bus.${place + 1}` },
+  // 24 transports; 0 is the random number generator's, 23 the agent's.
+  microvm: { places: 22, addressOf: (place) => `virtio-mmio-bus.${place + 1}` },
 };
 
 /** The family of a machine type as `query-machines` names it; undefined for those that Roost does not drive. */
@@ -56,10 +61,20 @@ export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachin
 
 /** The record after a change of the spec: what stays keeps all it has, what is new gets its own. Same errors. */
 export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachine => {
-  if (machine.formatVersion !== FORMAT_VERSION) {
+  if (machine.formatVersion < OLDEST_FORMAT_VERSION || machine.formatVersion > FORMAT_VERSION) {
     throw new RoostError('Unsupported', `The machine's record has form ${machine.formatVersion}`, {
       hint: 'It was written by a newer Roost; use that one.',
     });
+  }
+  if (spec.agent.enabled === true && machine.formatVersion < 2) {
+    throw new RoostError(
+      'Unsupported',
+      `Guest ${spec.name} was made without a place for an agent's channel`,
+      {
+        data: { formatVersion: machine.formatVersion },
+        hint: 'Make a new guest of its disks.',
+      },
+    );
   }
   const family = machine.settings['family'] as MachineFamily;
   const diskNames = spec.disks.map((disk, index) => disk.name ?? `disk${index}`);
@@ -67,7 +82,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
   refuseTwins('disks', diskNames);
   refuseTwins('NICs', nicNames);
 
-  const places = freePlaces(family, [
+  const places = freePlaces(family, machine.formatVersion, [
     ...kept(machine.disks, diskNames).map(({ address }) => address),
     ...kept(machine.nics, nicNames).map(({ address }) => address),
   ]);
@@ -102,8 +117,14 @@ const portsFor = (machine: PinnedMachine, devices: readonly { readonly address: 
   return Math.max(Number(machine.settings['ports']), highest + 1 + SPARE_PORTS);
 };
 
-const freePlaces = (family: MachineFamily, taken: readonly string[]): { take(): string } => {
-  const { places, addressOf } = addressing[family];
+const freePlaces = (
+  family: MachineFamily,
+  formatVersion: number,
+  taken: readonly string[],
+): { take(): string } => {
+  const { addressOf } = addressing[family];
+  // The last transport of form 1 was a device's as any other.
+  const places = addressing[family].places + (family === 'microvm' && formatVersion === 1 ? 1 : 0);
   const used = new Set(taken);
   let next = 0;
   return {

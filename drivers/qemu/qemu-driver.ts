@@ -25,7 +25,15 @@ import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { EventLog } from './event-log.ts';
 import { firmwareFor } from './firmware.ts';
-import { consolePath, isLockName, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
+import {
+  agentPath,
+  consolePath,
+  isLockName,
+  lockPath,
+  logPath,
+  monitorPath,
+  runObjects,
+} from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
@@ -109,8 +117,8 @@ class DriverOfQemu implements QemuDriver {
     return OVERHEAD_BYTES + cpu.count * OVERHEAD_PER_CPU_BYTES;
   }
 
-  runObjects(place: GuestPlace): readonly HostObject[] {
-    return runObjects(place);
+  runObjects(...[place, parts]: Parameters<Driver['runObjects']>): readonly HostObject[] {
+    return runObjects(place, parts);
   }
 
   async plan(
@@ -118,7 +126,7 @@ class DriverOfQemu implements QemuDriver {
     signal: AbortSignal,
   ): Promise<{ argv: readonly string[]; objects: readonly HostObject[] }> {
     const { argv } = await waitOrAbort(this.#commandLine(launch), signal);
-    return { argv, objects: runObjects(launch.place) };
+    return { argv, objects: runObjects(launch.place, launch) };
   }
 
   async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
@@ -373,7 +381,7 @@ const inspectSockets = async (guests: string): Promise<readonly HostObject[]> =>
   const objects: HostObject[] = [];
   for (const name of await readdir(guests).catch(() => [])) {
     const runDirectory = join(guests, name);
-    for (const path of [monitorPath(runDirectory), consolePath(runDirectory)]) {
+    for (const path of [monitorPath(runDirectory), consolePath(runDirectory), agentPath(runDirectory)]) {
       const found = await stat(path).catch(() => undefined);
       if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
     }

@@ -170,7 +170,7 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       const launch = await harness.makeLaunch('idle');
       const plan = await driver.plan(launch, signal);
       expect(await inspected()).toEqual([]);
-      expect(keys(driver.runObjects(launch.place))).toEqual(keys(plan.objects));
+      expect(keys(driver.runObjects(launch.place, launch))).toEqual(keys(plan.objects));
       const handle = await launchWith(launch);
       expect(await inspected()).toEqual(keys(plan.objects));
       await endWith(handle);

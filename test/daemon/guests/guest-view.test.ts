@@ -59,8 +59,8 @@ describe('the view of a guest', () => {
 });
 
 describe('pending changes', () => {
-  const { memoryBytes, cpu, boot, qemu } = aRecord().spec;
-  const applied = { memoryBytes, cpu, boot, qemu };
+  const { memoryBytes, cpu, boot, agent, qemu } = aRecord().spec;
+  const applied = { memoryBytes, cpu, boot, agent, qemu };
 
   test('a guest without a process has none', () => {
     expect(pendingChanges(aRecord(), aStatus())).toEqual([]);

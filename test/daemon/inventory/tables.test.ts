@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { KEPT_EVENTS } from '../../../daemon/inventory/event-table.ts';
+import type { GuestRecord, GuestStatus } from '../../../daemon/inventory/guest-table.ts';
 import { type Inventory, openInventory } from '../../../daemon/inventory/inventory.ts';
 import type { HostObject } from '../../../protocol/host-object.ts';
 import type { GuestId, ImageId, NetworkId } from '../../../protocol/types.ts';
@@ -56,6 +57,18 @@ describe('guests', () => {
     expect(inventory.guests.byId(GUEST)).toEqual(aRecord());
     expect(inventory.guests.idByName('web1')).toBe(GUEST);
     expect(inventory.guests.idByName('web2')).toBeUndefined();
+  });
+
+  test('of before there were agents have none', () => {
+    const { agent: _agent, ...spec } = aRecord().spec;
+    const { memoryBytes, cpu, boot, qemu } = spec;
+    network();
+    inventory.guests.insert(aRecord({ spec: spec as GuestRecord['spec'] }));
+    const applied = { memoryBytes, cpu, boot, qemu } as NonNullable<GuestStatus['applied']>;
+    inventory.guests.writeStatus(GUEST, aStatus({ applied }));
+    const [found] = inventory.guests.all();
+    expect(found?.record.spec.agent).toEqual({ enabled: false });
+    expect(found?.status?.applied?.agent).toEqual({ enabled: false });
   });
 
   test('an update grows the generation and is what all() gives then', () => {

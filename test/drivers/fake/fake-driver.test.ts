@@ -26,6 +26,7 @@ const makeLaunch = async (): Promise<Launch> => {
     memoryBytes: spec.memoryBytes,
     cpu: spec.cpu,
     qemu: spec.qemu,
+    agent: true,
     boot: { kind: 'disk' },
     disks: [],
     nics: [],

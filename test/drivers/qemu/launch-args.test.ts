@@ -1,14 +1,15 @@
 /** Golden command lines, one argument per line. After a wanted change: `npx vitest run test/drivers/qemu -u`. */
 import { describe, expect, it } from 'vitest';
-import type { Launch } from '../../../drivers/driver.ts';
+import type { Launch, PinnedMachine } from '../../../drivers/driver.ts';
 import { type LaunchArgsInput, launchArgs } from '../../../drivers/qemu/launch-args.ts';
-import { pinMachine } from '../../../drivers/qemu/machine.ts';
+import { fitMachine, pinMachine } from '../../../drivers/qemu/machine.ts';
 import type { BlockSource } from '../../../protocol/block-source.ts';
 import {
   type GuestSpec,
   type GuestSpecInput,
   guestSpec,
   type MachineFamily,
+  wantsAgent,
 } from '../../../protocol/guest.ts';
 import type { NetPort } from '../../../protocol/net-port.ts';
 import type { GuestId, InstanceId, MacAddress } from '../../../protocol/types.ts';
@@ -33,9 +34,18 @@ interface Wanted {
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
+  /** A record as an earlier Roost wrote it. */
+  readonly formatVersion?: number;
 }
 
 const guest = { uid: 1_879_048_193, gid: 1_879_048_193, groups: [990, 991] };
+
+/** The record, also as an earlier Roost would have written it. */
+const pin = (spec: GuestSpec, family: MachineFamily, formatVersion?: number): PinnedMachine => {
+  const basics = { type: types[family], family, serialPrefix: '0123456789ab' };
+  if (formatVersion === undefined) return pinMachine(spec, basics);
+  return fitMachine(spec, { ...pinMachine({ ...spec, disks: [], nics: [] }, basics), formatVersion });
+};
 
 const launchOf = (wanted: Wanted): Launch => {
   const { family = 'q35', disks = [], nics = [], boot = { kind: 'disk' } } = wanted;
@@ -56,10 +66,13 @@ const launchOf = (wanted: Wanted): Launch => {
       ...(credentials === undefined ? {} : { credentials }),
     },
     name: spec.name,
-    machine: pinMachine(spec, { type: types[family], family, serialPrefix: '0123456789ab' }),
+    machine: pin(spec, family, wanted.formatVersion),
     memoryBytes: spec.memoryBytes,
     cpu: spec.cpu,
     qemu: spec.qemu,
+    agent:
+      wanted.formatVersion === undefined &&
+      wantsAgent({ ...spec, boot: { kind: boot.kind } as GuestSpec['boot'] }),
     boot,
     disks,
     nics,
@@ -129,6 +142,22 @@ const cases: Readonly<Record<string, Wanted>> = {
     disks: [overlay, rawDisk('a'), rawDisk('cd', true), rawDisk('b')],
     nics: [tap(1), user(2), tap(3)],
   },
+  'q35-without-agent': { disks: [overlay], nics: [tap(1)], spec: { agent: { enabled: false } } },
+  'microvm-kernel-with-agent': {
+    family: 'microvm',
+    boot: kernelBoot,
+    disks: [rawDisk('data')],
+    nics: [tap(1)],
+    spec: { agent: { enabled: true } },
+  },
+  'form-1-q35-overlay-and-tap': { formatVersion: 1, disks: [overlay], nics: [tap(1)] },
+  'form-1-pc-overlay-and-tap': { formatVersion: 1, family: 'pc', disks: [overlay], nics: [tap(1)] },
+  'form-1-microvm-disk': {
+    formatVersion: 1,
+    family: 'microvm',
+    disks: [overlay],
+    firmwarePath: '/usr/share/seabios/bios-microvm.bin',
+  },
   'extra-arguments': {
     disks: [overlay],
     spec: {
@@ -154,7 +183,8 @@ describe('launchArgs', () => {
       argsOf(wanted).filter((argument) => argument.includes('"bus"') && !argument.includes('pcie-root-port'));
     const before = devicesOf({ disks: [overlay], nics: [tap(1)] });
     const after = devicesOf({ disks: [overlay, rawDisk('a')], nics: [tap(1)] });
-    expect(before).toHaveLength(3);
+    // The random number generator, the disk, the NIC, the agent's controller and its port.
+    expect(before).toHaveLength(5);
     expect(after.filter((device) => device.includes('disk-disk0'))).toEqual(
       before.filter((device) => device.includes('disk-disk0')),
     );

@@ -67,8 +67,10 @@ describe('a pinned machine', () => {
   it('takes as many devices as a guest may have, but not more than the machine can', () => {
     const many = (count: number): string[] => Array.from({ length: count }, (_, index) => `d${index}`);
     expect(pinMachine(specOf(many(16), many(8)), basicsOf('pc')).nics.at(-1)?.address).toBe('0x1b');
-    expect(pinMachine(specOf(many(15), many(8)), basicsOf('microvm')).nics).toHaveLength(8);
-    expect(() => pinMachine(specOf(many(16), many(8)), basicsOf('microvm'))).toThrow(
+    expect(pinMachine(specOf(many(14), many(8)), basicsOf('microvm')).nics.at(-1)?.address).toBe(
+      'virtio-mmio-bus.22',
+    );
+    expect(() => pinMachine(specOf(many(15), many(8)), basicsOf('microvm'))).toThrow(
       expect.objectContaining({ class: 'InvalidArgument' }),
     );
   });
@@ -78,10 +80,34 @@ describe('a pinned machine', () => {
   });
 
   it('refuses a record from the future', () => {
-    const machine = { ...pinMachine(specOf([], []), basicsOf('q35')), formatVersion: 2 };
+    const machine = { ...pinMachine(specOf([], []), basicsOf('q35')), formatVersion: 3 };
     expect(() => fitMachine(specOf([], []), machine)).toThrow(
       expect.objectContaining({ class: 'Unsupported' }),
     );
+  });
+});
+
+describe('a record of form 1', () => {
+  const form1 = (family: (typeof machineFamilies)[number]) => ({
+    ...pinMachine(specOf([], []), basicsOf(family)),
+    formatVersion: 1,
+  });
+
+  it('stays of form 1 through a change', () => {
+    expect(fitMachine(specOf(['a'], []), form1('q35')).formatVersion).toBe(1);
+  });
+
+  it('has on microvm the last transport for a device too', () => {
+    const names = Array.from({ length: 15 }, (_, index) => `d${index}`);
+    expect(fitMachine(specOf(names, names.slice(0, 8)), form1('microvm')).nics.at(-1)?.address).toBe(
+      'virtio-mmio-bus.23',
+    );
+  });
+
+  it('has no place for an agent', () => {
+    const spec = { ...specOf(['a'], []), agent: { enabled: true } };
+    expect(() => fitMachine(spec, form1('q35'))).toThrow(expect.objectContaining({ class: 'Unsupported' }));
+    expect(fitMachine(spec, pinMachine(spec, basicsOf('q35'))).formatVersion).toBe(2);
   });
 });
 

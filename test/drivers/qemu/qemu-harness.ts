@@ -7,7 +7,7 @@ import type { Credentials, Launch, ProcessIdentity } from '../../../drivers/driv
 import { type QemuDriver, type QemuDriverOptions, qemuDriver } from '../../../drivers/qemu/qemu-driver.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { launcherPath, openPidfd, watchReadable } from '../../../native/index.ts';
-import { type GuestSpec, guestSpec } from '../../../protocol/guest.ts';
+import { type GuestSpec, guestSpec, wantsAgent } from '../../../protocol/guest.ts';
 import type { GuestId, InstanceId } from '../../../protocol/types.ts';
 import { type DriverHarness, type GuestBehaviour, never } from '../../conformance/driver.ts';
 import { type BootSectorBehaviour, bootSectorBanner, bootSectorDisk } from '../../guests/boot-sector.ts';
@@ -89,6 +89,7 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
       memoryBytes: wanted.memoryBytes,
       cpu: wanted.cpu,
       qemu: wanted.qemu,
+      agent: wantsAgent(wanted),
       boot: { kind: 'disk' },
       disks: wanted.disks.map(() => ({ format: 'raw', path, readOnly: false, sizeBytes: 1024 ** 2 })),
       nics: wanted.nics.map(({ mac }) => {
