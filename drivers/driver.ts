@@ -4,7 +4,8 @@
  *
  * Words. *Pin*: record, once, everything of a machine that must stay the same from start to start. *Plan*: say what a
  * launch would run and make, without doing it. *Launch*: make the process, its CPUs standing still. *Attach*: take a
- * process over that an earlier daemon launched. *Autopsy*: find out how a process ended that is gone already.
+ * process over that an earlier daemon launched. *Autopsy*: find out how a process ended that is gone already. *Plug*:
+ * give a device to a guest that has a process. *Unplug*: take one from it, which needs the guest's consent.
  *
  * Rules every driver keeps; `test/conformance/driver.ts` holds it to them:
  * - A launched guest outlives the daemon; nothing but `kill` ends it on purpose.
@@ -154,11 +155,49 @@ export interface GuestHandle {
   requestShutdown(signal: AbortSignal): Promise<void>;
   /** Ends the process for certain, whatever state it is in. Resolves when it is gone. */
   kill(signal: AbortSignal): Promise<void>;
+  /** Names of the disks and NICs that the process has; what is half plugged is not among them. */
+  devices(signal: AbortSignal): Promise<DeviceNames>;
+  /**
+   * Gives the guest a device at its pinned address; done already when it has it. One that fails or is given up is
+   * finished by doing it again, or taken away by `unplug`. Errors: Unsupported for a machine that takes none while it
+   * runs, ResourceExhausted when it has no free place, HostError with the process's own words.
+   */
+  plug(machine: PinnedMachine, device: PluggedDevice, signal: AbortSignal): Promise<void>;
+  /**
+   * Asks the guest to let go of a device, again and again, and takes away what belonged to it once it has; done already
+   * when there is nothing of it. Waits for the guest as long as the signal lets it; given up, the guest may still let go
+   * later. Errors: FailedPrecondition when the guest refuses.
+   */
+  unplug(device: DeviceName, signal: AbortSignal): Promise<void>;
+  /** Lets the guest see a disk grown to that size; done already when it has it. */
+  resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
   /** Connects to the serial console. One at a time; the daemon shares it out. */
   openConsole(signal: AbortSignal): Promise<Duplex>;
   /** Lets go of the guest and leaves it running. */
   release(): Promise<void>;
 }
+
+/** A device of a guest, by the name that its spec gives it. */
+export interface DeviceName {
+  readonly kind: 'disk' | 'nic';
+  readonly name: string;
+}
+
+export interface DeviceNames {
+  readonly disks: ReadonlySet<string>;
+  readonly nics: ReadonlySet<string>;
+}
+
+/** A device with its place in the machine and its end on the host. */
+export type PluggedDevice =
+  | { readonly kind: 'disk'; readonly pinned: PinnedMachine['disks'][number]; readonly source: BlockSource }
+  | {
+      readonly kind: 'nic';
+      readonly pinned: PinnedMachine['nics'][number];
+      readonly port: NetPort;
+      /** Of the tap; still the caller's to close afterwards. Absent for kind user. */
+      readonly descriptor?: number;
+    };
 
 export const guestVerbs = ['start', 'stop', 'shutdown', 'reset', 'pause', 'resume', 'console'] as const;
 export type GuestVerb = (typeof guestVerbs)[number];
@@ -194,6 +233,9 @@ export interface Driver {
    * InvalidArgument for a spec that contradicts itself.
    */
   pin(spec: GuestSpec, id: GuestId, signal: AbortSignal): Promise<PinnedMachine>;
+
+  /** Whether a guest of this machine takes and gives devices while it runs. Pure. */
+  hotplugs(machine: PinnedMachine): boolean;
 
   /** Checks a changed spec against the pinned machine, and pins what the change needs. Same errors as `pin`. */
   repin(spec: GuestSpec, machine: PinnedMachine, signal: AbortSignal): Promise<PinnedMachine>;

@@ -14,6 +14,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("linkIndex", link_index),
         FUNCTION("listenUnix", listen_unix),
         FUNCTION("notify", notify),
+        FUNCTION("sendDescriptor", send_descriptor),
         FUNCTION("peerCredentials", peer_credentials),
         FUNCTION("groupId", group_id),
         FUNCTION("openPidfd", open_pidfd),

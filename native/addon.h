@@ -80,6 +80,7 @@ napi_value link_index(napi_env env, napi_callback_info info);
 /* sockets.c */
 napi_value listen_unix(napi_env env, napi_callback_info info);
 napi_value notify(napi_env env, napi_callback_info info);
+napi_value send_descriptor(napi_env env, napi_callback_info info);
 
 /* identity.c */
 napi_value peer_credentials(napi_env env, napi_callback_info info);

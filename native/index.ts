@@ -1,6 +1,6 @@
 /**
- * The system calls that Node lacks: locks, taps, listening descriptors, children by posix_spawn, pidfds, peer
- * credentials, sd_notify.
+ * The system calls that Node lacks: locks, taps, listening descriptors and descriptors sent to others, children by
+ * posix_spawn, pidfds, peer credentials, sd_notify.
  *
  * Rules kept here: every descriptor is close-on-exec and belongs to the caller, who closes it with
  * `fs.closeSync`; nothing waits; every failure is a {@link NativeError}. The addon is loaded on first use, so
@@ -66,6 +66,7 @@ interface Addon {
   linkIndex(name: string): number | undefined;
   listenUnix(path: string, mode: number, backlog: number): number;
   notify(target: string, message: string): void;
+  sendDescriptor(fd: number, text: string, descriptor: number): number;
   peerCredentials(fd: number): PeerCredentials;
   groupId(name: string): number | undefined;
   spawnDetached(
@@ -144,6 +145,17 @@ export function listenUnix(
   options: { readonly mode: number; readonly backlog: number },
 ): number {
   return addon().listenUnix(path, options.mode, options.backlog);
+}
+
+/**
+ * Sends a text over a connected Unix socket, and with its first byte a descriptor (SCM_RIGHTS, unix(7)): the receiver has
+ * a duplicate of it. The caller's own stays the caller's, who must have nothing else on its way to this socket.
+ *
+ * @param text at most 4,095 bytes
+ * @returns how many bytes were sent, at least one; throws `EAGAIN` when the receiver's queue is full
+ */
+export function sendDescriptor(fd: number, text: string, descriptor: number): number {
+  return addon().sendDescriptor(fd, text, descriptor);
 }
 
 /** The other end of a connected Unix socket, as it was when it connected (SO_PEERCRED, unix(7)). */

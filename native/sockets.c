@@ -1,4 +1,5 @@
-/* Unix sockets: listening ones that can be handed to a child, and sd_notify's. */
+/* Unix sockets: listening ones that can be handed to a child, descriptors that
+ * travel over connected ones, and sd_notify's. */
 #define _GNU_SOURCE
 #include "addon.h"
 
@@ -185,4 +186,38 @@ napi_value notify(napi_env env, napi_callback_info info)
     if (send_notice(target, message, &failure) < 0)
         return throw_failure(env, &failure, target);
     return undefined_value(env);
+}
+
+static int send_with(int fd, const char *text, int descriptor, struct failure *failure)
+{
+    char control[CMSG_SPACE(sizeof descriptor)] = {0};
+    struct iovec part = {.iov_base = (void *)text, .iov_len = strlen(text)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    ssize_t sent;
+
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof descriptor);
+    memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    /* The event loop must not wait for a peer that reads slowly. */
+    sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? failed(failure, "sendmsg") : (int)sent;
+}
+
+/* sendDescriptor(fd, text, descriptor): bytes of the text that were sent */
+napi_value send_descriptor(napi_env env, napi_callback_info info)
+{
+    napi_value arguments[3];
+    char text[MESSAGE_SIZE];
+    struct failure failure;
+    int fd, descriptor, sent;
+
+    if (!read_arguments(env, info, 3, arguments) || !read_int(env, arguments[0], "fd", &fd) ||
+        !read_string(env, arguments[1], "text", text, sizeof text) ||
+        !read_int(env, arguments[2], "descriptor", &descriptor))
+        return NULL;
+    sent = send_with(fd, text, descriptor, &failure);
+    return sent >= 0 ? int_value(env, sent) : throw_failure_of(env, &failure, "fd", fd);
 }

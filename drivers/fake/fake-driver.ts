@@ -3,7 +3,7 @@ import { waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
-import { MEBIBYTE } from '../../protocol/types.ts';
+import { type GuestId, MEBIBYTE } from '../../protocol/types.ts';
 import type { Driver, GuestPlace, PinnedMachine } from '../driver.ts';
 import { FakeGuest, fakeVerbs } from './fake-guest.ts';
 import { FakeHost, unavailable } from './fake-host.ts';
@@ -45,6 +45,10 @@ export class FakeDriver implements Driver {
   async repin(...[spec, machine, signal]: Parameters<Driver['repin']>): Promise<PinnedMachine> {
     signal.throwIfAborted();
     return fit(spec, machine);
+  }
+
+  hotplugs(machine: PinnedMachine): boolean {
+    return this.host.behaviour(machine.settings['id'] as GuestId).fixed !== true;
   }
 
   overheadBytes(): number {

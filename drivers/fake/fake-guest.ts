@@ -3,7 +3,17 @@ import { Duplex } from 'node:stream';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import { type GuestEnd, type GuestHandle, guestVerbs, type ObservedState, type Observer } from '../driver.ts';
+import {
+  type DeviceName,
+  type DeviceNames,
+  type GuestEnd,
+  type GuestHandle,
+  guestVerbs,
+  type ObservedState,
+  type Observer,
+  type PinnedMachine,
+  type PluggedDevice,
+} from '../driver.ts';
 import {
   type FakeCall,
   type FakeHost,
@@ -104,6 +114,42 @@ export class FakeGuest implements GuestHandle {
     await waitOrAbort(this.ended, signal);
   }
 
+  async devices(signal: AbortSignal): Promise<DeviceNames> {
+    await this.#command('query', signal);
+    const { disks, nics } = this.#process.devices;
+    return { disks: new Set(disks.keys()), nics: new Set(nics) };
+  }
+
+  async plug(_machine: PinnedMachine, device: PluggedDevice, signal: AbortSignal): Promise<void> {
+    await this.#command('plug', signal);
+    if (this.#host.behaviour(this.#id).fixed === true)
+      throw new RoostError('Unsupported', 'The machine takes no devices while it runs', {
+        hint: 'Stop the guest first.',
+      });
+    const { disks, nics } = this.#process.devices;
+    if (device.kind === 'nic') nics.add(device.pinned.name);
+    else if (!disks.has(device.pinned.name)) disks.set(device.pinned.name, device.source.sizeBytes);
+  }
+
+  async unplug({ kind, name }: DeviceName, signal: AbortSignal): Promise<void> {
+    await this.#command('unplug', signal);
+    const devices = kind === 'disk' ? this.#process.devices.disks : this.#process.devices.nics;
+    while (devices.has(name) && this.#host.behaviour(this.#id).unplug === 'ignores')
+      await this.#changed(signal);
+    if (devices.has(name) && this.#host.behaviour(this.#id).unplug === 'refuses')
+      throw new RoostError('FailedPrecondition', `The guest refuses to let go of ${kind} ${name}`, {
+        hint: 'Stop using it inside the guest.',
+      });
+    devices.delete(name);
+  }
+
+  async resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    await this.#command('resize', signal);
+    const { disks } = this.#process.devices;
+    if (!disks.has(name)) throw new RoostError('HostError', `The guest has no disk ${name}`);
+    disks.set(name, sizeBytes);
+  }
+
   /** Sends back what it gets. */
   async openConsole(signal: AbortSignal): Promise<Duplex> {
     signal.throwIfAborted();
@@ -136,15 +182,21 @@ export class FakeGuest implements GuestHandle {
     this.#refuseGone();
     while (this.#process.silent !== undefined) {
       this.#tellSilence();
-      const changed = deferred<void>();
-      const stop = this.#process.onChange(changed.resolve);
-      try {
-        await waitOrAbort(changed.promise, signal);
-      } finally {
-        stop();
-      }
-      this.#refuseGone();
+      await this.#changed(signal);
     }
+  }
+
+  /** Waits for news of the process; fails when they are of its end. */
+  async #changed(signal: AbortSignal): Promise<void> {
+    this.#refuseGone();
+    const changed = deferred<void>();
+    const stop = this.#process.onChange(changed.resolve);
+    try {
+      await waitOrAbort(changed.promise, signal);
+    } finally {
+      stop();
+    }
+    this.#refuseGone();
   }
 
   #tellSilence(): void {

@@ -16,7 +16,18 @@ import type {
   ProcessIdentity,
 } from '../driver.ts';
 
-export type FakeCall = 'launch' | 'attach' | 'resume' | 'pause' | 'reset' | 'shutdown' | 'kill' | 'query';
+export type FakeCall =
+  | 'launch'
+  | 'attach'
+  | 'resume'
+  | 'pause'
+  | 'reset'
+  | 'shutdown'
+  | 'kill'
+  | 'query'
+  | 'plug'
+  | 'unplug'
+  | 'resize';
 export type SilentReason = Extract<Observation, { kind: 'silent' }>['reason'];
 
 /** How guests misbehave; by default they do not. May be changed at any time. */
@@ -27,6 +38,10 @@ export interface Misbehaviour {
   crashesAfterLaunch?: string;
   /** The guest does not care about the power button. */
   ignoresShutdown?: boolean;
+  /** What the guest does when it is to let go of a device: it says no, or nothing at all. */
+  unplug?: 'refuses' | 'ignores';
+  /** Its machine takes no devices while it runs. */
+  fixed?: boolean;
   /** What a probe says instead of the truth. */
   probe?: Probe;
   /** Awaited before a call takes effect: holds it up or, by rejecting, lets it fail. */
@@ -44,10 +59,13 @@ export class FakeProcess {
   end: GuestEnd | undefined;
   consoleLog = '';
   consoleTaken = false;
+  readonly devices: { readonly disks: Map<string, number>; readonly nics: Set<string> };
   readonly #listeners = new Set<() => void>();
 
-  constructor(identity: ProcessIdentity) {
+  constructor(identity: ProcessIdentity, { machine, disks }: Pick<Launch, 'machine' | 'disks'>) {
     this.identity = identity;
+    const sizes = machine.disks.map(({ name }, index) => [name, disks[index]?.sizeBytes ?? 0] as const);
+    this.devices = { disks: new Map(sizes), nics: new Set(machine.nics.map(({ name }) => name)) };
   }
 
   /** Calls back after every change: an event, silence, speech, the end. */
@@ -124,6 +142,13 @@ export class FakeHost {
     process.changed();
   }
 
+  /** What a guest does from now on when it is to let go of a device; `undefined`: it lets go. */
+  setUnplug(id: GuestId, unplug: Misbehaviour['unplug']): void {
+    const { unplug: _before, ...others } = this.behaviour(id);
+    this.misbehaviourOf.set(id, unplug === undefined ? others : { ...others, unplug });
+    this.process(id)?.changed();
+  }
+
   /** The host is booted: no process, no socket is left. */
   reboot(): void {
     for (const [id, { process }] of this.#runs)
@@ -160,12 +185,16 @@ export class FakeHost {
     signal.throwIfAborted();
   }
 
-  spawn({ place, agent }: Launch): FakeProcess {
-    const process = new FakeProcess({
-      pid: this.#nextPid,
-      startTicks: this.#nextPid * 10,
-      bootId: `boot-${this.#boot}`,
-    });
+  spawn(launch: Launch): FakeProcess {
+    const { place, agent } = launch;
+    const process = new FakeProcess(
+      {
+        pid: this.#nextPid,
+        startTicks: this.#nextPid * 10,
+        bootId: `boot-${this.#boot}`,
+      },
+      launch,
+    );
     this.#nextPid += 1;
     this.#runs.set(place.id, { place, process });
     this.#left.set(place.id, { place, agent });

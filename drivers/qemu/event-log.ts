@@ -24,6 +24,7 @@ export class EventLog {
   readonly #path: string;
   readonly #observe: Observer;
   readonly #interpreter = new EventInterpreter();
+  readonly #listeners = new Set<(event: QmpEvent) => void>();
   #cursor: number;
   #wanted = false;
   #reading: Promise<void> | undefined;
@@ -46,6 +47,12 @@ export class EventLog {
     return this.#reading;
   }
 
+  /** Calls back for every event from now on, before it is observed; must not throw. Returns what ends that. */
+  onEvent(listener: (event: QmpEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Nothing is told any more. */
   close(): void {
     this.#closed = true;
@@ -66,6 +73,7 @@ export class EventLog {
   #tell({ event, cursor }: PlacedEvent): void {
     if (this.#closed) return;
     this.#cursor = cursor;
+    for (const listener of this.#listeners) listener(event);
     this.#observe(this.#interpreter.interpret(event), cursor);
   }
 }

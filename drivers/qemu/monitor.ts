@@ -70,6 +70,19 @@ export class Monitor {
     }
   }
 
+  /** Hands a descriptor over, for QEMU to know by `name`. Errors as of `execute`; Unavailable when QEMU reads nothing. */
+  async sendDescriptor(name: string, descriptor: number, signal: AbortSignal): Promise<void> {
+    if (!this.#client) throw noSession('getfd');
+    const answer = this.#client.sendDescriptor(name, descriptor, { signal });
+    this.#silence.asked();
+    try {
+      await answer;
+    } catch (error) {
+      const full = error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+      throw full ? noSession('getfd') : toContractError(error, 'getfd');
+    }
+  }
+
   /** Ends the session and all that waits for another. May be called twice. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('The monitor was let go of'));

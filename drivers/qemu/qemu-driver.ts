@@ -23,6 +23,7 @@ import type {
 } from '../driver.ts';
 import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
+import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
 import { firmwareFor } from './firmware.ts';
 import {
@@ -36,6 +37,7 @@ import {
 } from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
+import { takesDevices } from './hotplug.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
 import { launchArgs } from './launch-args.ts';
 import { familyOfType, fitMachine, pinMachine } from './machine.ts';
@@ -111,6 +113,10 @@ class DriverOfQemu implements QemuDriver {
     const wanted = spec.machine === family ? machine.type : spec.machine;
     const { type } = await this.#check(spec, wanted, signal);
     return fitMachine(spec, { ...machine, type });
+  }
+
+  hotplugs(machine: PinnedMachine): boolean {
+    return takesDevices(machine);
   }
 
   overheadBytes({ cpu }: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number {
@@ -311,8 +317,9 @@ class DriverOfQemu implements QemuDriver {
     }
   }
 
-  #handle(parts: Omit<QemuGuestParts, 'log'>): GuestHandle {
-    const handle = new QemuGuest({ ...parts, log: this.#logOf(parts.place) });
+  #handle(parts: Omit<QemuGuestParts, 'log' | 'pathFor'>): GuestHandle {
+    const pathFor = relativeTo(parts.place.stateDirectory, this.#options.stateRoot);
+    const handle = new QemuGuest({ ...parts, pathFor, log: this.#logOf(parts.place) });
     this.#remember(parts.place.runDirectory, handle);
     return handle;
   }

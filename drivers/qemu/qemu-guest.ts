@@ -8,17 +8,22 @@ import type { Log } from '../../lib/log.ts';
 import { connectablePath } from '../../lib/unix-socket-path.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import {
+  type DeviceName,
+  type DeviceNames,
   type GuestEnd,
   type GuestHandle,
   type GuestPlace,
   guestVerbs,
   type ObservedState,
+  type PinnedMachine,
+  type PluggedDevice,
 } from '../driver.ts';
 import type { ExitStatus } from './child.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
+import { Hotplug } from './hotplug.ts';
 import { finalShutdown, judgeEnd } from './interpret-events.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
@@ -35,6 +40,8 @@ export interface QemuGuestParts {
   readonly monitor: Monitor;
   readonly events: EventLog;
   readonly accel: string;
+  /** A path of the host as QEMU is to be told it. */
+  readonly pathFor: (path: string) => string;
   readonly log: Log;
 }
 
@@ -44,10 +51,14 @@ export class QemuGuest implements GuestHandle {
   readonly verbs = qemuVerbs;
   readonly #parts: QemuGuestParts;
   readonly #letGo = new AbortController();
+  /** Aborts with what a call is answered with that the process did not live to answer. */
+  readonly #gone = new AbortController();
+  readonly #hotplug: Hotplug;
   readonly #boundTimer: NodeJS.Timeout;
 
   constructor(parts: QemuGuestParts) {
     this.#parts = parts;
+    this.#hotplug = new Hotplug(parts);
     this.accel = parts.accel;
     this.ended = parts.process.gone.then((exit) => this.#finish(exit));
     this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
@@ -94,6 +105,22 @@ export class QemuGuest implements GuestHandle {
     await this.#parts.process.kill(signal);
   }
 
+  devices(signal: AbortSignal): Promise<DeviceNames> {
+    return this.#hotplug.devices(this.#whileAlive(signal));
+  }
+
+  plug(machine: PinnedMachine, device: PluggedDevice, signal: AbortSignal): Promise<void> {
+    return this.#hotplug.plug(machine, device, this.#whileAlive(signal));
+  }
+
+  unplug(device: DeviceName, signal: AbortSignal): Promise<void> {
+    return this.#hotplug.unplug(device, this.#whileAlive(signal));
+  }
+
+  resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    return this.#hotplug.resizeDisk(name, sizeBytes, this.#whileAlive(signal));
+  }
+
   /** QEMU serves one at a time; a second connection is open and hears nothing until the first is closed. */
   async openConsole(signal: AbortSignal): Promise<Duplex> {
     signal.throwIfAborted();
@@ -121,15 +148,21 @@ export class QemuGuest implements GuestHandle {
   async release(): Promise<void> {
     const { monitor, events, process } = this.#parts;
     this.#letGo.abort();
+    this.#gone.abort(letGoMeanwhile());
     clearInterval(this.#boundTimer);
     events.close();
     process.close();
     await monitor.close();
   }
 
+  #whileAlive(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([signal, this.#gone.signal]);
+  }
+
   async #finish(exit: ExitStatus | undefined): Promise<GuestEnd> {
     const { place, monitor, events, log } = this.#parts;
     clearInterval(this.#boundTimer);
+    this.#gone.abort(goneMeanwhile());
     await monitor.close();
     await events
       .read()
@@ -153,6 +186,14 @@ export const silentError = (reason: SilenceReason): RoostError =>
     data: { reason },
     hint: 'Wait, or stop the guest by force.',
   });
+
+const goneMeanwhile = (): RoostError =>
+  new RoostError('Unavailable', "The guest's process ended meanwhile", {
+    hint: "Look at the guest's state again.",
+  });
+
+const letGoMeanwhile = (): RoostError =>
+  new RoostError('Unavailable', 'The guest was let go of meanwhile', { hint: 'Try again.' });
 
 const silenceTexts: Readonly<Record<SilenceReason, string>> = {
   stopped: 'its process is stopped by a signal, a debugger or the freezer',

@@ -12,15 +12,21 @@ import type {
   Launch,
   Observation,
   Observer,
+  PinnedMachine,
+  PluggedDevice,
   ProcessIdentity,
 } from '../../drivers/driver.ts';
 import { deferred } from '../../lib/abort.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import type { GuestId, InstanceId, MacAddress } from '../../protocol/types.ts';
 
 /** `idle` ignores the power button, `acpi` obeys it, `poweroff` powers itself off once it runs, `echo` echoes. */
 export type GuestBehaviour = 'idle' | 'acpi' | 'poweroff' | 'echo';
+
+/** What a guest has that is to give up a device: its consent, a refusal, or nothing to say. */
+export type UnplugAnswer = 'consents' | 'ignores';
 
 export interface DriverHarness extends AsyncDisposable {
   readonly instance: InstanceId;
@@ -37,6 +43,10 @@ export interface DriverHarness extends AsyncDisposable {
   gone(launch: Launch, process: ProcessIdentity): Promise<void>;
   /** The guest's first words on its console. */
   readonly banner: string;
+  /** A new disk file for a guest that was launched. */
+  makeDisk(launch: Launch, name: string): Promise<BlockSource>;
+  /** From now on the guest answers so when it is to give up a device; `handle` is its live process. */
+  answerUnplug(launch: Launch, handle: GuestHandle, answer: UnplugAnswer): Promise<void>;
 }
 
 /** Collects observations and waits for one. */
@@ -447,6 +457,100 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
         sizeBytes: 0,
       });
       await driver.destroy(launch.place, signal);
+    });
+
+    describe('devices of a live guest', () => {
+      const withDevices = async (
+        launch: Launch,
+      ): Promise<{
+        readonly machine: PinnedMachine;
+        readonly disk: PluggedDevice;
+        readonly nic: PluggedDevice;
+      }> => {
+        const mac = '52:54:00:00:00:09' as MacAddress;
+        const spec = harness.spec({
+          disks: [...own(launch), 'data'].map((name) => ({ name, sizeBytes: 512, readOnly: false })),
+          nics: [{ name: 'extra', network: 'default', mac }],
+        });
+        const machine = await driver.repin(spec, launch.machine, signal);
+        const pinnedDisk = machine.disks.find(({ name }) => name === 'data');
+        const [pinnedNic] = machine.nics;
+        if (!pinnedDisk || !pinnedNic) throw new Error('repin gives what the spec asks for');
+        return {
+          machine,
+          disk: { kind: 'disk', pinned: pinnedDisk, source: await harness.makeDisk(launch, 'data') },
+          nic: { kind: 'nic', pinned: pinnedNic, port: { kind: 'user', mac } },
+        };
+      };
+      const names = async (handle: GuestHandle): Promise<readonly string[]> => {
+        const { disks, nics } = await handle.devices(signal);
+        return [...disks].concat([...nics]).toSorted();
+      };
+      const own = ({ machine }: Launch): readonly string[] => machine.disks.map(({ name }) => name);
+
+      it('are plugged, also twice, and known to whoever takes the guest over', async () => {
+        const launch = await harness.makeLaunch('idle');
+        const { machine, disk, nic } = await withDevices(launch);
+        expect(driver.hotplugs(machine)).toBe(true);
+        const handle = await run(launch, 'idle');
+        expect(await names(handle)).toEqual(own(launch));
+        for (const device of [disk, nic, disk, nic]) await handle.plug(machine, device, signal);
+        expect(await names(handle)).toEqual([...own(launch), 'data', 'extra'].toSorted());
+        await handle.resizeDisk('data', 2 * 1024 ** 2, signal);
+        await handle.resizeDisk('data', 2 * 1024 ** 2, signal);
+        await handle.release();
+        const again = await attachWith(launch, witness.cursor, harness.driver());
+        await again.plug(machine, disk, signal);
+        expect(await names(again)).toEqual([...own(launch), 'data', 'extra'].toSorted());
+        await endWith(again);
+      });
+
+      it('are unplugged once the guest has let go, also twice, and can come back', async () => {
+        const launch = await harness.makeLaunch('idle');
+        const { machine, disk, nic } = await withDevices(launch);
+        const handle = await run(launch, 'idle');
+        for (const device of [disk, nic]) await handle.plug(machine, device, signal);
+        await harness.answerUnplug(launch, handle, 'ignores');
+        const given = new AbortController();
+        const waiting = [disk, nic].map((device) =>
+          handle.unplug({ kind: device.kind, name: device.pinned.name }, given.signal),
+        );
+        const all = Promise.allSettled(waiting);
+        // Answers come in order: after the second both have been asked, and have let go of nothing.
+        await names(handle);
+        expect(await names(handle)).toEqual([...own(launch), 'data', 'extra'].toSorted());
+        given.abort(new Error('given up'));
+        expect((await all).map((one) => one.status === 'rejected' && String(one.reason))).toEqual([
+          'Error: given up',
+          'Error: given up',
+        ]);
+        const unplugged = [disk, nic].map((device) =>
+          handle.unplug({ kind: device.kind, name: device.pinned.name }, signal),
+        );
+        await harness.answerUnplug(launch, handle, 'consents');
+        await Promise.all(unplugged);
+        expect(await names(handle)).toEqual(own(launch));
+        await handle.unplug({ kind: 'disk', name: 'data' }, signal);
+        await handle.unplug({ kind: 'nic', name: 'extra' }, signal);
+        for (const device of [disk, nic]) await handle.plug(machine, device, signal);
+        expect(await names(handle)).toEqual([...own(launch), 'data', 'extra'].toSorted());
+        await endWith(handle);
+      });
+
+      it('are waited for no longer than the process lives', async () => {
+        const launch = await harness.makeLaunch('idle');
+        const { machine, disk } = await withDevices(launch);
+        const handle = await run(launch, 'idle');
+        await handle.plug(machine, disk, signal);
+        await harness.answerUnplug(launch, handle, 'ignores');
+        const [waiting] = await Promise.allSettled([
+          handle.unplug({ kind: 'disk', name: 'data' }, signal),
+          handle.kill(signal),
+        ]);
+        expect(waiting).toMatchObject({ status: 'rejected', reason: { class: 'Unavailable' } });
+        await expect(handle.plug(machine, disk, signal)).rejects.toMatchObject({ class: 'Unavailable' });
+        await handle.release();
+      });
     });
 
     /** Resolves when the guest's own code runs, by what it says on its console. */

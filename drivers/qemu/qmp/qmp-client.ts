@@ -17,6 +17,7 @@ import type { Duplex } from 'node:stream';
 import { abortReason, deferred, waitOrAbort } from '../../../lib/abort.ts';
 import { JsonValueReader } from '../../../lib/json-values.ts';
 import { connectablePath } from '../../../lib/unix-socket-path.ts';
+import { sendDescriptor } from '../../../native/index.ts';
 import { type PendingCall, PendingCalls } from './pending-calls.ts';
 import { type QmpCommandName, type QmpCommands, qmpReturns } from './qmp-commands.ts';
 import {
@@ -161,6 +162,22 @@ export class QmpClient implements AsyncDisposable {
     return this.#execute(command, commandArguments, options.signal, site);
   }
 
+  /**
+   * Hands a descriptor over, for QEMU to know by `name` (`getfd`); ours stays the caller's. Only on a connection made by
+   * `connect`. Rejects as `execute` does, and with the system's own error when QEMU has stopped reading.
+   */
+  async sendDescriptor(
+    name: string,
+    descriptor: number,
+    options: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const site: { stack?: string } = {};
+    Error.captureStackTrace(site);
+    // What Node has not written yet would come after the descriptor, or in the middle of its message.
+    await waitOrAbort(this.#written(), options.signal);
+    await this.#execute('getfd', { fdname: name }, options.signal, site, descriptor);
+  }
+
   /** Ends the session and waits until the connection is closed. May be called more than once. */
   async close(): Promise<void> {
     this.#finish({ reason: 'closed' });
@@ -176,6 +193,7 @@ export class QmpClient implements AsyncDisposable {
     commandArguments: QmpCommands[C]['arguments'],
     signal: AbortSignal,
     site: { readonly stack?: string },
+    descriptor?: number,
   ): Promise<QmpCommands[C]['returns']> {
     if (signal.aborted) throw abortReason(signal);
     const request = { command, arguments: commandArguments };
@@ -183,7 +201,7 @@ export class QmpClient implements AsyncDisposable {
     let reply: unknown;
     try {
       reply = await this.#calls.open(request, signal, (id) =>
-        this.#send({ execute: command, arguments: commandArguments, id }),
+        this.#send({ execute: command, arguments: commandArguments, id }, descriptor),
       );
     } catch (error) {
       throw signal.aborted && error === abortReason(signal) ? error : calledFrom(site, error);
@@ -193,10 +211,21 @@ export class QmpClient implements AsyncDisposable {
     return parsed.data as QmpCommands[C]['returns'];
   }
 
-  #send(message: Message): void {
+  #send(message: Message, descriptor: number | undefined): void {
     this.#options.onTraffic?.('sent', message);
     // No newline: QEMU needs none, and one left unread by `quit` would turn its hang-up into a reset.
-    this.#stream.write(JSON.stringify(message));
+    const bytes = Buffer.from(JSON.stringify(message));
+    const sent =
+      descriptor === undefined ? 0 : sendDescriptor(descriptorOf(this.#stream), bytes.toString(), descriptor);
+    if (sent < bytes.length) this.#stream.write(bytes.subarray(sent));
+  }
+
+  /** Resolves when nothing of ours is on its way to the socket any more. */
+  async #written(): Promise<void> {
+    if (this.#stream.writableLength === 0) return;
+    const drained = deferred<void>();
+    this.#stream.write('', () => drained.resolve());
+    await drained.promise;
   }
 
   #receive(chunk: Buffer): void {
@@ -278,6 +307,11 @@ function rejectWithReply(call: PendingCall, reply: unknown): void {
   const parsed = qmpErrorSchema.safeParse(reply);
   if (parsed.success) call.reject(new QmpCommandError(call, parsed.data));
   else call.reject(new QmpReplyError(call, reply, parsed.error));
+}
+
+/** Node tells the descriptor of a socket only by way of its handle. */
+function descriptorOf(stream: Duplex): number {
+  return (stream as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd ?? -1;
 }
 
 function isMessage(value: unknown): value is Message {

@@ -20,8 +20,16 @@ interface QmpArguments {
   readonly device_del: { readonly id: string };
   readonly 'blockdev-add': OtherMembers & { readonly driver: string; readonly 'node-name': string };
   readonly 'blockdev-del': { readonly 'node-name': string };
-  /** The descriptor itself travels beside the message as SCM_RIGHTS, which Node's sockets can't send. */
+  /** By `QmpClient.sendDescriptor`: the descriptor itself travels beside the message as SCM_RIGHTS. */
   readonly getfd: { readonly fdname: string };
+  readonly closefd: { readonly fdname: string };
+  readonly block_resize: { readonly 'node-name': string; readonly size: number };
+  readonly 'query-named-block-nodes': { readonly flat: true };
+  readonly 'qom-list': { readonly path: string };
+  readonly 'blockdev-open-tray': { readonly id: string; readonly force: boolean };
+  readonly 'blockdev-close-tray': { readonly id: string };
+  readonly 'blockdev-remove-medium': { readonly id: string };
+  readonly 'blockdev-insert-medium': { readonly id: string; readonly 'node-name': string };
 }
 
 /** The reply of a command that returns nothing: `{}`. */
@@ -55,6 +63,7 @@ const blockSchema = z.object({
   type: z.string(),
   removable: z.boolean(),
   locked: z.boolean(),
+  tray_open: z.boolean().optional(),
   'io-status': z.enum(['ok', 'failed', 'nospace']).optional(),
   inserted: z
     .object({
@@ -95,6 +104,14 @@ export const qmpReturns = {
   'blockdev-add': nothing,
   'blockdev-del': nothing,
   getfd: nothing,
+  closefd: nothing,
+  block_resize: nothing,
+  'query-named-block-nodes': z.array(z.object({ 'node-name': z.string().optional() })),
+  'qom-list': z.array(z.object({ name: z.string(), type: z.string() })),
+  'blockdev-open-tray': nothing,
+  'blockdev-close-tray': nothing,
+  'blockdev-remove-medium': nothing,
+  'blockdev-insert-medium': nothing,
 } as const satisfies Readonly<Record<string, z.ZodType>>;
 
 export type QmpCommandName = keyof typeof qmpReturns;

@@ -51,6 +51,14 @@ const makeHarness = async (): Promise<DriverHarness> => {
     },
     killByOther: (launch) => host.kill(launch.place.id),
     gone: async (launch) => expect(host.isAlive(launch.place.id)).toBe(false),
+    makeDisk: async (_launch, name) => ({
+      format: 'raw',
+      path: `/nonexistent/${name}.raw`,
+      readOnly: false,
+      sizeBytes: 1024 ** 2,
+    }),
+    answerUnplug: async ({ place }, _handle, answer) =>
+      host.setUnplug(place.id, answer === 'consents' ? undefined : answer),
     [Symbol.asyncDispose]: async () => expect(host.livePids()).toEqual([]),
   };
 };

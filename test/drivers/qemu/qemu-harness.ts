@@ -110,6 +110,16 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
     resumed: () => undefined,
     killByOther: (_launch, { pid }) => process.kill(pid, 'SIGKILL'),
     gone: (_launch, identity) => processEnd(identity),
+    makeDisk: async ({ place }, name) => {
+      const path = join(pool, `${place.id}-${name}.raw`);
+      await writeFile(path, Buffer.alloc(1024 ** 2), { mode: 0o600 });
+      if (credentials) await chown(path, credentials.uid, credentials.gid);
+      return { format: 'raw', path, readOnly: false, sizeBytes: 1024 ** 2 };
+    },
+    // A boot sector hears of nothing; at a reset the machine itself lets go of what it was asked for.
+    answerUnplug: async (_launch, handle, answer) => {
+      if (answer === 'consents') await handle.reset(never());
+    },
     [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }),
   };
 };

@@ -1,4 +1,4 @@
-import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdtemp, open, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -19,6 +19,12 @@ async function observe<T>(look: () => Promise<T | undefined>): Promise<T> {
     if (seen !== undefined) return seen;
     await new Promise(setImmediate);
   }
+}
+
+/** A descriptor that is worth handing over. */
+async function openDescriptor(): Promise<{ readonly fd: number; readonly close: () => Promise<void> }> {
+  const file = await open('/dev/null');
+  return { fd: file.fd, close: () => file.close() };
 }
 
 describe.skipIf(!hasQemu)('a real QEMU (skipped where qemu-system-x86_64 is not installed)', () => {
@@ -72,6 +78,19 @@ describe.skipIf(!hasQemu)('a real QEMU (skipped where qemu-system-x86_64 is not 
     expect(block?.inserted).toMatchObject({ 'node-name': 'disk0', image: { 'virtual-size': 1_048_576 } });
     const busy = client.execute('blockdev-del', { 'node-name': 'disk0' }, { signal });
     await expect(busy).rejects.toMatchObject({ name: 'QmpCommandError', class: 'GenericError' });
+  });
+
+  test('is handed a descriptor, in its place among the other commands', async () => {
+    const { fd, close } = await openDescriptor();
+    const before = client.execute('query-status', {}, { signal });
+    await client.sendDescriptor('mine', fd, { signal });
+    await before;
+    await close();
+    await client.execute('closefd', { fdname: 'mine' }, { signal });
+    const again = client.execute('closefd', { fdname: 'mine' }, { signal });
+    await expect(again).rejects.toMatchObject({ desc: expect.stringContaining('not found') });
+    await expect(client.sendDescriptor('none', fd, { signal })).rejects.toMatchObject({ code: 'EBADF' });
+    expect(client.violations).toBe(0);
   });
 
   test('its run states mean what the table says', async () => {
