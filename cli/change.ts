@@ -27,7 +27,7 @@ interface Change {
   readonly command: CommandName;
   readonly args: Arguments;
   /** What has happened to the subject then, as `started`. */
-  readonly done: string;
+  readonly done: (result: Arguments) => string;
 }
 
 type Outcome =
@@ -97,7 +97,7 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   if (outcome.kind === 'failed') return fail(outcome.failure);
   const failure = operationFailure(outcome.operation);
   if (failure) return fail(failure);
-  if (!context.json) context.print(`${subject} ${done}`);
+  if (!context.json) context.print(`${subject} ${done(outcome.operation.result ?? {})}`);
   return 0;
 };
 
@@ -155,7 +155,7 @@ interface ChangeRow extends Omit<Verb, 'run' | 'positionals' | 'flags' | 'change
   readonly fixed?: Arguments;
   readonly prepare?: Prepare;
   /** What has happened then, as `started`. */
-  readonly done: string | ((args: Arguments) => string);
+  readonly done: string | ((args: Arguments, result: Arguments) => string);
 }
 
 /** A verb that changes something by a journaled operation. */
@@ -169,7 +169,12 @@ export const change = (row: ChangeRow): Verb => {
     };
     const given = argumentsOf({ positionals, flags }, one, fixed);
     const args = prepare ? await prepare(given, one, context) : given;
-    return { subject, command: row.command, args, done: typeof done === 'string' ? done : done(args) };
+    return {
+      subject,
+      command: row.command,
+      args,
+      done: (result) => (typeof done === 'string' ? done : done(args, result)),
+    };
   };
   return {
     ...verb,

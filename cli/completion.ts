@@ -5,6 +5,8 @@
  */
 import { deadline } from '../lib/abort.ts';
 import { commandNames } from '../protocol/commands.ts';
+import type { ImageView } from '../protocol/image.ts';
+import { imageLabel } from '../protocol/image-reference.ts';
 import { type Client, connect } from './client.ts';
 import { summaryOf } from './contract.ts';
 import { verbSummary } from './contract-texts.ts';
@@ -102,6 +104,18 @@ const lineOf = (words: readonly string[]): Line => {
   return { before: split.slice(0, -1), partial: split.at(-1) ?? '', prefix };
 };
 
+/** A name and its aliases once; versions where there is a choice. */
+const imageCandidates =
+  (all: readonly ImageView[]) =>
+  (image: ImageView): Candidate[] => {
+    const isAlone = all.filter(({ name }) => name === image.name).length === 1;
+    return [
+      ...(image.newest ? [image.name] : []),
+      ...image.aliases,
+      ...(isAlone ? [] : [imageLabel(image)]),
+    ].map((text) => ({ text, description: image.kind }));
+  };
+
 const listOf: Readonly<
   Record<
     Exclude<Completion, 'command' | 'file'>,
@@ -115,7 +129,7 @@ const listOf: Readonly<
   },
   image: async (client, signal) => {
     const { images } = await client.call('query-images', { limit: MAX_NAMES }, { signal });
-    return images.map((image) => ({ text: image.name, description: image.kind }));
+    return images.flatMap(imageCandidates(images));
   },
   network: async (client, signal) => {
     const { networks } = await client.call('query-networks', { limit: MAX_NAMES }, { signal });

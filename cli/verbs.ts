@@ -2,7 +2,8 @@
 import type { Verb } from './verb.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
 import { guestVerbs } from './verbs/guests.ts';
-import { imageVerbs, networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/resources.ts';
+import { imageVerbs } from './verbs/images.ts';
+import { networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/resources.ts';
 
 export const verbs: readonly Verb[] = [
   ...guestVerbs,
@@ -16,7 +17,7 @@ export const verbs: readonly Verb[] = [
 
 /** First words that stand for several verbs. */
 export const groupSummaries: Readonly<Record<string, string>> = {
-  image: 'Import, list and delete images',
+  image: 'Import, list, name and delete images',
   network: 'Create, list and delete networks',
   pool: 'List storage pools',
   operation: 'List, follow and cancel operations',

@@ -1,24 +1,37 @@
-/** Images of the inventory: imported in order, never removed while a guest needs them. */
+/**
+ * Images of the inventory: made in order, never removed while a guest needs them.
+ *
+ * Whoever makes an image of its own, as a builder does, uses three methods, and gets versions, ledger, journal,
+ * cancelling, undo and recovery with them:
+ * - `addWork(kind, work)` once, before the daemon recovers: how operations of that kind are carried out. `work` is
+ *   called again after a crash, with the record alone; its steps are done again from the first.
+ * - `accept(request)` in its command's handler: a new version of a name in the state `importing`, and its operation.
+ * - `takeIn(record, file)` as the last of its steps, after which the image is complete, and `settling(record)` as its
+ *   `finish`. Files on the way go to `store.workplace(id)`, which is in the ledger already and removed with the image.
+ */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
 import { Mailbox } from '../lib/mailbox.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
-import type { ImageKind, ImageView } from '../protocol/image.ts';
+import type { ImageKind, ImageSource, ImageSourceFormat, ImageView } from '../protocol/image.ts';
+import { imageLabel } from '../protocol/image-reference.ts';
 import type { Accepted } from '../protocol/operation.ts';
-import type { Actor, ImageId, OperationId } from '../protocol/types.ts';
+import type { Actor, ImageId } from '../protocol/types.ts';
 import type { ImageStore, StoredImage } from '../storage/pool.ts';
 import type { EventLog } from './event-log.ts';
-import type { ImageRecord } from './inventory/image-table.ts';
+import { ImageAliases } from './image-aliases.ts';
+import { datedVersion, ImageCatalogue, type ReadyImage } from './image-catalogue.ts';
+import { ImageDeletions } from './image-deletions.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
-import { carryOut } from './operations/carry-out.ts';
-import type { Operations, RunOptions } from './operations/operations.ts';
+import { enqueue, type OperationWork } from './operations/enqueue.ts';
+import type { Finish, Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
 
-/** Imports that copy at the same time; further ones wait their turn. */
-const PARALLEL_IMPORTS = 2;
+/** Imports and builds that work at the same time; further ones wait their turn. */
+const PARALLEL_WORKS = 2;
 
 export interface ImagesOptions {
   readonly inventory: Inventory;
@@ -28,100 +41,140 @@ export interface ImagesOptions {
   readonly clock: Clock;
 }
 
+/** A new version of a name, asked for by a command. */
+export interface NewVersion {
+  readonly name: string;
+  /** Dated unless given. */
+  readonly version?: string | undefined;
+  readonly kind: ImageKind;
+  readonly source: ImageSource;
+  readonly operation: {
+    readonly kind: string;
+    readonly actor: Actor;
+    readonly arguments: Readonly<Record<string, unknown>>;
+    readonly idempotencyKey?: string | undefined;
+  };
+}
+
+/** A finished file, for the store to take in; distrusted like any other. */
+export interface FinishedFile {
+  readonly path: string;
+  readonly format: ImageSourceFormat;
+  readonly sha256?: string | undefined;
+}
+
 export class Images {
   readonly #options: ImagesOptions;
-  readonly #lanes: readonly Mailbox[] = Array.from({ length: PARALLEL_IMPORTS }, () => new Mailbox());
-  #nextLane = 0;
+  readonly #catalogue: ImageCatalogue;
+  readonly #deletions: ImageDeletions;
+  readonly aliases: ImageAliases;
+  readonly #lanes: readonly Mailbox[] = Array.from({ length: PARALLEL_WORKS }, () => new Mailbox());
+  readonly #works = new Map<string, (record: OperationRecord) => OperationWork>();
+  /** What `takeIn` took, until `settling` writes it down. */
+  readonly #taken = new Map<ImageId, StoredImage>();
 
   constructor(options: ImagesOptions) {
     this.#options = options;
+    this.#catalogue = new ImageCatalogue(options.inventory.images);
+    this.#deletions = new ImageDeletions(options, this.#catalogue);
+    this.aliases = new ImageAliases(options, this.#catalogue);
+    this.addWork('image-import', (record) => this.#importing(record));
+    this.addWork('image-delete', (record) => this.#deletions.work(record));
+    this.addWork('image-prune', (record) => this.#deletions.work(record));
+  }
+
+  /** See the head of this file. */
+  addWork(kind: string, work: (record: OperationRecord) => OperationWork): void {
+    this.#works.set(kind, work);
+  }
+
+  get store(): ImageStore {
+    return this.#options.store;
   }
 
   /** Errors: NotFound; FailedPrecondition while it is imported; InvalidArgument for another kind. */
-  require(reference: string, kind?: ImageKind): ImageRecord & { readonly stored: StoredImage } {
-    const image = this.#find(reference);
-    if (image.state !== 'ready' || !image.stored)
-      throw new RoostError(
-        'FailedPrecondition',
-        `Image ${image.name} is ${image.state === 'deleting' ? 'being deleted' : 'still being imported'}`,
-        {
-          data: { image: image.name },
-          hint: 'Wait for its operation to end.',
-        },
-      );
-    if (kind !== undefined && image.kind !== kind)
-      throw new RoostError(
-        'InvalidArgument',
-        `Image ${image.name} is a ${image.kind}, and a ${kind} is needed here`,
-        {
-          data: { image: image.name, kind: image.kind, needed: kind },
-        },
-      );
-    return { ...image, stored: image.stored };
+  require(reference: string, kind?: ImageKind): ReadyImage {
+    return this.#catalogue.require(reference, kind);
   }
 
   source(id: ImageId): BlockSource {
     return this.#options.store.source(id, this.require(id).stored);
   }
 
-  async import(args: CommandArguments<'image-import'>, actor: Actor): Promise<Accepted> {
+  /** By name, the newest version first, each once; those behind a place in that order. */
+  views(references?: readonly string[], after?: string): readonly ImageView[] {
+    return this.#catalogue.views(references, after);
+  }
+
+  placeOf(view: ImageView): string {
+    return this.#catalogue.placeOf(view);
+  }
+
+  /** Errors: AlreadyExists for a version that is there or a name that is an alias; InvalidArgument for another kind. */
+  async accept(request: NewVersion): Promise<Accepted> {
     const { inventory, operations, clock, store } = this.#options;
+    const { operation, name, kind, source } = request;
     const record = await inventory.db.durably(() => {
-      const repeated = operations.repeated(args.idempotencyKey, 'image-import', args.name);
+      const repeated = operations.repeated(operation.idempotencyKey, operation.kind, name);
       if (repeated) return repeated;
-      if (inventory.images.find(args.name))
-        throw new RoostError('AlreadyExists', `There is an image called ${args.name}`, {
-          data: { name: args.name },
-          hint: 'Choose another name, or delete that image first.',
-        });
+      const version = this.#versionFor(request);
       const id = randomUUID() as ImageId;
-      inventory.images.insert({ id, name: args.name, kind: args.kind, createdAt: clock.now() });
+      inventory.images.insert({ id, name, version, kind, source, createdAt: clock.now() });
       inventory.ledger.record({ kind: 'image', id }, 'existence', store.plan(id), clock.now());
-      return operations.insert({
-        kind: 'image-import',
-        subject: { kind: 'image', id, name: args.name },
-        actor,
-        arguments: args,
-        idempotencyKey: args.idempotencyKey,
-      });
+      return operations.insert({ ...operation, subject: { kind: 'image', id, name } });
     });
     return this.#enqueue(record);
+  }
+
+  /** A step that takes a finished file in as the image that the operation is about. */
+  takeIn(record: OperationRecord, file: () => FinishedFile | Promise<FinishedFile>): Step {
+    const { store, inventory } = this.#options;
+    const id = record.subject.id as ImageId;
+    return {
+      name: 'copy',
+      do: async (work) => {
+        const { path, format, sha256 } = await file();
+        const kind = inventory.images.byId(id)?.kind ?? 'disk';
+        const digest = sha256 === undefined ? {} : { sha256 };
+        this.#taken.set(id, await store.import({ id, kind, path, format, ...digest }, work));
+      },
+      undo: () => store.remove(id),
+    };
+  }
+
+  /** Ends an operation that was to make an image: it is ready, or there is none. */
+  settling(record: OperationRecord): Finish {
+    const { inventory, events } = this.#options;
+    const id = record.subject.id as ImageId;
+    return (state, clean) => {
+      const image = inventory.images.byId(id);
+      const stored = this.#taken.get(id);
+      this.#taken.delete(id);
+      if (state === 'succeeded' && stored && image) {
+        const { name, version } = image;
+        inventory.images.ready(id, stored);
+        events.emit({ event: 'IMAGE_CHANGED', data: { image: id, name, version, change: 'imported' } });
+        return { image: id, name, version };
+      }
+      inventory.images.delete(id);
+      if (clean) inventory.ledger.release({ kind: 'image', id });
+      return undefined;
+    };
+  }
+
+  async import(args: CommandArguments<'image-import'>, actor: Actor): Promise<Accepted> {
+    const { name, version, kind, path, idempotencyKey } = args;
+    const source = { kind: 'file', path } as const;
+    const operation = { kind: 'image-import', actor, arguments: args, idempotencyKey };
+    return await this.accept({ name, version, kind, source, operation });
   }
 
   async delete(args: CommandArguments<'image-delete'>, actor: Actor): Promise<Accepted> {
-    const { inventory, operations } = this.#options;
-    const record = await inventory.db.durably(() => {
-      const repeated = operations.repeated(args.idempotencyKey, 'image-delete', args.image);
-      if (repeated) return repeated;
-      const image = this.require(args.image);
-      this.#refuseWhileUsed(image);
-      inventory.images.setState(image.id, 'deleting');
-      return operations.insert({
-        kind: 'image-delete',
-        subject: { kind: 'image', id: image.id, name: image.name },
-        actor,
-        arguments: args,
-        idempotencyKey: args.idempotencyKey,
-      });
-    });
-    return this.#enqueue(record);
+    return this.#enqueue(await this.#deletions.delete(args, actor));
   }
 
-  views(references: readonly string[] | undefined): readonly ImageView[] {
-    const { inventory } = this.#options;
-    const images = references ? this.#named(references) : inventory.images.all();
-    return images.map((image) => ({
-      id: image.id,
-      name: image.name,
-      kind: image.kind,
-      state: image.state,
-      format: image.stored?.format ?? 'raw',
-      sizeBytes: image.stored?.sizeBytes ?? 0,
-      virtualSizeBytes: image.stored?.virtualSizeBytes ?? 0,
-      ...(image.stored === undefined ? {} : { sha256: image.stored.sha256 }),
-      usedBy: [...inventory.images.users(image.id)],
-      createdAt: image.createdAt,
-    }));
+  async prune(args: CommandArguments<'image-prune'>, actor: Actor): Promise<Accepted> {
+    return this.#enqueue(await this.#deletions.prune(args, actor));
   }
 
   /** Takes up what an earlier daemon left. */
@@ -133,129 +186,53 @@ export class Images {
     await Promise.all(this.#lanes.map((lane) => lane.idle()));
   }
 
-  /** Each once, sorted by name. */
-  #named(references: readonly string[]): readonly ImageRecord[] {
-    const found = references.map((reference) => this.#find(reference));
-    return [...new Map(found.map((image) => [image.name, image])).values()].sort((a, b) =>
-      a.name < b.name ? -1 : 1,
-    );
-  }
-
-  #find(reference: string): ImageRecord {
-    const image = this.#options.inventory.images.find(reference);
-    if (image) return image;
-    throw new RoostError('NotFound', `There is no image called ${reference}`, {
-      data: { image: reference },
-      hint: 'query-images lists them.',
-    });
-  }
-
-  #refuseWhileUsed(image: ImageRecord): void {
-    const usedBy = this.#options.inventory.images.users(image.id);
-    if (usedBy.length === 0) return;
-    throw new RoostError(
-      'FailedPrecondition',
-      `Image ${image.name} is needed by ${usedBy.slice(0, 5).join(', ')}${usedBy.length > 5 ? ' …' : ''}`,
-      {
-        data: { image: image.name, usedBy: [...usedBy] },
-        hint: 'Delete those guests first.',
-      },
-    );
+  #versionFor({ name, version, kind }: NewVersion): string {
+    const { inventory, clock } = this.#options;
+    if (this.#catalogue.isAlias(name))
+      throw new RoostError('AlreadyExists', `${name} is an alias`, {
+        data: { name, means: imageLabel(this.#catalogue.find(name)) },
+        hint: 'Import to the name that it stands for, or delete it with image-alias-delete first.',
+      });
+    const versions = inventory.images.versions(name);
+    const other = versions.find((image) => image.kind !== kind);
+    if (other)
+      throw new RoostError('InvalidArgument', `The versions of image ${name} are of kind ${other.kind}`, {
+        data: { name, kind: other.kind, given: kind },
+        hint: 'Choose another name.',
+      });
+    const taken = versions.map((image) => image.version);
+    if (version !== undefined && taken.includes(version))
+      throw new RoostError('AlreadyExists', `There is an image called ${name}@${version}`, {
+        data: { name, version },
+        hint: 'Choose another version, or delete that one first.',
+      });
+    return version ?? datedVersion(clock.now(), taken);
   }
 
   #enqueue(record: OperationRecord): Accepted {
-    const { operations } = this.#options;
-    const accepted = { operation: record.id, id: record.subject.id };
-    const isNew = operations.admitted(
+    return enqueue(
+      this.#options.operations,
       record,
-      () => void operations.withdrawn(record.id, this.#workOf(record).options.finish),
+      () => this.#freestLane(),
+      (each) => this.#workOf(each),
     );
-    if (!isNew) return accepted;
-    const lane = this.#lanes[this.#nextLane++ % this.#lanes.length];
-    lane
-      ?.post(() => this.#perform(record.id))
-      .catch((error: unknown) => operations.unrecorded(record.id, error));
-    return accepted;
   }
 
-  async #perform(id: OperationId): Promise<void> {
-    const { operations } = this.#options;
-    const record = operations.record(id);
-    if (!record || record.endedAt !== undefined) return;
-    const { steps, options } = this.#workOf(record);
-    await carryOut(operations, record, steps, options);
+  #freestLane(): Mailbox {
+    const load = (lane: Mailbox): number => lane.waiting + (lane.busy ? 1 : 0);
+    return this.#lanes.reduce((best, lane) => (load(lane) < load(best) ? lane : best));
   }
 
-  #workOf(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
-    return record.kind === 'image-import' ? this.#importing(record) : this.#deleting(record);
+  #workOf(record: OperationRecord): OperationWork {
+    const work = this.#works.get(record.kind);
+    if (!work) throw new RoostError('Internal', `Nobody carries out ${record.kind}`);
+    return work(record);
   }
 
-  #importing(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
-    const { store, inventory, events } = this.#options;
+  #importing(record: OperationRecord): OperationWork {
     const args = record.arguments as CommandArguments<'image-import'>;
-    const id = record.subject.id as ImageId;
-    let stored: StoredImage | undefined;
-    const copy: Step = {
-      name: 'copy',
-      do: async (work) => {
-        stored = await store.import(
-          {
-            id,
-            kind: args.kind,
-            path: args.path,
-            format: args.kind === 'disk' ? (args.format ?? 'qcow2') : 'raw',
-            ...(args.sha256 === undefined ? {} : { sha256: args.sha256 }),
-          },
-          work,
-        );
-      },
-      undo: () => store.remove(id),
-    };
-    return {
-      steps: [copy],
-      options: {
-        finish: (state, clean) => {
-          if (state === 'succeeded' && stored) {
-            inventory.images.ready(id, stored);
-            events.emit({
-              event: 'IMAGE_CHANGED',
-              data: { image: id, name: record.subject.name, change: 'imported' },
-            });
-            return { image: id };
-          }
-          inventory.images.delete(id);
-          if (clean) inventory.ledger.release({ kind: 'image', id });
-          return undefined;
-        },
-      },
-    };
-  }
-
-  #deleting(record: OperationRecord): { steps: readonly Step[]; options: RunOptions } {
-    const { store, inventory, events } = this.#options;
-    const id = record.subject.id as ImageId;
-    const remove: Step = {
-      name: 'remove',
-      do: () => store.remove(id),
-    };
-    return {
-      steps: [remove],
-      options: {
-        cancellable: false,
-        finish: (state) => {
-          if (state !== 'succeeded') {
-            inventory.images.setState(id, 'ready');
-            return undefined;
-          }
-          inventory.images.delete(id);
-          inventory.ledger.release({ kind: 'image', id });
-          events.emit({
-            event: 'IMAGE_CHANGED',
-            data: { image: id, name: record.subject.name, change: 'deleted' },
-          });
-          return undefined;
-        },
-      },
-    };
+    const format = args.kind === 'disk' ? (args.format ?? 'qcow2') : 'raw';
+    const file = (): FinishedFile => ({ path: args.path, format, sha256: args.sha256 });
+    return { steps: [this.takeIn(record, file)], options: { finish: this.settling(record) } };
   }
 }

@@ -20,13 +20,13 @@ import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
 import type { NetworkKind, NetworkView } from '../protocol/network.ts';
 import type { Accepted } from '../protocol/operation.ts';
-import type { Actor, InstanceId, NetworkId, OperationId } from '../protocol/types.ts';
+import type { Actor, InstanceId, NetworkId } from '../protocol/types.ts';
 import type { EventLog } from './event-log.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
-import { carryOut } from './operations/carry-out.ts';
-import type { Operations, RunOptions } from './operations/operations.ts';
+import { enqueue, type OperationWork } from './operations/enqueue.ts';
+import type { Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
 import { subnetFor } from './subnet-for.ts';
 
@@ -332,43 +332,17 @@ export class Networks {
   }
 
   #enqueue(record: OperationRecord): Accepted {
-    const { operations } = this.#options;
-    const accepted = { operation: record.id, id: record.subject.id };
-    if (!operations.admitted(record, () => this.#withdraw(record))) return accepted;
-    this.#mailbox(record.subject.id as NetworkId)
-      .post(() => this.#perform(record.id))
-      .catch((error: unknown) => operations.unrecorded(record.id, error));
-    return accepted;
+    const mailbox = (): Mailbox => this.#mailbox(record.subject.id as NetworkId);
+    return enqueue(this.#options.operations, record, mailbox, (each) => this.#workOf(each));
   }
 
-  async #perform(operation: OperationId): Promise<void> {
-    const { operations, inventory } = this.#options;
-    const record = operations.record(operation);
-    if (!record || record.endedAt !== undefined) return;
-    const network = inventory.networks.find(record.subject.id);
-    if (!network) {
-      operations.end(
-        operation,
-        'failed',
-        new RoostError('NotFound', `Network ${record.subject.name} is gone`),
-      );
-      return;
-    }
-    const { steps, options } = this.#workOf(record, network);
-    await carryOut(operations, record, steps, options);
-  }
-
-  #workOf(record: OperationRecord, network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+  #workOf(record: OperationRecord): OperationWork | undefined {
+    const network = this.#options.inventory.networks.find(record.subject.id);
+    if (!network) return undefined;
     return record.kind === 'network-create' ? this.#making(network) : this.#removing(network);
   }
 
-  #withdraw(record: OperationRecord): void {
-    const { operations, inventory } = this.#options;
-    const network = inventory.networks.find(record.subject.id);
-    operations.withdrawn(record.id, network && this.#workOf(record, network).options.finish);
-  }
-
-  #making(network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+  #making(network: NetworkRecord): OperationWork {
     const { inventory, events } = this.#options;
     const backend = this.#backendFor(network.kind);
     const place = this.place(network);
@@ -394,7 +368,7 @@ export class Networks {
     };
   }
 
-  #removing(network: NetworkRecord): { steps: readonly Step[]; options: RunOptions } {
+  #removing(network: NetworkRecord): OperationWork {
     const { inventory, events } = this.#options;
     const backend = this.#backendFor(network.kind);
     const place = this.place(network);

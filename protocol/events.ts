@@ -51,7 +51,13 @@ export const events = {
   },
   IMAGE_CHANGED: {
     lifecycle: false,
-    data: z.strictObject({ image: imageId, name: z.string(), change: z.enum(['imported', 'deleted']) }),
+    data: z.strictObject({
+      image: imageId,
+      name: z.string(),
+      version: z.string(),
+      change: z.enum(['imported', 'deleted', 'alias-set', 'alias-deleted']),
+      alias: z.string().optional(),
+    }),
   },
   NETWORK_CHANGED: {
     lifecycle: false,

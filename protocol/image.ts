@@ -1,6 +1,10 @@
-/** Images: read-only sources of disks, kernels and initial ramdisks. */
+/**
+ * Images: read-only sources of disks, kernels and initial ramdisks. A name has versions; each is an image of its own
+ * with an id, kept until it is deleted, and a guest keeps the one that it was made of. An alias is a further name, for
+ * one version or for whatever is the newest of a name.
+ */
 import { z } from 'zod';
-import { byteCount, imageId, imageName, millisecondsSinceEpoch } from './types.ts';
+import { byteCount, imageId, imageName, imageVersion, millisecondsSinceEpoch } from './types.ts';
 
 export const imageKinds = ['disk', 'kernel', 'initrd'] as const;
 export const imageKind = z.enum(imageKinds);
@@ -10,15 +14,30 @@ export type ImageKind = z.infer<typeof imageKind>;
 export const imageSourceFormat = z.enum(['qcow2', 'raw']);
 export type ImageSourceFormat = z.infer<typeof imageSourceFormat>;
 
+/** What an image was made of. A URL is kept without its credentials and its query, which may be one. */
+export const imageSource = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('file'), path: z.string().describe('As it was named on the host') }),
+  z.strictObject({
+    kind: z.literal('build'),
+    recipe: z.string().describe('What built it here, as debian'),
+    details: z.record(z.string(), z.string()).describe('What went into it, as the release and its date'),
+  }),
+]);
+export type ImageSource = Readonly<z.infer<typeof imageSource>>;
+
 export const imageView = z.strictObject({
   id: imageId,
   name: imageName,
+  version: imageVersion,
+  newest: z.boolean().describe('Whether it is what its bare name means'),
+  aliases: z.array(imageName).describe('Further names that mean it now'),
   kind: imageKind,
   state: z.enum(['importing', 'ready', 'deleting']),
   format: z.enum(['qcow2', 'raw']).describe('How it is kept'),
   sizeBytes: byteCount.describe('Bytes it takes on the host'),
   virtualSizeBytes: byteCount.describe('Size of the disk it is'),
   sha256: z.string().optional().describe('Digest of the file that was imported'),
+  source: imageSource.optional().describe('What it was made of; absent where nobody wrote it down'),
   usedBy: z.array(z.string()).describe('Names of the guests that need it'),
   createdAt: millisecondsSinceEpoch,
 });

@@ -32,8 +32,19 @@ export const guestName = dnsLabel.describe('Name of a guest: a DNS label, unique
 export const networkName = dnsLabel.describe('Name of a network');
 export const imageName = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'must be 1 to 63 of a-z, 0-9, dot, underscore and hyphen')
+  .max(63)
+  .regex(
+    /^[a-z0-9][a-z0-9._-]*(\/[a-z0-9][a-z0-9._-]*)*$/,
+    'must be 1 to 63 of a-z, 0-9, dot, underscore and hyphen, in parts between slashes, as debian/12',
+  )
   .describe('Name of an image');
+export const imageVersion = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    'must be 1 to 63 of letters, digits, dot, underscore and hyphen',
+  )
+  .describe('Version of an image, unique under its name');
 export const deviceName = z
   .string()
   .regex(/^[a-z][a-z0-9-]{0,14}$/, 'must be 1 to 15 of a-z, 0-9 and hyphen, starting with a letter')
@@ -41,7 +52,11 @@ export const deviceName = z
 
 /** A guest, named or by id. An id always wins over a name of the same form. */
 export const guestReference = z.string().min(1).max(63).describe('Name or id of a guest');
-export const imageReference = z.string().min(1).max(63).describe('Name or id of an image');
+export const imageReference = z
+  .string()
+  .min(1)
+  .max(127)
+  .describe('An image: NAME for its newest version, NAME@VERSION for that one, an alias, or an id');
 export const networkReference = z.string().min(1).max(63).describe('Name or id of a network');
 
 export const macAddress = z

@@ -102,6 +102,11 @@ export interface ImageStore {
    * ResourceExhausted. Leaves nothing behind when it fails. May be done again after a crash.
    */
   import(request: ImageImport, work: Work): Promise<StoredImage>;
+  /**
+   * A directory for whoever makes the file of an image, as a builder does: absolute path, private to the daemon. Made
+   * when it is not there; what an earlier call left in it stays. Gone with the end of `import`, and with `remove`.
+   */
+  workplace(id: ImageId): Promise<string>;
   /** May be done again. */
   remove(id: ImageId): Promise<void>;
   /** Where an image is. Pure. */

@@ -1,30 +1,14 @@
-/** Images, networks, pools, operations, tokens and events for people. */
+/** Networks, pools, operations, tokens and events for people. */
 import type { CommandReturn } from '../../protocol/commands.ts';
 import type { EventView } from '../../protocol/events.ts';
 import type { PoolView } from '../../protocol/host.ts';
-import type { ImageView } from '../../protocol/image.ts';
 import type { NetworkView } from '../../protocol/network.ts';
 import type { OperationView } from '../../protocol/operation.ts';
 import { formatAge, formatDuration, formatSize } from '../units.ts';
 import { renderFields, renderTable, safe } from './table.ts';
 
-const usersText = ({ length }: readonly unknown[]): string | undefined =>
+export const usersText = ({ length }: readonly unknown[]): string | undefined =>
   length === 0 ? undefined : `${length} ${length === 1 ? 'guest' : 'guests'}`;
-
-export const printImages = (images: readonly ImageView[], nowMs: number): string[] =>
-  renderTable(
-    ['name', 'kind', 'state', 'format', 'size', 'virtual', 'used by', 'created'],
-    images.map((image) => [
-      image.name,
-      image.kind,
-      image.state,
-      image.format,
-      formatSize(image.sizeBytes),
-      formatSize(image.virtualSizeBytes),
-      usersText(image.usedBy),
-      formatAge(image.createdAt, nowMs),
-    ]),
-  );
 
 export const printNetworks = (networks: readonly NetworkView[]): string[] =>
   renderTable(

@@ -1,6 +1,7 @@
 /** Verbs on guests. */
 
 import type { GuestView } from '../../protocol/guest.ts';
+import { imageLabel } from '../../protocol/image-reference.ts';
 import { change } from '../change.ts';
 import { attachConsole } from '../console.ts';
 import { prepareCreate, prepareUpdate } from '../guest-input.ts';
@@ -202,7 +203,7 @@ const withImageNames = async (view: GuestView, { client, signal }: Context): Pro
   const used = [...kernels, ...view.disks.map((disk) => disk.image)];
   if (!used.some((image) => image !== undefined && IMAGE_ID.test(image))) return view;
   const { images } = await (await client()).call('query-images', { limit: MAX_IMAGES }, { signal });
-  const names = new Map<string, string>(images.map((image) => [image.id, image.name]));
+  const names = new Map<string, string>(images.map((image) => [image.id, imageLabel(image)]));
   const named = <T extends { readonly image?: string | undefined }>(disk: T): T =>
     disk.image === undefined ? disk : { ...disk, image: names.get(disk.image) ?? disk.image };
   const { boot } = view;

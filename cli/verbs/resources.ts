@@ -1,18 +1,9 @@
-/** Verbs on images, networks, pools, tokens and operations. */
-import { basename, resolve } from 'node:path';
+/** Verbs on networks, pools, tokens and operations. */
 import { change } from '../change.ts';
 import { CliFailure } from '../failure.ts';
-import {
-  printImages,
-  printNetworks,
-  printOperation,
-  printOperations,
-  printPools,
-  printTokens,
-} from '../print/lists.ts';
+import { printNetworks, printOperation, printOperations, printPools, printTokens } from '../print/lists.ts';
 import { argumentsOf, type Positional, query, type Verb } from '../verb.ts';
 
-const image: Positional = { name: 'NAME', member: 'image', variadic: true, complete: 'image' };
 const network: Positional = { name: 'NAME', member: 'network', variadic: true, complete: 'network' };
 const operationId: Positional = {
   name: 'ID',
@@ -20,45 +11,6 @@ const operationId: Positional = {
   complete: 'operation',
 };
 const operation: Positional = { ...operationId, member: 'operation' };
-
-/** `debian-12.qcow2` as the name of an image. */
-const imageNameOf = (path: string): string =>
-  basename(path)
-    .replace(/\.(qcow2|img|raw)$/, '')
-    .toLowerCase();
-
-export const imageVerbs: readonly Verb[] = [
-  change({
-    words: 'image import',
-    command: 'image-import',
-    positionals: [{ name: 'FILE', member: 'path', description: 'File on the host', complete: 'file' }],
-    flags: [
-      { name: 'name', short: 'n', member: 'name', description: "Name of the image; the file's unless given" },
-      { name: 'kind', short: 'k', member: 'kind', description: 'What it is' },
-      { name: 'format', member: 'format' },
-      { name: 'sha256', member: 'sha256', value: 'digest' },
-    ],
-    prepare: (args) => {
-      const path = resolve(String(args['path']));
-      return { name: imageNameOf(path), ...args, path };
-    },
-    done: (args) => `imported as ${String(args['name'])}`,
-  }),
-  query({
-    words: 'image ls',
-    aliases: ['image list'],
-    command: 'query-images',
-    pages: 'images',
-    print: (reply, _, { io }) => printImages(reply.images, io.now()),
-  }),
-  change({
-    words: 'image delete',
-    aliases: ['image rm'],
-    command: 'image-delete',
-    positionals: [image],
-    done: 'deleted',
-  }),
-];
 
 export const networkVerbs: readonly Verb[] = [
   change({

@@ -5,7 +5,8 @@
  *   guest      what was asked: written by users (and by one rule, see docs/architecture.md "Target")
  *   status     what was seen: written by the guest's own loop
  *   address    MAC and IPv4 addresses kept for NICs
- *   image, network, token
+ *   image      one row a version; image_alias: further names; image_use: which guests need which
+ *   network, token
  *   operation  accepted work; step: its journal
  *   ledger     what exists on the host, or is about to
  *   event      numbered, kept, bounded
@@ -183,5 +184,50 @@ export const migrations: readonly string[] = [
   CREATE INDEX operation_unfinished ON operation (sequence) WHERE ended_at IS NULL;
 
   CREATE INDEX event_by_guest ON event (guest, sequence) WHERE guest IS NOT NULL;
+  `,
+  // Images get versions, sources and aliases. A table that others refer to is moved out of the way with them.
+  `
+  ALTER TABLE image RENAME TO image_before;
+  ALTER TABLE image_use RENAME TO image_use_before;
+
+  CREATE TABLE image (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('importing', 'ready', 'deleting')),
+    stored TEXT,
+    source TEXT CHECK (source IS NULL OR json_valid(source)),
+    -- The whole URL of a download, with what is secret in it, until the import has ended.
+    url TEXT,
+    created_at INTEGER NOT NULL,
+    UNIQUE (name, version)
+  ) STRICT;
+  INSERT INTO image (id, name, version, kind, state, stored, source, created_at)
+    SELECT id, name, strftime('%Y%m%d', created_at / 1000, 'unixepoch'), kind, state, stored,
+      (SELECT json_object('kind', 'file', 'path', json_extract(arguments, '$.path')) FROM operation
+       WHERE operation.kind = 'image-import' AND subject = image_before.id
+         AND json_type(arguments, '$.path') = 'text'
+       ORDER BY sequence DESC LIMIT 1),
+      created_at
+    FROM image_before ORDER BY created_at, name;
+
+  CREATE TABLE image_use (
+    guest TEXT NOT NULL REFERENCES guest (id) ON DELETE CASCADE,
+    image TEXT NOT NULL REFERENCES image (id) ON DELETE RESTRICT,
+    PRIMARY KEY (guest, image)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO image_use SELECT guest, image FROM image_use_before;
+  DROP TABLE image_use_before;
+  DROP TABLE image_before;
+  CREATE INDEX image_use_by_image ON image_use (image);
+
+  CREATE TABLE image_alias (
+    alias TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    version TEXT,
+    created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
   `,
 ];

@@ -24,7 +24,12 @@ export interface LeftOver {
 const ONCE_ONLY: ReadonlySet<string> = new Set(['guest-reset']);
 
 /** Kinds that cannot be taken back once begun: cancelling them has no effect then. */
-const NO_WAY_BACK: ReadonlySet<string> = new Set(['guest-delete', 'image-delete', 'network-delete']);
+const NO_WAY_BACK: ReadonlySet<string> = new Set([
+  'guest-delete',
+  'image-delete',
+  'image-prune',
+  'network-delete',
+]);
 
 export const settle = (left: LeftOver): Settlement => {
   switch (left.state) {

@@ -3,20 +3,23 @@ import { z } from 'zod';
 import { defineCommand } from '../command.ts';
 import { imageKind, imageSourceFormat, imageView } from '../image.ts';
 import { accepted, changing } from '../operation.ts';
-import { imageName, imageReference, page } from '../types.ts';
+import { imageName, imageReference, imageVersion, page } from '../types.ts';
 
 const since = '0.1.0';
 
 export const imageImport = defineCommand({
   name: 'image-import',
-  summary: 'Take a file of the host in as an image',
+  summary: 'Take a file of the host in as an image, a new version of its name',
   description:
-    'The file is distrusted: its format is named and never guessed, a header that points to another file is refused, and the result is always a fresh image of ours.',
+    'Earlier versions stay, and guests keep the one that they were made of. The file is distrusted: its format is named and never guessed, a header that points to another file is refused, and the result is always a fresh image of ours.',
   role: 'admin',
   nature: 'change',
   since,
   arguments: z.strictObject({
     name: imageName,
+    version: imageVersion
+      .optional()
+      .describe('The date of today unless given, as 20261125; a further one of a day is 20261125.2'),
     kind: imageKind.default('disk'),
     path: z
       .string()
@@ -39,17 +42,67 @@ export const imageImport = defineCommand({
 
 export const imageDelete = defineCommand({
   name: 'image-delete',
-  summary: 'Delete an image that no guest needs',
+  summary: 'Delete a version of an image, or all versions, that no guest needs',
+  description:
+    'A name with several versions is refused unless one is named or all are asked for. Aliases that mean nothing any more go with it.',
   role: 'admin',
   nature: 'change',
   since,
-  arguments: z.strictObject({ image: imageReference, ...changing }),
+  arguments: z.strictObject({
+    image: imageReference,
+    allVersions: z.boolean().default(false).describe('Delete every version of the name'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const imagePrune = defineCommand({
+  name: 'image-prune',
+  summary: 'Delete the old versions of an image that nobody needs',
+  description:
+    'Kept are the newest versions, those that guests need, and those that an alias names. The result of the operation lists what was deleted.',
+  role: 'admin',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    image: imageReference,
+    keep: z.int().min(1).max(1000).default(1).describe('How many of the newest versions stay anyway'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const imageAliasSet = defineCommand({
+  name: 'image-alias-set',
+  summary: 'Give an image a further name, or turn that name to another image',
+  description:
+    'The alias of a NAME means the newest version of it at any time, that of NAME@VERSION or of an id only that one.',
+  role: 'admin',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    alias: imageName.describe('The further name'),
+    image: imageReference,
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const imageAliasDelete = defineCommand({
+  name: 'image-alias-delete',
+  summary: 'Delete the further name of an image; the image stays',
+  role: 'admin',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ alias: imageName.describe('The further name'), ...changing }),
   returns: accepted,
 });
 
 export const queryImages = defineCommand({
   name: 'query-images',
   summary: 'List images',
+  description:
+    'By name, the newest version first. A plain name in `names` stands for all its versions, an alias for what it means.',
   role: 'read',
   nature: 'query',
   since,

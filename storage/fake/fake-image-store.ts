@@ -20,6 +20,7 @@ export class FakeImageStore implements ImageStore {
   readonly #before: NonNullable<FakeImageStoreOptions['before']>;
   readonly #offered = new Map<string, number>();
   readonly #images = new Map<ImageId, StoredImage>();
+  readonly #workplaces = new Set<ImageId>();
 
   constructor(options: FakeImageStoreOptions = {}) {
     this.#path = options.path ?? '/nonexistent/images';
@@ -38,6 +39,7 @@ export class FakeImageStore implements ImageStore {
   async import(request: ImageImport, work: Work): Promise<StoredImage> {
     work.signal.throwIfAborted();
     const stored = this.#images.get(request.id);
+    this.#workplaces.delete(request.id);
     if (stored) return stored;
     const sizeBytes = this.#offered.get(request.path);
     if (sizeBytes === undefined) throw new RoostError('NotFound', `There is no file ${request.path}`);
@@ -58,7 +60,13 @@ export class FakeImageStore implements ImageStore {
     return image;
   }
 
+  workplace(id: ImageId): Promise<string> {
+    this.#workplaces.add(id);
+    return Promise.resolve(`${this.#path}/.working-${id}`);
+  }
+
   remove(id: ImageId): Promise<void> {
+    this.#workplaces.delete(id);
     this.#images.delete(id);
     return Promise.resolve();
   }
@@ -69,6 +77,7 @@ export class FakeImageStore implements ImageStore {
   }
 
   inspect(): Promise<readonly HostObject[]> {
-    return Promise.resolve([...this.#images.keys()].flatMap((id) => this.plan(id)));
+    const ids = new Set([...this.#images.keys(), ...this.#workplaces]);
+    return Promise.resolve([...ids].flatMap((id) => this.plan(id)));
   }
 }

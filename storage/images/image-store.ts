@@ -2,7 +2,8 @@
  * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (a kernel or
  * an initial ramdisk) and `image.json`, its facts. Made under `.importing-<id>` and renamed when all of it is on disk,
  * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
- * of the guests and written by nobody.
+ * of the guests and written by nobody. What is on its way to become an image lies in `.working-<id>`, and outlives a
+ * crash there.
  */
 import { chmod, chown, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -33,6 +34,8 @@ import { copySource, sha256Of } from './image-source.ts';
 export const MAX_KERNEL_BYTES = 1024 ** 3;
 
 const IMPORTING = '.importing-';
+const WORKING = '.working-';
+const unfinished = /^\.(importing|working)-/;
 const FACTS = 'image.json';
 
 const storedImage = z.strictObject({
@@ -89,8 +92,17 @@ class DirectoryImageStore implements ImageStore {
     return withStorageErrors(`import ${request.path}`, () => this.#import(request, work));
   }
 
+  workplace(id: ImageId): Promise<string> {
+    return withStorageErrors(`make a place for the image ${id}`, async () => {
+      await this.#makeRoot();
+      await ensureDirectory(this.#working(id), 0o700);
+      return this.#working(id);
+    });
+  }
+
   remove(id: ImageId): Promise<void> {
     return withStorageErrors(`remove the image ${id}`, async () => {
+      await removeDirectory(this.#working(id));
       await removeDirectory(this.#staging(id));
       await removeDirectory(this.#directory(id));
     });
@@ -99,7 +111,7 @@ class DirectoryImageStore implements ImageStore {
   /** An import that was cut short stands under the name that it would have got, because `remove` removes it. */
   async inspect(): Promise<readonly HostObject[]> {
     const ids = (await namesIn(this.#path))
-      .map((name) => (name.startsWith(IMPORTING) ? name.slice(IMPORTING.length) : name))
+      .map((name) => name.replace(unfinished, ''))
       .filter((name) => imageId.safeParse(name).success);
     return [...new Set(ids)].sort().map((id) => ({ kind: 'directory', name: join(this.#path, id) }));
   }
@@ -110,6 +122,14 @@ class DirectoryImageStore implements ImageStore {
 
   #staging(id: ImageId): string {
     return join(this.#path, `${IMPORTING}${imageId.parse(id)}`);
+  }
+
+  #working(id: ImageId): string {
+    return join(this.#path, `${WORKING}${imageId.parse(id)}`);
+  }
+
+  async #makeRoot(): Promise<void> {
+    await ensureDirectory(this.#path, this.#gid === undefined ? 0o700 : 0o711);
   }
 
   /** Facts of a complete image; undefined when there is none, or none that can be read. */
@@ -126,14 +146,18 @@ class DirectoryImageStore implements ImageStore {
     const staging = this.#staging(request.id);
     await removeDirectory(staging);
     const stored = await this.#stored(request.id);
-    if (stored) return stored;
-    await ensureDirectory(this.#path, this.#gid === undefined ? 0o700 : 0o711);
+    if (stored) {
+      await removeDirectory(this.#working(request.id));
+      return stored;
+    }
+    await this.#makeRoot();
     await using undo = new UndoStack();
     undo.add(() => removeDirectory(staging));
     await this.#makeStaging(staging);
     const image = await this.#fill(staging, request, work);
     await this.#publish(staging, request.id, image, work);
     undo.succeed();
+    await removeDirectory(this.#working(request.id));
     return image;
   }
 

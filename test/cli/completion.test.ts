@@ -18,7 +18,13 @@ beforeAll(async () => {
       guests: [{ name: 'web1', state: 'running' }, { name: 'web2' }, { name: 'db' }],
       total: 3,
     }),
-    'query-images': () => ({ images: [{ name: 'debian', kind: 'disk' }] }),
+    'query-images': () => ({
+      images: [
+        { name: 'debian', version: '2', newest: true, aliases: ['stable'], kind: 'disk' },
+        { name: 'debian', version: '1', newest: false, aliases: [], kind: 'disk' },
+        { name: 'linux', version: '6.1', newest: true, aliases: [], kind: 'kernel' },
+      ],
+    }),
     'query-networks': () => ({ networks: [{ name: 'default', kind: 'nat' }] }),
   });
 });
@@ -36,7 +42,7 @@ describe('candidates', () => {
     [['re'], ['reset', 'resume', 'rename']],
     [
       ['image', ''],
-      ['import', 'ls', 'delete'],
+      ['import', 'ls', 'delete', 'prune', 'alias', 'unalias'],
     ],
     [['nonsense', ''], []],
     [
@@ -65,11 +71,14 @@ describe('candidates', () => {
       ['never', 'on-failure', 'always'],
     ],
     [['create', 'x', '--restart=al'], ['--restart=always']],
-    [['create', 'x', '-i', ''], ['debian']],
+    [
+      ['create', 'x', '-i', ''],
+      ['debian', 'stable', 'debian@2', 'debian@1', 'linux'],
+    ],
     [['create', 'x', '--memory', '1GiB', '--network', 'd'], ['default']],
     [['create', 'x', '--memory', ''], []],
     [['create', 'x', '--from-json', ''], [':file']],
-    [['image', 'import', ''], [':file']],
+    [['image', 'import', 'debian', ''], [':file']],
     [
       ['completion', ''],
       ['bash', 'zsh', 'fish'],
@@ -114,7 +123,9 @@ describe('bash', () => {
     expect(await complete(directory, ['roost', 'stop', 'web1', ''])).toEqual(['web2', 'db']);
     expect(await complete(directory, ['roost', 'create', 'x', '--accel', '=', 't'])).toEqual(['tcg']);
     const file = join(directory, 'roo');
-    expect(await complete(directory, ['roost', 'image', 'import', file])).toEqual([join(directory, 'roost')]);
+    expect(await complete(directory, ['roost', 'image', 'import', 'debian', file])).toEqual([
+      join(directory, 'roost'),
+    ]);
     await rm(directory, { recursive: true });
   });
 });

@@ -228,9 +228,9 @@ describe('tables', () => {
     const id = '14f53ea5-5c83-4933-a865-586e7c30d664';
     const disk = { name: 'disk0', sizeBytes: 512, readOnly: false, serial: 's' };
     daemon.handle('query-guest', () => aGuest({ disks: [{ ...disk, image: id }] }));
-    daemon.handle('query-images', () => ({ images: [{ id, name: 'debian' }] }));
+    daemon.handle('query-images', () => ({ images: [{ id, name: 'debian', version: '12' }] }));
     const { stdout } = await roost('show web1');
-    expect(stdout).toMatch(/disk0 +512B? +debian +read-write/);
+    expect(stdout).toMatch(/disk0 +512B? +debian@12 +read-write/);
     expect(stdout).not.toContain(id);
   });
 });

@@ -11,6 +11,8 @@ export interface ImageStoreHarness extends AsyncDisposable {
   /** Path of a new raw file with something in it; `sha256` is its digest. */
   makeFile(sizeBytes: number): Promise<{ readonly path: string; readonly sha256: string }>;
   missingPath(): string;
+  /** Whether a path that the store gave is there. */
+  exists(path: string): Promise<boolean>;
 }
 
 export const newImage = (): ImageId => imageId.parse(randomUUID());
@@ -112,6 +114,19 @@ export const imageStoreConformance = (name: string, makeHarness: () => Promise<I
         await expect(importing).rejects.toBe(reason);
         expect(await inspected()).toEqual([]);
       }
+    });
+
+    it('has a workplace that is planned, stays until the image is complete, and goes with what is removed', async () => {
+      const { path } = await harness.makeFile(1024);
+      const workplace = await store.workplace(id);
+      expect(await store.workplace(id)).toBe(workplace);
+      expect(await inspected()).toEqual(store.plan(id).map(hostObjectKey));
+      await store.remove(id);
+      expect(await inspected()).toEqual([]);
+      await store.workplace(id);
+      await store.import(requestFor(path), work);
+      expect(await inspected()).toEqual(store.plan(id).map(hostObjectKey));
+      expect(await harness.exists(workplace)).toBe(false);
     });
 
     it('removes an image, also twice, and no other', async () => {

@@ -231,7 +231,7 @@ export const removeEverything = async (daemon: RealDaemon): Promise<void> => {
   const { networks } = await daemon.client.call('query-networks', {});
   for (const network of networks) await daemon.succeed('network-delete', { network: network.name });
   const { images } = await daemon.client.call('query-images', {});
-  for (const image of images) await daemon.succeed('image-delete', { image: image.name });
+  for (const image of images) await daemon.succeed('image-delete', { image: image.id });
 };
 
 /** Reads a guest's console, from the beginning of its log, until the text satisfies the condition; gives the text. */

@@ -24,7 +24,7 @@ const likeMakeRun = async (home: DaemonHome): Promise<void> => {
   const path = join(await testDirectory('image'), 'small.raw');
   await writeFile(path, bootSectorDisk('acpi'));
   const lines = [
-    `image import ${path} --format raw`,
+    `image import small ${path} --format raw`,
     'network create default --kind nat',
     'create first --image small --network default --memory 16MiB --accel tcg --start',
   ];
@@ -37,7 +37,7 @@ const expected: Readonly<Record<string, string | RegExp>> = {
   'roost ls': /^NAME +STATE.*\nfirst +running/i,
   'roost host': 'Accelerator',
   'roost logs -f first': banner,
-  'roost image ls': /^small +disk +ready/m,
+  'roost image ls': /^small +\d{8} \* .*disk +ready/m,
   'roost network ls': /^default +nat/m,
   'roost plan first': '-sandbox',
   'roost create second --image small --network default --memory 256MiB --start': 'second created and started',
@@ -94,7 +94,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'roost
       ['strat one', 2, 'start'],
       ['ls --colour', 2, '--colour'],
       ['stop', 2, 'NAME'],
-      ['image import /nonexistent/file', 3, '/nonexistent/file'],
+      ['image import missing /nonexistent/file', 3, '/nonexistent/file'],
       ['api no-such-command', 2, 'no-such-command'],
       ['api query-guest {', 2, 'JSON'],
     ];

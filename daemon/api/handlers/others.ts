@@ -7,7 +7,13 @@ import { afterName, pageOf } from '../page.ts';
 import type { Services } from './services.ts';
 
 type OperationCommands = 'query-operations' | 'operation-cancel' | 'operation-wait';
-type ImageCommands = 'image-import' | 'image-delete' | 'query-images';
+type ImageCommands =
+  | 'image-import'
+  | 'image-delete'
+  | 'image-prune'
+  | 'image-alias-set'
+  | 'image-alias-delete'
+  | 'query-images';
 type NetworkCommands = 'network-create' | 'network-delete' | 'query-networks';
 type HostCommands = 'query-host' | 'query-daemon' | 'query-pools';
 
@@ -57,10 +63,13 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
 export const imageHandlers = ({ images }: Services): Pick<Handlers, ImageCommands> => ({
   'image-import': (args, call) => images.import(args, call.actor),
   'image-delete': (args, call) => images.delete(args, call.actor),
+  'image-prune': (args, call) => images.prune(args, call.actor),
+  'image-alias-set': (args, call) => images.aliases.set(args, call.actor),
+  'image-alias-delete': (args, call) => images.aliases.delete(args, call.actor),
   'query-images': ({ names, limit, after }) => {
-    const page = pageOf(afterName(images.views(names), after), limit);
+    const page = pageOf(images.views(names, after), limit);
     const last = page.items.at(-1);
-    return { images: page.items, ...(page.more && last ? { next: last.name } : {}) };
+    return { images: page.items, ...(page.more && last ? { next: images.placeOf(last) } : {}) };
   },
 });
 

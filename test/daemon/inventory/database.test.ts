@@ -105,6 +105,41 @@ describe('migrations', () => {
     expect(backup.prepare('SELECT * FROM a').all()).toEqual([{ x: 7 }]);
   });
 
+  test('images of layout 1 become the first versions of their names, with their guests and sources', async () => {
+    const path = await newFile();
+    const raw = openRaw(path);
+    raw.pragma('foreign_keys = ON');
+    migrate(raw, migrations.slice(0, 1));
+    raw.exec(`
+      INSERT INTO guest VALUES (1, 'g1', 'web1', '{}', '{}', 'stopped', 'daemon', 1, 0);
+      INSERT INTO image VALUES ('i1', 'debian', 'disk', 'ready', '{"format":"qcow2"}', 1764110000000);
+      INSERT INTO image VALUES ('i2', 'alpine', 'kernel', 'importing', NULL, 1764110000001);
+      INSERT INTO image_use VALUES ('g1', 'i1');
+      INSERT INTO operation (id, sequence, kind, subject_kind, subject, subject_name, actor, state, arguments, created_at)
+        VALUES ('o1', 1, 'image-import', 'image', 'i1', 'debian', 'daemon', 'succeeded', '{"path":"/srv/d.qcow2"}', 1);
+    `);
+    raw.close();
+    const inventory = openInventory(path);
+    onTestFinished(() => inventory.db.close());
+    expect(inventory.images.all()).toMatchObject([
+      { id: 'i2', number: 2, name: 'alpine', version: '20251125', kind: 'kernel', state: 'importing' },
+      {
+        id: 'i1',
+        number: 1,
+        name: 'debian',
+        version: '20251125',
+        state: 'ready',
+        stored: { format: 'qcow2' },
+        source: { kind: 'file', path: '/srv/d.qcow2' },
+      },
+    ]);
+    expect(inventory.images.byId('i2')).not.toHaveProperty('source');
+    const id = inventory.images.all()[1]?.id;
+    expect(id && inventory.images.users(id)).toEqual(['web1']);
+    expect(() => id && inventory.images.delete(id)).toThrow('FOREIGN KEY');
+    expect(inventory.db.sqlite.pragma('foreign_key_check')).toEqual([]);
+  });
+
   test('a backup that was begun before a crash is made anew', async () => {
     const path = await newFile();
     const steps = ['CREATE TABLE a (x INTEGER)', 'ALTER TABLE a ADD COLUMN y INTEGER'];

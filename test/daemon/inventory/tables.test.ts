@@ -121,29 +121,33 @@ describe('guests', () => {
 describe('images', () => {
   const image = nthId(50) as ImageId;
   const stored = { format: 'qcow2', sizeBytes: 10, virtualSizeBytes: 512, sha256: 'ab' } as const;
+  const source = { kind: 'file', path: '/srv/debian.qcow2' } as const;
+  const asked = { id: image, name: 'debian/12', version: '1', kind: 'disk', source, createdAt: 5 } as const;
 
-  test('are importing until they are ready, and found by name or id', () => {
-    inventory.images.insert({ id: image, name: 'debian', kind: 'disk', createdAt: 5 });
-    const importing = { id: image, name: 'debian', kind: 'disk', state: 'importing', createdAt: 5 };
-    expect(inventory.images.find('debian')).toEqual(importing);
+  test('are importing until they are ready, and come back as recorded', () => {
+    const importing = { ...asked, number: 1, state: 'importing' } as const;
+    expect(inventory.images.insert(asked)).toEqual(importing);
+    expect(inventory.images.versions('debian/12')).toEqual([importing]);
     inventory.images.ready(image, stored);
-    expect(inventory.images.find(image)).toEqual({ ...importing, state: 'ready', stored });
+    expect(inventory.images.byId(image)).toEqual({ ...importing, state: 'ready', stored });
     inventory.images.setState(image, 'deleting');
     expect(inventory.images.all()).toEqual([{ ...importing, state: 'deleting', stored }]);
-    inventory.images.delete(image);
-    expect(inventory.images.find('debian')).toBeUndefined();
+    expect(inventory.images.delete(image)).toEqual([]);
+    expect(inventory.images.byId(image)).toBeUndefined();
+    expect(inventory.images.versions('debian/12')).toEqual([]);
   });
 
-  test('an id wins over a name of the same form', () => {
-    const other = nthId(51) as ImageId;
-    inventory.images.insert({ id: image, name: 'debian', kind: 'disk', createdAt: 5 });
-    inventory.images.insert({ id: other, name: image, kind: 'disk', createdAt: 5 });
-    expect(inventory.images.find(image)?.id).toBe(image);
+  test('of one name are apart by version, the newest first', () => {
+    inventory.images.insert(asked);
+    inventory.images.insert({ ...asked, id: nthId(51) as ImageId, version: '2', createdAt: 1 });
+    expect(inventory.images.versions('debian/12').map(({ version }) => version)).toEqual(['2', '1']);
+    const again = { ...asked, id: nthId(52) as ImageId };
+    expect(() => inventory.images.insert(again)).toThrow('UNIQUE');
   });
 
   test('one that a guest needs cannot be deleted', () => {
     network();
-    inventory.images.insert({ id: image, name: 'debian', kind: 'disk', createdAt: 5 });
+    inventory.images.insert(asked);
     const record = aRecord();
     const disks = [{ name: 'disk0', image, sizeBytes: 512, readOnly: false }];
     inventory.guests.insert({ ...record, spec: { ...record.spec, disks } });
@@ -152,6 +156,22 @@ describe('images', () => {
     inventory.guests.delete(GUEST);
     inventory.images.delete(image);
     expect(inventory.images.all()).toEqual([]);
+  });
+
+  test('take the aliases along that mean nothing without them', () => {
+    const second = nthId(51) as ImageId;
+    inventory.images.insert(asked);
+    inventory.images.insert({ ...asked, id: second, version: '2' });
+    const name = { alias: 'stable', name: 'debian/12', createdAt: 7 };
+    const exact = { alias: 'old', name: 'debian/12', version: '1', createdAt: 7 };
+    inventory.images.setAlias(name);
+    inventory.images.setAlias({ ...exact, version: '2' });
+    inventory.images.setAlias(exact);
+    expect(inventory.images.aliases()).toEqual([exact, name]);
+    expect(inventory.images.delete(image)).toEqual([exact]);
+    expect(inventory.images.delete(second)).toEqual([name]);
+    inventory.images.deleteAlias('stable');
+    expect(inventory.images.aliases()).toEqual([]);
   });
 });
 

@@ -36,6 +36,7 @@ imageStoreConformance('the image store in memory', () => {
       return Promise.resolve({ path, sha256: createHash('sha256').update(path).digest('hex') });
     },
     missingPath: () => '/nonexistent/never-offered',
+    exists: () => Promise.resolve(false),
     [Symbol.asyncDispose]: nothing,
   });
 });

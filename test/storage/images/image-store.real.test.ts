@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import {
   chmod,
   mkdir,
@@ -58,6 +59,7 @@ for (const mode of modes) {
         return { path, sha256: await sha256OfFile(path) };
       },
       missingPath: () => join(scratch.path, 'missing'),
+      exists: (path) => Promise.resolve(existsSync(path)),
       [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
     };
   });

@@ -1,0 +1,88 @@
+/** Verbs on images. */
+import { extname, resolve } from 'node:path';
+import type { ImageSourceFormat } from '../../protocol/image.ts';
+import { imageLabel, parseImageReference } from '../../protocol/image-reference.ts';
+import { change } from '../change.ts';
+import { printImages } from '../print/images.ts';
+import { type Positional, query, type Verb } from '../verb.ts';
+
+const image: Positional = { name: 'IMAGE', member: 'image', variadic: true, complete: 'image' };
+const alias: Positional = { name: 'ALIAS', member: 'alias', complete: 'image' };
+
+/** What the name of a file says of it. Its content is never asked. */
+const formatsByExtension: Readonly<Record<string, ImageSourceFormat>> = {
+  '.qcow2': 'qcow2',
+  '.raw': 'raw',
+};
+
+const importImage = change({
+  words: 'image import',
+  command: 'image-import',
+  details:
+    'The format of a disk is taken from the end of the file name (.qcow2, .raw) unless it is given; the content is never asked.',
+  positionals: [
+    { name: 'NAME', member: 'name', description: 'Name of the image, as debian/12, or NAME@VERSION' },
+    { name: 'FILE', member: 'path', description: 'File on the host', complete: 'file' },
+  ],
+  flags: [
+    { name: 'kind', short: 'k', member: 'kind', description: 'What it is' },
+    { name: 'format', member: 'format' },
+    { name: 'sha256', member: 'sha256', value: 'digest' },
+  ],
+  prepare: (args) => {
+    const path = resolve(String(args['path']));
+    const format = formatsByExtension[extname(path).toLowerCase()];
+    const isDisk = args['kind'] === undefined || args['kind'] === 'disk';
+    return {
+      ...(format !== undefined && isDisk ? { format } : {}),
+      ...args,
+      ...parseImageReference(String(args['name'])),
+      path,
+    };
+  },
+  done: (_args, result) =>
+    typeof result['version'] === 'string'
+      ? `imported as ${imageLabel({ name: String(result['name']), version: result['version'] })}`
+      : 'imported',
+});
+
+export const imageVerbs: readonly Verb[] = [
+  importImage,
+  query({
+    words: 'image ls',
+    aliases: ['image list'],
+    command: 'query-images',
+    pages: 'images',
+    print: (reply, _, { io }) => printImages(reply.images, io.now()),
+  }),
+  change({
+    words: 'image delete',
+    aliases: ['image rm'],
+    command: 'image-delete',
+    positionals: [image],
+    flags: [{ name: 'all', short: 'a', member: 'allVersions' }],
+    done: 'deleted',
+  }),
+  change({
+    words: 'image prune',
+    command: 'image-prune',
+    positionals: [image],
+    flags: [{ name: 'keep', member: 'keep' }],
+    done: (_args, result) => {
+      const deleted = Array.isArray(result['deleted']) ? result['deleted'].map(String) : [];
+      return deleted.length === 0 ? 'has nothing to prune' : `pruned: ${deleted.join(', ')}`;
+    },
+  }),
+  change({
+    words: 'image alias',
+    command: 'image-alias-set',
+    positionals: [alias, { name: 'IMAGE', member: 'image', complete: 'image' }],
+    done: (args) => `means ${String(args['image'])}`,
+  }),
+  change({
+    words: 'image unalias',
+    command: 'image-alias-delete',
+    positionals: [alias],
+    done: 'deleted',
+  }),
+];
