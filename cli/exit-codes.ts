@@ -8,6 +8,7 @@ export const exitCodes = {
   notFound: { code: 3, meaning: 'What was named does not exist' },
   unreachable: { code: 4, meaning: 'No daemon answers on the socket, or the connection to it was lost' },
   permissionDenied: { code: 5, meaning: 'This user may not do that' },
+  differences: { code: 6, meaning: 'fsck found differences between ledger and host, or left some' },
   deadlineExceeded: { code: 124, meaning: 'It did not finish in the time given' },
   interrupted: { code: 130, meaning: 'Interrupted by Ctrl-C; an operation already accepted goes on' },
 } as const;

@@ -38,6 +38,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-events': 'events',
   'query-host': 'host',
   'query-daemon': 'daemon',
+  'query-fsck': 'fsck',
 };
 
 const wordsOf = (command: string): string | undefined =>

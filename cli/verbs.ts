@@ -3,6 +3,7 @@ import type { Verb } from './verb.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
 import { guestVerbs } from './verbs/guests.ts';
 import { imageVerbs } from './verbs/images.ts';
+import { recoveryVerbs } from './verbs/recovery.ts';
 import { networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/resources.ts';
 
 export const verbs: readonly Verb[] = [
@@ -12,6 +13,7 @@ export const verbs: readonly Verb[] = [
   ...poolVerbs,
   ...operationVerbs,
   ...tokenVerbs,
+  ...recoveryVerbs,
   ...daemonVerbs,
 ];
 

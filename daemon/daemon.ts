@@ -20,12 +20,14 @@ import type { ImageStore, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
+import { fsckHandlers } from './api/handlers/recovery.ts';
 import type { Services } from './api/handlers/services.ts';
 import { sessionHandlers } from './api/handlers/session.ts';
 import { type ApiServer, serveUnixSocket } from './api/unix-socket.ts';
 import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
 import type { Config } from './config.ts';
 import { EventLog } from './event-log.ts';
+import { Fsck } from './fsck/fsck.ts';
 import { Consoles } from './guests/console.ts';
 import { Guests } from './guests/guests.ts';
 import type { House } from './guests/house.ts';
@@ -150,6 +152,7 @@ interface Core {
   readonly networks: Networks;
   readonly guests: Guests;
   readonly tokens: Tokens;
+  readonly fsck: Fsck;
   readonly parts: Parts;
   readonly privileged: boolean;
 }
@@ -179,6 +182,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
   };
   const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
   const tokens = new Tokens(inventory, clock);
+  const fsck = new Fsck({ ...shared, ...parts, guests, networks, now: () => clock.now() });
   return {
     inventory,
     instance,
@@ -188,6 +192,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     networks,
     guests,
     tokens,
+    fsck,
     parts,
     privileged,
   };
@@ -228,6 +233,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
     ...imageHandlers(services),
     ...networkHandlers(services),
     ...hostHandlers(services),
+    ...fsckHandlers(services),
   });
 };
 
@@ -241,7 +247,9 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
     leftovers.filter((operation) => operation.subject.kind === kind);
   networks.recover(ofKind('network'), signal);
   images.recover(ofKind('image'));
-  await guests.recover(ofKind('guest'), hostBooted);
+  const looked = guests.recover(ofKind('guest'), hostBooted);
+  core.fsck.recover(ofKind('host'), looked);
+  await looked;
   if (signal.aborted) return;
   inventory.db.soon(() => {
     inventory.meta.set('boot-id', bootId);
@@ -318,7 +326,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
     controller.abort(new Error('the daemon is stopping'));
     core.operations.suspend();
     await Promise.all(servers.map((server) => server.close()));
-    await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle()]);
+    await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle(), core.fsck.idle()]);
     await guests.registry.release();
     health.stop();
   };

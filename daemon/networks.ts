@@ -18,6 +18,7 @@ import type {
 } from '../network/backend.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
+import type { HostObject } from '../protocol/host-object.ts';
 import type { NetworkKind, NetworkView } from '../protocol/network.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, InstanceId, NetworkId } from '../protocol/types.ts';
@@ -283,6 +284,30 @@ export class Networks {
       if (network.state !== 'ready' || this.#mailbox(network.id).busy) continue;
       await this.#mailbox(network.id).post(() => this.#mendOne(network, signal));
     }
+  }
+
+  /** Whether its mailbox is at work. */
+  isBusy(id: string): boolean {
+    return this.#mailboxes.get(id as NetworkId)?.busy ?? false;
+  }
+
+  /** What a network has on the host. */
+  objectsOf(network: NetworkRecord): readonly HostObject[] {
+    return this.#backendFor(network.kind).plan(this.place(network));
+  }
+
+  /** Makes one network whole again, and its rows. Errors: as `ensure` of its backend. */
+  async repair(id: NetworkId, signal: AbortSignal): Promise<void> {
+    await this.#mailbox(id).post(async () => {
+      const { inventory, clock } = this.#options;
+      const network = inventory.networks.find(id);
+      if (network?.state !== 'ready') return;
+      inventory.db.soon(() =>
+        inventory.ledger.record({ kind: 'network', id }, 'existence', this.objectsOf(network), clock.now()),
+      );
+      await this.#backendFor(network.kind).ensure(this.place(network), signal);
+      this.#broken.delete(id);
+    });
   }
 
   async idle(): Promise<void> {

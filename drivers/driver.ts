@@ -223,6 +223,16 @@ export interface GuestLogPart {
   readonly sizeBytes: number;
 }
 
+/** A live guest process, of whichever instance. */
+export interface FoundProcess {
+  readonly process: ProcessIdentity;
+  readonly guest: GuestId;
+  /** As it was launched under. */
+  readonly name: string;
+  /** Path of the lock that it holds, which says whose it is. */
+  readonly lock: string;
+}
+
 export interface Driver {
   readonly name: GuestSpec['driver'];
   /** What guests of this driver can do; a verb that is missing is refused with Unsupported. */
@@ -273,6 +283,9 @@ export interface Driver {
     stream: 'console' | 'process' | 'events',
     range: { readonly offset?: number; readonly maxBytes: number },
   ): Promise<GuestLogPart>;
+
+  /** Every live process on the host that a driver of this name launched, for this instance or another. */
+  processes(): Promise<readonly FoundProcess[]>;
 
   /** What of this driver is on the host for the instance, in the words of the ledger. */
   inspect(place: {

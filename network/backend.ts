@@ -85,6 +85,19 @@ export interface NetworkBackend {
   /** Subnets in use on the host, by whomever. */
   usedSubnets?(signal: AbortSignal): Promise<readonly string[]>;
 
+  /**
+   * Removes objects that `inspect` gave and that belong to no network and no port any more; those that are gone do not
+   * matter. Never called for anything of another instance.
+   */
+  discard(
+    place: { readonly instance: InstanceId; readonly runDirectory: string; readonly stateDirectory: string },
+    objects: readonly HostObject[],
+    signal: AbortSignal,
+  ): Promise<void>;
+
+  /** What of another instance is on the host and looks like ours: for people, never touched. */
+  foreign?(place: { readonly instance: InstanceId }, signal: AbortSignal): Promise<readonly HostObject[]>;
+
   /** What of this backend is on the host for the instance, in the words of the ledger. */
   inspect(
     place: { readonly instance: InstanceId; readonly runDirectory: string; readonly stateDirectory: string },

@@ -1,6 +1,7 @@
 /** The whole contract: every command, by its name. */
 import type { z } from 'zod';
 import type { CommandDeclaration } from './command.ts';
+import * as fsck from './commands/fsck.ts';
 import * as guest from './commands/guest.ts';
 import * as host from './commands/host.ts';
 import * as image from './commands/image.ts';
@@ -21,6 +22,8 @@ const declared = [
   host.queryHost,
   host.queryDaemon,
   host.queryPools,
+  fsck.queryFsck,
+  fsck.fsckRepair,
   guest.guestCreate,
   guest.guestUpdate,
   guest.guestRename,

@@ -109,6 +109,8 @@ export interface ImageStore {
   workplace(id: ImageId): Promise<string>;
   /** May be done again. */
   remove(id: ImageId): Promise<void>;
+  /** Checks that the image's file is there. Errors: FailedPrecondition naming it. */
+  check(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): Promise<void>;
   /** Where an image is. Pure. */
   source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource;
   inspect(): Promise<readonly HostObject[]>;

@@ -1,19 +1,15 @@
 /** guest-create: the guest's directory, its volumes, its record beside them. */
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
 import { volumeSpecs } from './launch-of.ts';
+import { makeStateDirectory, preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 
 const directory = (guest: Guest): Step => ({
   name: 'directory',
-  do: async () => {
-    const { stateDirectory } = guest.place;
-    await mkdir(stateDirectory, { recursive: true });
-    // The guest's process works in here under another uid; what is in it is not readable to it.
-    await chmod(stateDirectory, 0o711);
-  },
+  do: () => makeStateDirectory(guest),
   undo: () => rm(guest.place.stateDirectory, { recursive: true, force: true }),
 });
 
@@ -21,8 +17,7 @@ const volumes = (guest: Guest): Step => ({
   name: 'volumes',
   do: async (work) => {
     const specs = volumeSpecs(guest);
-    const owner = guest.place.credentials;
-    await guest.house.pool.prepareGuest(guest.id, owner && { uid: owner.uid, gid: owner.gid });
+    await preparePool(guest);
     for (const [index, volume] of specs.entries()) {
       work.progress({ done: index, total: specs.length, unit: 'steps', message: volume.name });
       await guest.house.pool.createVolume(volume, work);

@@ -3,7 +3,6 @@
  * ledger rows of its plan); the guest's mailbox does the rest.
  */
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
@@ -15,7 +14,7 @@ import { admit, type GuestVerbKind } from './admit.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
-import { plannedLaunch, portObjects, recordRun, volumeSpecs } from './launch-of.ts';
+import { existenceObjects, plannedLaunch, portObjects, recordRun } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
 import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
@@ -87,7 +86,7 @@ export class Guests {
       });
       const guest = this.registry.created(record);
       inventory.guests.writeStatus(id, guest.status);
-      inventory.ledger.record({ kind: 'guest', id }, 'existence', this.#existence(guest), now);
+      inventory.ledger.record({ kind: 'guest', id }, 'existence', existenceObjects(guest), now);
       const creation = operations.insert({
         kind: 'guest-create',
         subject: { kind: 'guest', id, name: spec.name },
@@ -360,15 +359,6 @@ export class Guests {
     const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
     for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
       if (image !== undefined) this.#house.images.require(image);
-  }
-
-  /** Host objects that exist as long as the guest does. */
-  #existence(guest: Guest): readonly HostObject[] {
-    const { pool, stateDirectory } = this.#house;
-    return [
-      { kind: 'directory', name: join(stateDirectory, 'guests', guest.id) },
-      ...pool.plan(guest.id, volumeSpecs(guest)),
-    ];
   }
 
   /** It may have gone between the look for it and the transaction. */

@@ -73,6 +73,12 @@ export const plannedLaunch = (guest: Guest): Launch => {
 export const portObjects = (guest: Guest): readonly HostObject[] =>
   portSpecs(guest).flatMap(({ network, port }) => guest.house.networks.planPort(network, port).objects);
 
+/** Host objects that exist as long as the guest does. */
+export const existenceObjects = (guest: Guest): readonly HostObject[] => [
+  { kind: 'directory', name: guest.place.stateDirectory },
+  ...guest.house.pool.plan(guest.id, volumeSpecs(guest)),
+];
+
 /** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */
 export const recordRun = (guest: Guest): void => {
   const objects = [

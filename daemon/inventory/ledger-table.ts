@@ -32,6 +32,7 @@ export class LedgerTable {
   readonly #insert;
   readonly #release;
   readonly #releaseAll;
+  readonly #forget;
   readonly #all;
 
   constructor(db: Database) {
@@ -41,6 +42,9 @@ export class LedgerTable {
     );
     this.#release = db.prepare<[string, string], never>('DELETE FROM ledger WHERE owner = ? AND scope = ?');
     this.#releaseAll = db.prepare<[string], never>('DELETE FROM ledger WHERE owner = ?');
+    this.#forget = db.prepare<[string, string, string], never>(
+      'DELETE FROM ledger WHERE kind = ? AND name = ? AND owner = ?',
+    );
     this.#all = db.prepare<[], Row>(
       'SELECT kind, name, owner_kind, owner, scope FROM ledger ORDER BY kind, name',
     );
@@ -56,6 +60,11 @@ export class LedgerTable {
   release(owner: LedgerOwner, scope?: LedgerScope): void {
     if (scope === undefined) this.#releaseAll.run(owner.id);
     else this.#release.run(owner.id, scope);
+  }
+
+  /** Forgets one object of an owner after it is gone. */
+  forget(owner: string, object: HostObject): void {
+    this.#forget.run(object.kind, object.name, owner);
   }
 
   all(): readonly LedgerRow[] {

@@ -170,6 +170,12 @@ export class Operations {
     return this.#required(id).controller.signal;
   }
 
+  /** Whether there is an operation of this description that has not ended. */
+  isUnderWay(fits: (record: OperationRecord) => boolean): boolean {
+    for (const { record } of this.#live.values()) if (fits(record)) return true;
+    return false;
+  }
+
   record(id: OperationId): OperationRecord | undefined {
     return this.#live.get(id)?.record ?? this.#inventory.operations.byId(id);
   }

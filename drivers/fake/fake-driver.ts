@@ -4,7 +4,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import { type GuestId, MEBIBYTE } from '../../protocol/types.ts';
-import type { Driver, GuestPlace, PinnedMachine } from '../driver.ts';
+import type { Driver, FoundProcess, GuestPlace, PinnedMachine } from '../driver.ts';
 import { FakeGuest, fakeVerbs } from './fake-guest.ts';
 import { FakeHost, unavailable } from './fake-host.ts';
 
@@ -136,6 +136,10 @@ export class FakeDriver implements Driver {
     const offset = Math.min(range.offset ?? Math.max(0, bytes.length - range.maxBytes), bytes.length);
     const part = bytes.subarray(offset, offset + range.maxBytes);
     return { text: part.toString(), offset, nextOffset: offset + part.length, sizeBytes: bytes.length };
+  }
+
+  async processes(): Promise<readonly FoundProcess[]> {
+    return this.host.processes((place) => `${place.runDirectory}/process.lock`);
   }
 
   async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {

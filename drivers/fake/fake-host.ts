@@ -7,6 +7,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type {
+  FoundProcess,
   GuestEnd,
   GuestPlace,
   Launch,
@@ -89,7 +90,10 @@ export class FakeHost {
   readonly misbehaviour: Misbehaviour = {};
   readonly misbehaviourOf = new Map<GuestId, Misbehaviour>();
   readonly now: () => number;
-  readonly #runs = new Map<GuestId, { readonly place: GuestPlace; readonly process: FakeProcess }>();
+  readonly #runs = new Map<
+    GuestId,
+    { readonly place: GuestPlace; readonly process: FakeProcess; readonly name: string }
+  >();
   /** Sockets that were not cleared away yet. */
   readonly #left = new Map<GuestId, Pick<Launch, 'place' | 'agent'>>();
   #nextPid = 1000;
@@ -196,7 +200,7 @@ export class FakeHost {
       launch,
     );
     this.#nextPid += 1;
-    this.#runs.set(place.id, { place, process });
+    this.#runs.set(place.id, { place, process, name: launch.name });
     this.#left.set(place.id, { place, agent });
     return process;
   }
@@ -214,6 +218,17 @@ export class FakeHost {
 
   clear(id: GuestId): void {
     this.#left.delete(id);
+  }
+
+  processes(lockOf: (place: GuestPlace) => string): readonly FoundProcess[] {
+    return [...this.#runs.values()]
+      .filter(({ process }) => !process.end)
+      .map(({ place, process, name }) => ({
+        process: process.identity,
+        guest: place.id,
+        name,
+        lock: lockOf(place),
+      }));
   }
 
   objects(

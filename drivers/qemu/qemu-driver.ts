@@ -14,6 +14,7 @@ import type {
   AttachContext,
   Credentials,
   Driver,
+  FoundProcess,
   GuestHandle,
   GuestPlace,
   Launch,
@@ -25,6 +26,7 @@ import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
+import { findProcesses } from './find-processes.ts';
 import { firmwareFor } from './firmware.ts';
 import {
   agentPath,
@@ -203,6 +205,10 @@ class DriverOfQemu implements QemuDriver {
     return readLogPart(logPath(place, stream), range);
   }
 
+  processes(): Promise<readonly FoundProcess[]> {
+    return findProcesses();
+  }
+
   async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
     const [processes, sockets] = await Promise.all([
       inspectLocks(join(this.#options.stateRoot, 'guests')),
@@ -379,7 +385,9 @@ const inspectLocks = async (guests: string): Promise<readonly HostObject[]> => {
   const objects: HostObject[] = [];
   for (const name of (await readdir(guests).catch(() => [])).filter(isLockName)) {
     const path = join(guests, name);
-    if ((await probeLock(path)) !== 'gone') objects.push({ kind: 'process', name: path });
+    // Left by a process that is gone, it is a file and no more.
+    const kind = (await probeLock(path)) === 'gone' ? 'file' : 'process';
+    objects.push({ kind, name: path });
   }
   return objects;
 };

@@ -8,7 +8,7 @@ import type { NetworkKind } from '../../protocol/network.ts';
 import type { NetworkBackend, NetworkPlace, PortSpec } from '../backend.ts';
 import { bridgeName, bridgePrefix, tapName, tapPrefix } from '../link-names.ts';
 
-export type FakeNetworkCall = 'ensure' | 'remove' | 'attach' | 'detach' | 'inspect';
+export type FakeNetworkCall = 'ensure' | 'remove' | 'attach' | 'detach' | 'discard' | 'inspect';
 
 export interface FakeNetworkOptions {
   readonly kinds?: readonly NetworkKind[];
@@ -66,6 +66,16 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
       await begin('detach', { network, port }, signal);
       take(objectsOfPort(network, port));
     },
+    discard: async ({ instance }, objects, signal) => {
+      await begin('discard', {}, signal);
+      const ours = [bridgePrefix(instance), tapPrefix(instance)];
+      take(objects.filter(({ name }) => ours.some((prefix) => name.startsWith(prefix))));
+    },
+    foreign: async ({ instance }) =>
+      [...host.values()].filter(
+        ({ name }) =>
+          ![bridgePrefix(instance), tapPrefix(instance)].some((prefix) => name.startsWith(prefix)),
+      ),
     usedSubnets: async () => options.usedSubnets ?? [],
     inspect: async ({ instance }, signal) => {
       await begin('inspect', {}, signal);

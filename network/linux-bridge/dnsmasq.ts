@@ -10,6 +10,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, watch } from 'node:fs';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { lockFile, openPidfd, signalPidfd, watchReadable } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -69,6 +70,22 @@ export async function stopServer(site: Site, signal: AbortSignal): Promise<void>
   await rm(site.pidFile, { force: true });
 }
 
+/** Ends the server that holds this log, of a network that nothing else is known of: its leases lie beside the log. */
+export async function stopServerOf(serverLog: string, signal: AbortSignal): Promise<void> {
+  if (!serverLives(serverLog)) return;
+  const argument = `--dhcp-leasefile=${join(dirname(serverLog), 'leases')}`;
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    const server = await serverWith(Number(entry), argument);
+    if (!server) continue;
+    try {
+      await end(server.pidfd, signal);
+    } finally {
+      closeSync(server.pidfd);
+    }
+  }
+}
+
 /**
  * Lets the server read the files of all ports anew (dnsmasq(8), "SIGHUP"): it takes up a new one by itself, but what a
  * removed one said it goes on knowing, and would refuse its address to the next port.
@@ -106,18 +123,18 @@ interface RunningServer {
 /** The running server: by its pid file, or, where a crash came before that, among all processes. */
 async function findServer(site: Site): Promise<RunningServer | undefined> {
   const noted = Number.parseInt(await readFile(site.pidFile, 'utf8').catch(() => ''), 10);
-  const found = Number.isNaN(noted) ? undefined : await serverAt(noted, site);
+  const found = Number.isNaN(noted) ? undefined : await serverWith(noted, pidFileArgument(site));
   if (found) return found;
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
-    const server = await serverAt(Number(entry), site);
+    const server = await serverWith(Number(entry), pidFileArgument(site));
     if (server) return server;
   }
   return undefined;
 }
 
 /** The pidfd is opened first, so that what is read then is known to be of the same process. */
-async function serverAt(pid: number, site: Site): Promise<RunningServer | undefined> {
+async function serverWith(pid: number, argument: string): Promise<RunningServer | undefined> {
   let pidfd: number;
   try {
     pidfd = openPidfd(pid);
@@ -125,7 +142,7 @@ async function serverAt(pid: number, site: Site): Promise<RunningServer | undefi
     return undefined;
   }
   const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0').slice(0, -1);
-  if (argv.includes(pidFileArgument(site))) return { pidfd, argv };
+  if (argv.includes(argument)) return { pidfd, argv };
   closeSync(pidfd);
   return undefined;
 }

@@ -47,6 +47,26 @@ export async function inspectHost(
   ];
 }
 
+const OUR_LINK = /^r[bt][a-z0-9]{5}[a-z0-9]+$/;
+const OUR_TABLE = /^table (bridge|inet) (roost_[a-z0-9]{5})$/gm;
+
+/** Links and tables that other instances have made in this network namespace. */
+export async function foreignObjects(
+  { instance }: Pick<InspectedPlace, 'instance'>,
+  signal: AbortSignal,
+): Promise<readonly HostObject[]> {
+  const [links, tables] = await Promise.all([linkNames(signal), nftIfPresent(['list', 'tables'], signal)]);
+  const ours = [bridgePrefix(instance), tapPrefix(instance)];
+  return [
+    ...links
+      .filter((name) => OUR_LINK.test(name) && !ours.some((prefix) => name.startsWith(prefix)))
+      .map((name) => ({ kind: name.startsWith('rb') ? 'bridge' : 'tap', name }) as const),
+    ...[...(tables ?? '').matchAll(OUR_TABLE)]
+      .filter(([, , name]) => name !== tableName(instance))
+      .map(([, family, name]) => ({ kind: 'nft-table', name: `${family}/${name}` }) as const),
+  ];
+}
+
 function linkObject(instance: InstanceId, name: string): readonly HostObject[] {
   if (name.startsWith(bridgePrefix(instance))) return [{ kind: 'bridge', name }];
   if (name.startsWith(tapPrefix(instance))) return [{ kind: 'tap', name }];

@@ -26,9 +26,10 @@ import {
   tablesRemovalText,
   tablesText,
 } from '../ruleset.ts';
+import { discard } from './discard.ts';
 import { ensureServer, reloadServer, stopServer } from './dnsmasq.ts';
 import { toolFailed } from './host-tool.ts';
-import { inspectHost } from './inspect.ts';
+import { foreignObjects, inspectHost } from './inspect.ts';
 import { deleteLink, ensureBridge, linkNames, usedSubnets } from './links.ts';
 import { nft, nftIfPresent } from './nft.ts';
 import { makePortDirectories, removePortDirectories, removePortFiles, writePortFiles } from './port-files.ts';
@@ -76,6 +77,8 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
       await forbid(at, port, signal);
       await deleteLink(tapOf(at, port), signal);
     },
+    discard: (place, objects, signal) => tables.post(() => discard(place, objects, portsRoot, signal)),
+    foreign: foreignObjects,
     usedSubnets,
     inspect: (place, signal) => inspectHost(place, portsRoot, signal),
   };

@@ -19,6 +19,7 @@ export function userNetworkBackend(): NetworkBackend {
       return { port: portOf(port) };
     },
     detach: async () => undefined,
+    discard: async () => undefined,
     inspect: async () => [],
   };
 }

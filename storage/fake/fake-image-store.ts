@@ -21,6 +21,8 @@ export class FakeImageStore implements ImageStore {
   readonly #offered = new Map<string, number>();
   readonly #images = new Map<ImageId, StoredImage>();
   readonly #workplaces = new Set<ImageId>();
+  /** Runs ahead of each removal. */
+  beforeRemove: (id: ImageId) => Promise<void> | void = () => undefined;
 
   constructor(options: FakeImageStoreOptions = {}) {
     this.#path = options.path ?? '/nonexistent/images';
@@ -65,10 +67,24 @@ export class FakeImageStore implements ImageStore {
     return Promise.resolve(`${this.#path}/.working-${id}`);
   }
 
-  remove(id: ImageId): Promise<void> {
+  async remove(id: ImageId): Promise<void> {
+    await this.beforeRemove(id);
     this.#workplaces.delete(id);
     this.#images.delete(id);
-    return Promise.resolve();
+  }
+
+  /** Somebody removes an image's files behind the store's back. */
+  lose(id: ImageId): void {
+    this.#images.delete(id);
+  }
+
+  check(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): Promise<void> {
+    if (this.#images.has(id)) return Promise.resolve();
+    const { path } = this.source(id, image);
+    const missing = new RoostError('FailedPrecondition', `${path}, which is the image, is missing`, {
+      data: { path },
+    });
+    return Promise.reject(missing);
   }
 
   source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource {

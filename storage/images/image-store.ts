@@ -5,7 +5,7 @@
  * of the guests and written by nobody. What is on its way to become an image lies in `.working-<id>`, and outlives a
  * crash there.
  */
-import { chmod, chown, mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UndoStack } from '../../lib/undo-stack.ts';
@@ -105,6 +105,16 @@ class DirectoryImageStore implements ImageStore {
       await removeDirectory(this.#working(id));
       await removeDirectory(this.#staging(id));
       await removeDirectory(this.#directory(id));
+    });
+  }
+
+  async check(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): Promise<void> {
+    const { path } = this.source(id, image);
+    const found = await withStorageErrors(`look at ${path}`, () => orIfMissing(stat(path), undefined));
+    if (found?.isFile()) return;
+    throw new RoostError('FailedPrecondition', `${path}, which is the image, is missing`, {
+      data: { path },
+      hint: 'Put the file back from a backup, or delete the image and import it again.',
     });
   }
 

@@ -445,6 +445,20 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       expect((await driver.readLog(launch.place, 'events', { maxBytes: 4096 })).sizeBytes).toBeGreaterThan(0);
     });
 
+    it('finds the live processes of guests, by their locks, and none that is gone', async () => {
+      const launch = await harness.makeLaunch('idle');
+      const lock = driver.runObjects(launch.place, launch).find(({ kind }) => kind === 'process')?.name;
+      const mine = async (): Promise<readonly unknown[]> =>
+        (await driver.processes()).filter((found) => found.guest === launch.place.id);
+      expect(await mine()).toEqual([]);
+      const handle = await launchWith(launch);
+      expect(await mine()).toEqual([
+        { process: handle.process, guest: launch.place.id, name: launch.name, lock },
+      ]);
+      await endWith(handle);
+      expect(await mine()).toEqual([]);
+    });
+
     it('probes, attaches and reads nothing where there is nothing', async () => {
       const launch = await harness.makeLaunch('idle');
       expect(await driver.probe(launch.place)).toBe('gone');

@@ -129,6 +129,17 @@ export const imageStoreConformance = (name: string, makeHarness: () => Promise<I
       expect(await harness.exists(workplace)).toBe(false);
     });
 
+    it('says whether the file of an image is there', async () => {
+      const { path } = await harness.makeFile(1024);
+      const stored = await store.import(requestFor(path), work);
+      await store.check(id, stored);
+      await store.remove(id);
+      await expect(store.check(id, stored)).rejects.toMatchObject({
+        class: 'FailedPrecondition',
+        data: { path: store.source(id, stored).path },
+      });
+    });
+
     it('removes an image, also twice, and no other', async () => {
       const { path } = await harness.makeFile(1024);
       const other = newImage();

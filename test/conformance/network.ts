@@ -166,6 +166,38 @@ export function networkConformance(
       expect(await inspect()).toEqual(keys(backend.plan(network)));
     });
 
+    it('discards what it is given of its own, also what is gone, and nothing of another instance', async () => {
+      await backend.ensure(network, signal);
+      await attach(network, port);
+      for (const descriptor of descriptors.splice(0)) closeSync(descriptor);
+      const foreign = networkPlace(
+        { stateDirectory: `${bench.stateDirectory}/x`, runDirectory: `${bench.runDirectory}/x` },
+        3,
+        kind,
+        otherInstance,
+      );
+      await backend.ensure(foreign, signal);
+      const place = { instance, runDirectory: bench.runDirectory, stateDirectory: bench.stateDirectory };
+      const ours = [...backend.plan(network), ...backend.planPort(network, port).objects];
+      const theirs = await backend.inspect(
+        {
+          instance: otherInstance,
+          runDirectory: `${bench.runDirectory}/x`,
+          stateDirectory: `${bench.stateDirectory}/x`,
+        },
+        signal,
+      );
+      // As after a crash: a backend that remembers nothing.
+      backend = bench.backend();
+      await backend.discard(place, [...ours, ...theirs], signal);
+      await backend.discard(place, ours, signal);
+      expect(await inspect()).toEqual([]);
+      const seen = (await backend.foreign?.({ instance }, signal)) ?? [];
+      const links = theirs.filter(({ kind }) => kind === 'bridge' || kind === 'nft-table');
+      expect(keys(seen)).toEqual(expect.arrayContaining([...keys(links)]));
+      await backend.remove(foreign, signal);
+    });
+
     it('keeps networks, ports and instances apart', async () => {
       const second = networkPlace(bench, 2, kind);
       const foreign = networkPlace(

@@ -1,6 +1,7 @@
 /** What the handlers call: each service once. */
 import type { DaemonView, HostView, PoolView } from '../../../protocol/host.ts';
 import type { EventLog } from '../../event-log.ts';
+import type { Fsck } from '../../fsck/fsck.ts';
 import type { Consoles } from '../../guests/console.ts';
 import type { Guests } from '../../guests/guests.ts';
 import type { Images } from '../../images.ts';
@@ -15,6 +16,7 @@ export interface Services {
   readonly operations: Operations;
   readonly eventLog: EventLog;
   readonly tokens: Tokens;
+  readonly fsck: Fsck;
   readonly consoles: Consoles;
   readonly describeHost: (signal: AbortSignal) => Promise<HostView>;
   readonly describeDaemon: () => DaemonView;
