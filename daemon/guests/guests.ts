@@ -222,9 +222,7 @@ export class Guests {
       const { id } = operation.subject;
       ofGuest.set(id, [...(ofGuest.get(id) ?? []), operation]);
     }
-    await Promise.all(
-      this.registry.all().map((guest) => guest.recover(ofGuest.get(guest.id) ?? [], hostBooted)),
-    );
+    // Told apart before anything is done: a deletion that is carried on leaves no guest behind, and is no orphan.
     for (const orphan of leftovers.filter((operation) => !this.registry.byId(operation.subject.id))) {
       this.#house.operations.admitted(orphan);
       this.#house.operations.end(
@@ -233,6 +231,9 @@ export class Guests {
         new RoostError('NotFound', `Guest ${orphan.subject.name} is gone`),
       );
     }
+    await Promise.all(
+      this.registry.all().map((guest) => guest.recover(ofGuest.get(guest.id) ?? [], hostBooted)),
+    );
   }
 
   /** Puts back the rules of running guests' ports where somebody took them away; one guest after another. */

@@ -186,3 +186,32 @@ describe.each(undone)('a crash $moment of $step of $kind', ({ kind, step, moment
     expect(await stateOf(next)).toBe(kind === 'guest-start' ? 'stopped' : undefined);
   });
 });
+
+test('a deletion that ends before every guest was looked at stays what it was: a success', async () => {
+  const house = await fakeHouse();
+  const daemon = await house.start();
+  await daemon.client.done('guest-create', { ...aGuest('slow'), start: true });
+  await daemon.client.done('guest-create', aGuest('gone'));
+  await daemon.stop();
+  const { observeStep, reached, thaw } = freezeAt(
+    ({ kind, step }) => kind === 'guest-delete' && step === 'end',
+  );
+  const doomed = await house.start({ observeStep });
+  const { operation } = await doomed.client.call('guest-delete', { guest: 'gone' });
+  await reached;
+  await doomed.crash(thaw);
+
+  // The look at the slow guest takes until the deletion of the other one has ended.
+  let deleted: () => void = () => undefined;
+  const afterDeletion = new Promise<void>((resolve) => {
+    deleted = resolve;
+  });
+  house.host.before = (call, name) => (call === 'attach' && name === 'slow' ? afterDeletion : undefined);
+  const starting = house.start({
+    observeStep: ({ kind, step, moment }) => {
+      if (kind === 'guest-delete' && step === 'remove' && moment === 'after') setImmediate(deleted);
+    },
+  });
+  const next = await starting;
+  expect(await next.client.call('operation-wait', { operation })).toMatchObject({ state: 'succeeded' });
+});
