@@ -30,6 +30,7 @@ export class Monitor {
   readonly #silence: SilenceWatch;
   readonly #closing = new AbortController();
   #client: QmpClient | undefined;
+  #opening = false;
 
   private constructor(options: MonitorOptions) {
     this.#options = options;
@@ -42,11 +43,23 @@ export class Monitor {
     });
   }
 
-  /** Rejects as `QmpClient.connect` does. */
+  /**
+   * Rejects as `QmpClient.connect` does. A QEMU that does not greet counts as silent like one that does not answer: who
+   * waits for it has to see why.
+   */
   static async open(options: MonitorOptions, signal: AbortSignal): Promise<Monitor> {
     const monitor = new Monitor(options);
-    monitor.#keep(await monitor.#connect(signal));
-    return monitor;
+    monitor.#opening = true;
+    monitor.#silence.asked();
+    try {
+      monitor.#keep(await monitor.#connect(signal));
+      return monitor;
+    } catch (error) {
+      await monitor.close();
+      throw error;
+    } finally {
+      monitor.#opening = false;
+    }
   }
 
   /** Calls back once when the monitor counts as silent, or at once. Returns what ends the wait. */
@@ -93,6 +106,7 @@ export class Monitor {
   }
 
   #isAnswerOwed(): boolean {
+    if (this.#opening) return true;
     const client = this.#client;
     return client !== undefined && client.pendingCalls().length + client.abandonedCalls() > 0;
   }

@@ -56,6 +56,30 @@ describe('Monitor', () => {
     await expect(monitor.execute('stop', {}, signal)).rejects.toMatchObject({ class: 'Unavailable' });
   });
 
+  it('tells of a QEMU that does not greet, while it is waited for', async () => {
+    const told = deferred<string>();
+    await using fake = await FakeQemu.listen(async (peer) => {
+      await told.promise;
+      await peer.negotiate();
+    });
+    const spoke = deferred<void>();
+    const monitor = await Monitor.open(
+      {
+        path: fake.path,
+        pid: process.pid,
+        silenceAfterMs: 20,
+        log: silentLog(),
+        onRing: () => undefined,
+        onSilent: told.resolve,
+        onHeard: spoke.resolve,
+      },
+      signal,
+    );
+    expect(await told.promise).toBe('busy');
+    await spoke.promise;
+    await monitor.close();
+  });
+
   it("turns QEMU's refusal into an error with QEMU's words", async () => {
     await using fake = await FakeQemu.listen(async (peer) => {
       await peer.negotiate();
