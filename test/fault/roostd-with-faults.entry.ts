@@ -1,11 +1,25 @@
 /**
- * roostd that kills itself at one place of one operation: `ROOST_TEST_CRASH=kind/step/moment`. A program of the tests,
- * never shipped: the daemon itself knows nothing of it.
+ * roostd with a misfortune, for tests; never shipped, and the daemon itself knows nothing of it.
+ *   ROOST_TEST_CRASH=PLACE    it kills itself at that place; `#N` is the N-th place that any operation comes to
+ *   ROOST_TEST_FAIL=PLACE     the operation fails at that place, the first time it comes there
+ *   ROOST_TEST_PLACES=FILE    every place is written to the file, one a line
+ * A place is `kind/step/moment`, as `guest-start/launch/before`.
  */
+import { appendFileSync } from 'node:fs';
 import { runMain } from '../../daemon/main.ts';
+import { RoostError } from '../../protocol/errors.ts';
 
-const wanted = process.env['ROOST_TEST_CRASH'] ?? '';
+const crashAt = process.env['ROOST_TEST_CRASH'];
+let failAt = process.env['ROOST_TEST_FAIL'];
+const placesPath = process.env['ROOST_TEST_PLACES'];
+let passed = 0;
 
 runMain(process.argv.slice(2), ({ kind, step, moment }) => {
-  if (`${kind}/${step}/${moment}` === wanted) process.kill(process.pid, 'SIGKILL');
+  const place = `${kind}/${step}/${moment}`;
+  passed += 1;
+  if (placesPath !== undefined) appendFileSync(placesPath, `${place}\n`);
+  if (crashAt === place || crashAt === `#${passed}`) process.kill(process.pid, 'SIGKILL');
+  if (failAt !== place) return;
+  failAt = undefined;
+  throw new RoostError('HostError', 'the test says no');
 });

@@ -36,8 +36,12 @@ export interface DaemonHome {
 }
 
 export interface StartOptions {
-  /** `kind/step/moment` at which the daemon kills itself. */
+  /** `kind/step/moment` at which the daemon kills itself, or `#N` for the N-th place that any operation comes to. */
   readonly crashAt?: string;
+  /** `kind/step/moment` at which an operation fails, once. */
+  readonly failAt?: string;
+  /** File that gets a line for each place that an operation comes to. */
+  readonly placesPath?: string;
   readonly args?: readonly string[];
   /** A program, with its arguments, that sets a place up and then executes the daemon's own argv, which follows. */
   readonly within?: readonly string[];
@@ -74,7 +78,12 @@ const waitForReady = (child: ChildProcess, said: () => string): Promise<void> =>
   });
 
 const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
-  const program = options.crashAt === undefined ? 'dist/roostd.js' : 'dist/test/roostd-with-faults.js';
+  const faults = Object.entries({
+    ROOST_TEST_CRASH: options.crashAt,
+    ROOST_TEST_FAIL: options.failAt,
+    ROOST_TEST_PLACES: options.placesPath,
+  }).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+  const program = faults.length === 0 ? 'dist/roostd.js' : 'dist/test/roostd-with-faults.js';
   const argv = [
     ...(options.within ?? []),
     process.execPath,
@@ -89,7 +98,7 @@ const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
     home.namespace === undefined ? argv : ['ip', 'netns', 'exec', home.namespace, ...argv];
   return spawn(file, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...(options.crashAt === undefined ? {} : { ROOST_TEST_CRASH: options.crashAt }) },
+    env: { ...process.env, ...Object.fromEntries(faults) },
   });
 };
 

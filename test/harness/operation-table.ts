@@ -1,0 +1,173 @@
+/**
+ * Every changing command of the contract, each with a host on which it can be asked for. The tests that let an operation
+ * fail, crash and run twice at each of its steps go through this table, on fakes (`test/daemon/every-step.test.ts`) and
+ * on real parts (`test/torture/every-step.test.ts`). The steps themselves are not listed: they are seen in an undisturbed
+ * run, and so is how everything has to look afterwards.
+ *
+ * **To add a row** for a new command: name it, say in `prepare` what has to be there, and in `ask` the arguments. Nothing
+ * else; a command without a row fails `test/daemon/every-step.test.ts`. Where an operation takes different ways, give it
+ * a row for each. A row that only real parts can do says so by `only`; the other members of a row are explained at
+ * `OperationRow`.
+ */
+import type { CommandInput, CommandName } from '../../protocol/commands.ts';
+import { commandNames, findCommand } from '../../protocol/commands.ts';
+import type { GuestSpecInput } from '../../protocol/guest.ts';
+
+/** The daemon under test, and what its kind of host calls things. */
+export interface TableHost {
+  /** `fake`: everything pretended; `real`: QEMU, disks, bridges. */
+  readonly kind: 'fake' | 'real';
+  /** Calls a changing command and waits until its operation has succeeded. */
+  done<N extends CommandName>(name: N, args: CommandInput<N>): Promise<void>;
+  /** A spec that this host can start; it powers off when the button is pressed. */
+  guest(name: string, more?: Partial<GuestSpecInput>): GuestSpecInput;
+  /** The image under the guests' disks, there from the beginning. */
+  readonly image: string;
+  /** Path of a raw disk on the host that can be imported. */
+  readonly file: string;
+}
+
+export interface OperationRow<N extends CommandName = CommandName> {
+  readonly command: N;
+  /** What tells it from other rows of its command. */
+  readonly when?: string;
+  readonly only?: TableHost['kind'];
+  prepare?(host: TableHost): Promise<void>;
+  ask(host: TableHost): CommandInput<N>;
+  /** Its second run after a crash could surprise a guest, so it is left failed; see `settle`. */
+  readonly onceOnly?: boolean;
+  /** It is two operations, the second of which may fail and leave what the first one made. */
+  readonly twofold?: boolean;
+}
+
+const row = <const N extends CommandName>(declared: OperationRow<N>): OperationRow =>
+  declared as unknown as OperationRow;
+
+/** A guest with two disks and a NIC. */
+const one = (host: TableHost, more: Partial<GuestSpecInput> = {}): GuestSpecInput =>
+  host.guest('one', {
+    nics: [{ network: 'lan' }],
+    disks: [{ image: host.image }, { sizeBytes: 1024 * 1024 }],
+    ...more,
+  });
+
+const network = (host: TableHost): Promise<void> => host.done('network-create', { name: 'lan' });
+const stopped = async (host: TableHost): Promise<void> => {
+  await network(host);
+  await host.done('guest-create', one(host));
+};
+const running = async (host: TableHost): Promise<void> => {
+  await network(host);
+  await host.done('guest-create', { ...one(host), start: true });
+};
+const paused = async (host: TableHost): Promise<void> => {
+  await running(host);
+  await host.done('guest-pause', { guest: 'one' });
+};
+
+export const operationTable: readonly OperationRow[] = [
+  row({ command: 'guest-create', prepare: network, ask: (host) => one(host) }),
+  row({
+    command: 'guest-create',
+    when: 'and start',
+    prepare: network,
+    ask: (host) => ({ ...one(host), start: true }),
+    twofold: true,
+  }),
+  row({
+    command: 'guest-update',
+    prepare: stopped,
+    ask: () => ({ guest: 'one', description: 'changed', memoryBytes: 32 * 1024 * 1024 }),
+  }),
+  row({ command: 'guest-rename', prepare: stopped, ask: () => ({ guest: 'one', newName: 'two' }) }),
+  row({ command: 'guest-start', prepare: stopped, ask: () => ({ guest: 'one' }) }),
+  row({
+    command: 'guest-start',
+    when: 'paused',
+    prepare: stopped,
+    ask: () => ({ guest: 'one', paused: true }),
+  }),
+  row({ command: 'guest-stop', prepare: running, ask: () => ({ guest: 'one' }) }),
+  row({
+    command: 'guest-stop',
+    when: 'by force',
+    prepare: running,
+    ask: () => ({ guest: 'one', force: true }),
+  }),
+  row({ command: 'guest-pause', prepare: running, ask: () => ({ guest: 'one' }) }),
+  row({ command: 'guest-resume', prepare: paused, ask: () => ({ guest: 'one' }) }),
+  row({ command: 'guest-reset', prepare: running, ask: () => ({ guest: 'one' }), onceOnly: true }),
+  row({ command: 'guest-delete', prepare: stopped, ask: () => ({ guest: 'one' }) }),
+  row({
+    command: 'guest-delete',
+    when: 'of a running guest',
+    prepare: running,
+    ask: () => ({ guest: 'one', force: true }),
+  }),
+  row({ command: 'image-import', ask: (host) => ({ name: 'further', path: host.file, format: 'raw' }) }),
+  row({
+    command: 'image-delete',
+    prepare: (host) => host.done('image-import', { name: 'further', path: host.file, format: 'raw' }),
+    ask: () => ({ image: 'further' }),
+  }),
+  row({ command: 'network-create', ask: () => ({ name: 'lan' }) }),
+  row({
+    command: 'network-create',
+    when: 'without a way out',
+    ask: () => ({ name: 'lan', kind: 'isolated' }),
+  }),
+  row({ command: 'network-delete', prepare: network, ask: () => ({ network: 'lan' }) }),
+];
+
+export const titleOf = ({ command, when }: OperationRow): string =>
+  when === undefined ? command : `${command} ${when}`;
+
+export const rowsFor = (kind: TableHost['kind']): readonly OperationRow[] =>
+  operationTable.filter(({ only }) => only === undefined || only === kind);
+
+/** Changing commands of the contract that no row asks for. */
+export const commandsWithoutRow = (): readonly CommandName[] => {
+  const there = new Set(operationTable.map(({ command }) => command));
+  return commandNames.filter((name) => findCommand(name)?.nature === 'change' && !there.has(name));
+};
+
+/** What differs from run to run and from try to try, and means nothing to a user. */
+const volatile: ReadonlySet<string> = new Set([
+  'id',
+  'image',
+  'mac',
+  'ipv4',
+  'serial',
+  'bridge',
+  'subnet',
+  'gateway',
+  'observedAt',
+  'createdAt',
+  'importedAt',
+  'generation',
+  'process',
+  'lastExit',
+  'restarts',
+  'operation',
+  'targetActor',
+]);
+
+const lasting = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(lasting);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([member, inner]) =>
+      volatile.has(member) ? [] : [[member, lasting(inner)]],
+    ),
+  );
+};
+
+/** All that a user can see of guests, images and networks, without what differs from run to run. */
+export const viewOf = async (client: {
+  call(name: 'query-guests' | 'query-images' | 'query-networks', args: { limit: number }): Promise<unknown>;
+}): Promise<unknown> =>
+  lasting({
+    guests: await client.call('query-guests', { limit: 1000 }),
+    images: await client.call('query-images', { limit: 1000 }),
+    networks: await client.call('query-networks', { limit: 1000 }),
+  });
