@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 const minuteMs = 60_000;
-const real = ['test/**/*.real.test.ts', 'test/{integration,fault,e2e}/**/*.test.ts'];
+const real = ['test/**/*.real.test.ts', 'test/{integration,fault,e2e,torture}/**/*.test.ts'];
 /** Where the counts go that `tools/ci-summary.mjs` reads. */
 const reports = process.env.ROOST_REPORTS;
 
