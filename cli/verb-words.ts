@@ -20,6 +20,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-guest': 'show',
   'query-guest-log': 'logs',
   'image-import': 'image import',
+  'image-build': 'image build',
   'image-delete': 'image delete',
   'image-prune': 'image prune',
   'image-alias-set': 'image alias',

@@ -16,7 +16,7 @@ import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
 import type { SubjectKind } from '../protocol/operation.ts';
 import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
-import type { ImageStore, Pool } from '../storage/pool.ts';
+import type { ImageBuilder, ImageStore, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
@@ -33,6 +33,7 @@ import { Guests } from './guests/guests.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
 import { readHostMemory } from './host-memory.ts';
+import { ImageBuilds } from './image-builds.ts';
 import { Images } from './images.ts';
 import {
   guestUid,
@@ -57,6 +58,7 @@ export interface Parts {
   readonly addressing: Addressing;
   readonly pool: Pool;
   readonly imageStore: ImageStore;
+  readonly imageBuilder: ImageBuilder;
   readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
 }
 
@@ -149,6 +151,7 @@ interface Core {
   readonly eventLog: EventLog;
   readonly operations: Operations;
   readonly images: Images;
+  readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;
   readonly guests: Guests;
   readonly tokens: Tokens;
@@ -170,6 +173,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
   const operations = new Operations({ inventory, events, clock, log, observeStep: options.observeStep });
   const shared = { inventory, operations, events, clock, log, instance, stateDirectory, runDirectory };
   const images = new Images({ ...shared, store });
+  const imageBuilds = new ImageBuilds(images, parts.imageBuilder);
   const networks = new Networks({ ...shared, backends, addressing });
   const house: House = {
     ...shared,
@@ -189,6 +193,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     eventLog: events,
     operations,
     images,
+    imageBuilds,
     networks,
     guests,
     tokens,

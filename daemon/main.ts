@@ -8,6 +8,7 @@ import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
 import { userNetworkBackend } from '../network/user/user-network.ts';
 import { toRoostError } from '../protocol/errors.ts';
 import { versionText } from '../protocol/version.ts';
+import { debianBuilder } from '../storage/debian/build.ts';
 import { directoryPool } from '../storage/directory/directory-pool.ts';
 import { imageStore } from '../storage/images/image-store.ts';
 import { parseCommandLine, usage } from './config.ts';
@@ -40,6 +41,7 @@ export const realParts = (context: PartsContext): Parts => {
         ? {}
         : { imagesGid, importer: { launcherPath: launcherPath(), uid: importer, gid: importer } }),
     }),
+    imageBuilder: debianBuilder(),
     describeQemu: async (signal) => ({
       accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),

@@ -14,6 +14,8 @@ export interface ExecOptions {
   readonly maxOutputBytes?: number;
   /** Gets standard output as it comes, in pieces of any size. Must not throw. */
   readonly onStdout?: (text: string) => void;
+  /** The same for standard error. */
+  readonly onStderr?: (text: string) => void;
 }
 
 export interface ExecResult {
@@ -57,7 +59,7 @@ export const exec = async (
 ): Promise<ExecResult> => {
   options.signal.throwIfAborted();
   const [file, ...args] = argv;
-  const { onStdout } = options;
+  const { onStdout, onStderr } = options;
   const running = execa(file, args, {
     cancelSignal: options.signal,
     reject: false,
@@ -70,6 +72,7 @@ export const exec = async (
     ...(options.env === undefined ? {} : { env: options.env }),
   });
   if (onStdout) running.stdout.on('data', (chunk: Buffer) => onStdout(chunk.toString()));
+  if (onStderr) running.stderr.on('data', (chunk: Buffer) => onStderr(chunk.toString()));
   const result = await running;
   if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
   options.signal.throwIfAborted();

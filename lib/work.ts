@@ -2,7 +2,7 @@
 export interface Progress {
   readonly done: number;
   readonly total?: number;
-  readonly unit: 'bytes' | 'steps';
+  readonly unit: 'bytes' | 'steps' | 'percent';
   readonly message?: string;
 }
 

@@ -42,6 +42,7 @@ const declared = [
   operation.operationCancel,
   operation.operationWait,
   image.imageImport,
+  image.imageBuild,
   image.imageDelete,
   image.imagePrune,
   image.imageAliasSet,

@@ -41,7 +41,7 @@ export const operationView = z.strictObject({
     .strictObject({
       done: z.int(),
       total: z.int().optional(),
-      unit: z.enum(['bytes', 'steps']),
+      unit: z.enum(['bytes', 'steps', 'percent']),
       message: z.string().optional(),
     })
     .optional(),

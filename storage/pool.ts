@@ -115,3 +115,25 @@ export interface ImageStore {
   source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource;
   inspect(): Promise<readonly HostObject[]>;
 }
+
+export interface BuiltFile {
+  readonly path: string;
+  readonly format: ImageSourceFormat;
+}
+
+/**
+ * Makes the file of an image out of packages or other parts. What it runs ends with the daemon's process, so that a
+ * crash leaves files and no processes.
+ */
+export interface ImageBuilder {
+  /** Errors: Unsupported with what is missing, before anything is made. */
+  refuseUnbuildable(signal: AbortSignal): Promise<void>;
+  /**
+   * Builds below `directory`, which is private to this image. A finished build is given again; what a build left half
+   * done is removed first. When it is cancelled nothing of it runs any more. Errors: Unsupported, HostError with what
+   * the tool said, ResourceExhausted.
+   */
+  build(request: { readonly suite: string; readonly directory: string }, work: Work): Promise<BuiltFile>;
+  /** Removes what builds left below `directory`; may be done again. */
+  clear(directory: string): Promise<void>;
+}

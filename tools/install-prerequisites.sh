@@ -52,6 +52,11 @@ find_missing_packages() {
   need_program nftables nft
   need_program iproute2 ip
   need_program e2fsprogs mke2fs
+  need_program mmdebstrap mmdebstrap
+  need_program fdisk sfdisk
+  need_program dosfstools mkfs.vfat
+  need_program mtools mcopy
+  need_file ovmf /usr/share/OVMF/OVMF_CODE_4M.fd
   need_program gcc gcc
   need_file libc6-dev /usr/include/stdio.h
   need_program g++ g++

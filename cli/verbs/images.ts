@@ -15,6 +15,13 @@ const formatsByExtension: Readonly<Record<string, ImageSourceFormat>> = {
   '.raw': 'raw',
 };
 
+const madeAs =
+  (verb: string) =>
+  (_args: unknown, result: Readonly<Record<string, unknown>>): string =>
+    typeof result['version'] === 'string'
+      ? `${verb} as ${imageLabel({ name: String(result['name']), version: result['version'] })}`
+      : verb;
+
 const importImage = change({
   words: 'image import',
   command: 'image-import',
@@ -40,14 +47,25 @@ const importImage = change({
       path,
     };
   },
-  done: (_args, result) =>
-    typeof result['version'] === 'string'
-      ? `imported as ${imageLabel({ name: String(result['name']), version: result['version'] })}`
-      : 'imported',
+  done: madeAs('imported'),
 });
 
 export const imageVerbs: readonly Verb[] = [
   importImage,
+  change({
+    words: 'image build',
+    command: 'image-build',
+    positionals: [{ name: 'RECIPE', member: 'recipe' }],
+    flags: [
+      { name: 'suite', member: 'suite' },
+      { name: 'name', short: 'n', member: 'name', value: 'name', description: 'NAME or NAME@VERSION' },
+    ],
+    prepare: (args) => ({
+      ...args,
+      ...(typeof args['name'] === 'string' ? parseImageReference(args['name']) : {}),
+    }),
+    done: madeAs('built'),
+  }),
   query({
     words: 'image ls',
     aliases: ['image list'],

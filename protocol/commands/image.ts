@@ -40,6 +40,24 @@ export const imageImport = defineCommand({
   returns: accepted,
 });
 
+export const imageBuild = defineCommand({
+  name: 'image-build',
+  summary: 'Build an image out of packages, a new version of its name',
+  description:
+    "A cloud image of Debian by mmdebstrap, from the mirrors that this host's apt uses: systemd, cloud-init, an SSH server, the QEMU guest agent. It boots by its own disk under SeaBIOS and UEFI. Takes a minute or more. The packages' scripts run as root in a chroot with namespaces of its own: whoever signs Debian's packages is trusted.",
+  role: 'admin',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    recipe: z.enum(['debian']).describe('What to build'),
+    suite: z.enum(['bookworm']).default('bookworm').describe('Release of Debian'),
+    name: imageName.optional().describe('Name of the image, that of the recipe unless given'),
+    version: imageVersion.optional().describe('The date of today unless given, as for image-import'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
 export const imageDelete = defineCommand({
   name: 'image-delete',
   summary: 'Delete a version of an image, or all versions, that no guest needs',

@@ -42,7 +42,7 @@ describe('candidates', () => {
     [['re'], ['reset', 'resume', 'rename']],
     [
       ['image', ''],
-      ['import', 'ls', 'delete', 'prune', 'alias', 'unalias'],
+      ['import', 'build', 'ls', 'delete', 'prune', 'alias', 'unalias'],
     ],
     [['nonsense', ''], []],
     [

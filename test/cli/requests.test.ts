@@ -52,6 +52,8 @@ const commandLines: readonly (readonly string[])[] = [
   ['image', 'import', 'linux', '/srv/vmlinuz.raw', '--kind', 'kernel'],
   ['image', 'import', 'x', '/srv/x.raw'],
   ['image', 'import', 'x', '/srv/x.raw', '--format', 'qcow2'],
+  ['image', 'build', 'debian'],
+  ['image', 'build', 'debian', '--suite', 'bookworm', '--name', 'deb/12@v1'],
   ['image', 'ls'],
   ['image', 'rm', 'debian', 'linux'],
   ['image', 'delete', 'debian', '--all'],

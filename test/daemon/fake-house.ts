@@ -19,6 +19,7 @@ import {
 } from '../../network/fake/fake-network.ts';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
+import { FakeImageBuilder } from '../../storage/fake/fake-image-builder.ts';
 import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
 import { FakePool, type PoolEffect } from '../../storage/fake/fake-pool.ts';
 import { TestClient } from '../harness/test-client.ts';
@@ -93,6 +94,7 @@ export class FakeHouse {
   /** Sequence of the last event of the daemons so far. */
   lastSequence = 0;
   readonly images = new FakeImageStore();
+  readonly builder = new FakeImageBuilder((path) => this.images.offer(path, 1024 * 1024));
   readonly network: FakeNetworkBackend = fakeNetworkBackend({
     before: (call) => this.beforeNetwork(call),
     guard: () => this.guardPort(),
@@ -120,6 +122,7 @@ export class FakeHouse {
       addressing,
       pool: this.pool,
       imageStore: this.images,
+      imageBuilder: this.builder,
       describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
     };
   }

@@ -9,6 +9,7 @@ import type { Services } from './services.ts';
 type OperationCommands = 'query-operations' | 'operation-cancel' | 'operation-wait';
 type ImageCommands =
   | 'image-import'
+  | 'image-build'
   | 'image-delete'
   | 'image-prune'
   | 'image-alias-set'
@@ -60,8 +61,9 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
   },
 });
 
-export const imageHandlers = ({ images }: Services): Pick<Handlers, ImageCommands> => ({
+export const imageHandlers = ({ images, imageBuilds }: Services): Pick<Handlers, ImageCommands> => ({
   'image-import': (args, call) => images.import(args, call.actor),
+  'image-build': (args, call) => imageBuilds.accept(args, call.actor, call.signal),
   'image-delete': (args, call) => images.delete(args, call.actor),
   'image-prune': (args, call) => images.prune(args, call.actor),
   'image-alias-set': (args, call) => images.aliases.set(args, call.actor),

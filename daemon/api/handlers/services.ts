@@ -4,6 +4,7 @@ import type { EventLog } from '../../event-log.ts';
 import type { Fsck } from '../../fsck/fsck.ts';
 import type { Consoles } from '../../guests/console.ts';
 import type { Guests } from '../../guests/guests.ts';
+import type { ImageBuilds } from '../../image-builds.ts';
 import type { Images } from '../../images.ts';
 import type { Networks } from '../../networks.ts';
 import type { Operations } from '../../operations/operations.ts';
@@ -12,6 +13,7 @@ import type { Tokens } from '../../tokens.ts';
 export interface Services {
   readonly guests: Guests;
   readonly images: Images;
+  readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;
   readonly operations: Operations;
   readonly eventLog: EventLog;

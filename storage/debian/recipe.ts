@@ -1,0 +1,344 @@
+/**
+ * The recipe of a Debian image: packages, files, and the commands that make a disk of them, from data alone. Pure;
+ * test/golden/debian holds the whole of it.
+ *
+ * The disk has a GUID partition table and boots by itself under SeaBIOS (boot sector, GRUB in the BIOS boot partition)
+ * and under UEFI (shim and Debian's signed GRUB in the EFI system partition). Both read /boot/grub/grub.cfg from the
+ * root file system, found by its label, and that is the file that Debian's kernel packages have written anew: a kernel
+ * upgrade inside the guest is booted by both. It is made without a loop device and without mounting it.
+ */
+export interface RecipeInput {
+  readonly suite: string;
+  /** Lines of sources.list(5) that the packages come from. */
+  readonly sources: readonly string[];
+  /** Settings of apt for the build alone, as `Acquire::http::Proxy "http://…";`. */
+  readonly aptOptions: readonly string[];
+}
+
+/** What a build does, in this order. Paths are relative to its directory. */
+export type Action =
+  /** Runs a tool, confined; `input` is its standard input. */
+  | {
+      readonly kind: 'run';
+      readonly stage: Stage;
+      readonly argv: readonly [string, ...string[]];
+      readonly input?: string;
+    }
+  | { readonly kind: 'directory'; readonly path: string }
+  | { readonly kind: 'file'; readonly path: string; readonly text: string }
+  | { readonly kind: 'link'; readonly path: string; readonly target: string }
+  /** Writes a number of 64 bits, little-endian, into a file that is there. */
+  | { readonly kind: 'poke'; readonly path: string; readonly offset: number; readonly value: number };
+
+export const stages = {
+  packages: 'Fetching and installing packages',
+  files: 'Setting up the system',
+  boot: 'Making the boot loader',
+  disk: 'Writing the disk',
+} as const;
+export type Stage = keyof typeof stages;
+
+export const DISK = 'disk.raw';
+/** Small on purpose: a guest's disk is larger, and the file system grows into it at the first boot. */
+export const DISK_BYTES = 2 * 1024 ** 3;
+export const ROOT_LABEL = 'roost-root';
+
+const ROOT = 'root';
+const OVERLAY = 'overlay';
+const CORE = 'core.img';
+const SECTOR_BYTES = 512;
+/** In sectors: one MiB for GRUB's core, 64 MiB for the EFI system partition, the rest for the root file system. */
+const layout = { bios: 2048, esp: 4096, root: 135_168 } as const;
+const ESP_SECTORS = layout.root - layout.esp;
+/** The second copy of the partition table lies behind the last partition, which ends on a MiB. */
+const ROOT_SECTORS = DISK_BYTES / SECTOR_BYTES - layout.root - 2048;
+
+const guids = {
+  bios: '21686148-6449-6E6F-744E-656564454649',
+  esp: 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B',
+  root: '4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709',
+} as const;
+
+export const packages = [
+  'linux-image-cloud-amd64',
+  'systemd-sysv',
+  'systemd-resolved',
+  'systemd-timesyncd',
+  'libnss-resolve',
+  'dbus',
+  'cloud-init',
+  'cloud-guest-utils',
+  'openssh-server',
+  'qemu-guest-agent',
+  'netplan.io',
+  'grub-cloud-amd64',
+  'grub-efi-amd64-signed',
+  'shim-signed',
+  'bash-completion',
+  'ca-certificates',
+  'curl',
+  'iproute2',
+  'iputils-ping',
+  'less',
+  'nano',
+  'sudo',
+  'zstd',
+] as const;
+
+/** Text in languages nobody asked for, and manuals without man(1): half of what the packages unpack. */
+const excluded = ['/usr/share/man/*', '/usr/share/doc/*', '/usr/share/locale/*'] as const;
+const includedAgain = ['/usr/share/doc/*/copyright', '/usr/share/locale/locale.alias'] as const;
+
+/** Units whose work is for machines that live for years between boots, or that have LVM. */
+const disabledUnits = [
+  'apt-daily.timer',
+  'apt-daily-upgrade.timer',
+  'e2scrub_all.timer',
+  'e2scrub_reap.service',
+] as const;
+
+const KERNEL_ARGUMENTS = 'console=tty0 console=ttyS0,115200';
+
+const SERIAL = `serial --unit=0 --speed=115200
+terminal_input serial console
+terminal_output serial console
+`;
+
+/** Until a kernel package has update-grub write it anew; the links at / name the newest kernel. */
+const GRUB_CONFIG = `${SERIAL}set timeout=0
+search --no-floppy --label ${ROOT_LABEL} --set=root
+menuentry 'Debian GNU/Linux' {
+  linux /vmlinuz root=LABEL=${ROOT_LABEL} ro ${KERNEL_ARGUMENTS}
+  initrd /initrd.img
+}
+`;
+
+const GRUB_DEFAULTS = `# Read by update-grub, which the kernel packages run.
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=0
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX="${KERNEL_ARGUMENTS}"
+GRUB_CMDLINE_LINUX_DEFAULT=""
+GRUB_TERMINAL="serial console"
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+GRUB_DISABLE_OS_PROBER=true
+`;
+
+const FIND_ROOT = `search --no-floppy --label ${ROOT_LABEL} --set=root
+set prefix=($root)/boot/grub
+`;
+
+/**
+ * One data source, so that none on the network is waited for. The locale is the image's unless a user asks for one;
+ * keys of kinds that are slow to make and that no client of today needs are left out.
+ */
+const CLOUD_CONFIG = `datasource_list: [ NoCloud, None ]
+locale: false
+ssh_genkeytypes: [ ed25519, ecdsa ]
+`;
+
+const FSTAB = `LABEL=${ROOT_LABEL} / ext4 errors=remount-ro 0 1
+LABEL=ROOST-ESP /boot/efi vfat umask=0077,nofail 0 2
+`;
+
+const guestSources = (suite: string): string =>
+  [
+    `deb http://deb.debian.org/debian ${suite} main`,
+    `deb http://deb.debian.org/debian ${suite}-updates main`,
+    `deb http://deb.debian.org/debian-security ${suite}-security main`,
+    '',
+  ].join('\n');
+
+const overlayFiles = (suite: string): Readonly<Record<string, string>> => ({
+  'etc/fstab': FSTAB,
+  'etc/default/grub': GRUB_DEFAULTS,
+  'etc/default/locale': 'LANG=C.UTF-8\n',
+  'etc/apt/sources.list': guestSources(suite),
+  'etc/cloud/cloud.cfg.d/90_roost.cfg': CLOUD_CONFIG,
+  'etc/hostname': 'debian\n',
+  // Present and empty: systemd makes one at the first boot.
+  'etc/machine-id': '',
+  'boot/grub/grub.cfg': GRUB_CONFIG,
+});
+
+const parents = (paths: readonly string[]): readonly string[] => {
+  const all = paths.flatMap((path) =>
+    path
+      .split('/')
+      .slice(0, -1)
+      .map((_, index, parts) => parts.slice(0, index + 1).join('/')),
+  );
+  return [...new Set(all)].sort();
+};
+
+const run = (stage: Stage, ...argv: readonly [string, ...string[]]): Action => ({ kind: 'run', stage, argv });
+const inRoot = (stage: Stage, ...argv: readonly string[]): Action => run(stage, 'chroot', ROOT, ...argv);
+
+const bootstrap = ({ suite, sources, aptOptions }: RecipeInput): Action =>
+  run(
+    'packages',
+    'mmdebstrap',
+    // Either the daemon is root or the tool is, in a namespace of its own.
+    '--mode=root',
+    '--format=directory',
+    '--variant=apt',
+    '--verbose',
+    '--skip=check/signed-by',
+    ...[...aptOptions, 'Acquire::Languages "none"', 'APT::Sandbox::User "root"'].map(
+      (option) => `--aptopt=${option}`,
+    ),
+    // Nothing of it has to outlive a power loss before the disk is written.
+    '--dpkgopt=force-unsafe-io',
+    ...excluded.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
+    ...includedAgain.map((pattern) => `--dpkgopt=path-include=${pattern}`),
+    `--include=${packages.join(',')}`,
+    suite,
+    ROOT,
+    ...sources,
+  );
+
+/**
+ * The files get in through a tar(1) that runs in the chroot: a name there may be a link that leads out of it, seen
+ * from outside.
+ */
+const settings = (suite: string): readonly Action[] => {
+  const files = overlayFiles(suite);
+  return [
+    ...[OVERLAY, ...parents(Object.keys(files)).map((path) => `${OVERLAY}/${path}`)].map(
+      (path): Action => ({ kind: 'directory', path }),
+    ),
+    ...Object.entries(files).map(
+      ([path, text]): Action => ({ kind: 'file', path: `${OVERLAY}/${path}`, text }),
+    ),
+    { kind: 'link', path: `${OVERLAY}/etc/resolv.conf`, target: '../run/systemd/resolve/stub-resolv.conf' },
+    // Whatever the daemon's umask.
+    run(
+      'files',
+      'tar',
+      '--create',
+      `--file=${ROOT}/overlay.tar`,
+      '--mode=u=rwX,go=rX',
+      `--directory=${OVERLAY}`,
+      '.',
+    ),
+    inRoot('files', 'tar', '--extract', '--file=/overlay.tar', '--directory=/', '--no-same-owner'),
+    inRoot('files', 'systemctl', '--quiet', 'disable', ...disabledUnits),
+    inRoot(
+      'files',
+      'rm',
+      '--recursive',
+      '--force',
+      '/overlay.tar',
+      '/etc/apt/apt.conf.d/99mmdebstrap',
+      '/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
+      '/var/lib/dbus/machine-id',
+      '/var/lib/systemd/random-seed',
+      '/var/log/apt',
+      '/var/log/dpkg.log',
+      '/var/log/alternatives.log',
+      ...['rsa', 'dsa', 'ecdsa', 'ed25519'].flatMap((kind) => [
+        `/etc/ssh/ssh_host_${kind}_key`,
+        `/etc/ssh/ssh_host_${kind}_key.pub`,
+      ]),
+    ),
+  ];
+};
+
+const GRUB_MODULES =
+  'biosdisk part_gpt ext2 normal search search_label configfile linux serial terminal echo test';
+
+/** GRUB loads the rest of its modules from /boot/grub, where they stay those of the core whatever is upgraded. */
+const bootLoader: readonly Action[] = [
+  { kind: 'file', path: `${ROOT}/early.cfg`, text: FIND_ROOT },
+  inRoot(
+    'boot',
+    'grub-mkimage',
+    '--format=i386-pc',
+    `--output=/${CORE}`,
+    '--config=/early.cfg',
+    '--prefix=/boot/grub',
+    ...GRUB_MODULES.split(' '),
+  ),
+  inRoot('boot', 'cp', '--recursive', '/usr/lib/grub/i386-pc', '/boot/grub/'),
+  run('boot', 'mv', `${ROOT}/${CORE}`, CORE),
+  inRoot('boot', 'rm', '/early.cfg'),
+];
+
+const partitionTable = [
+  'label: gpt',
+  `start=${layout.bios}, size=${layout.esp - layout.bios}, type=${guids.bios}`,
+  `start=${layout.esp}, size=${ESP_SECTORS}, type=${guids.esp}`,
+  `start=${layout.root}, size=${ROOT_SECTORS}, type=${guids.root}`,
+  '',
+].join('\n');
+
+/** Where GRUB's boot sector is told the place of the core, and the core that of its own rest (GRUB's boot.S, diskboot.S). */
+const BOOT_SECTOR_BYTES = 440;
+const CORE_PLACE_IN_BOOT_SECTOR = 0x5c;
+const REST_PLACE_IN_CORE = 0x1f4;
+
+const copyInto = (from: string, ...options: readonly string[]): Action =>
+  run('disk', 'dd', `if=${from}`, `of=${DISK}`, 'conv=notrunc', 'status=none', ...options);
+
+const ESP = `${DISK}@@${layout.esp * SECTOR_BYTES}`;
+const toEsp = (from: string, to: string): Action => run('disk', 'mcopy', '-i', ESP, from, `::${to}`);
+
+const disk: readonly Action[] = [
+  run('disk', 'truncate', `--size=${DISK_BYTES}`, DISK),
+  {
+    kind: 'run',
+    stage: 'disk',
+    argv: ['sfdisk', '--quiet', '--no-tell-kernel', DISK],
+    input: partitionTable,
+  },
+  copyInto(`${ROOT}/usr/lib/grub/i386-pc/boot.img`, `bs=${BOOT_SECTOR_BYTES}`, 'count=1'),
+  { kind: 'poke', path: DISK, offset: CORE_PLACE_IN_BOOT_SECTOR, value: layout.bios },
+  copyInto(CORE, `bs=${SECTOR_BYTES}`, `seek=${layout.bios}`),
+  {
+    kind: 'poke',
+    path: DISK,
+    offset: layout.bios * SECTOR_BYTES + REST_PLACE_IN_CORE,
+    value: layout.bios + 1,
+  },
+  // With a sector a cluster there are enough clusters for FAT32; with fewer, readers take it for FAT16.
+  run(
+    'disk',
+    'mkfs.vfat',
+    '-F',
+    '32',
+    '-s',
+    '1',
+    '-n',
+    'ROOST-ESP',
+    `--offset=${layout.esp}`,
+    DISK,
+    `${ESP_SECTORS / 2}`,
+  ),
+  run('disk', 'mmd', '-i', ESP, '::/EFI', '::/EFI/BOOT', '::/EFI/debian'),
+  toEsp(`${ROOT}/usr/lib/shim/shimx64.efi.signed`, '/EFI/BOOT/BOOTX64.EFI'),
+  toEsp(`${ROOT}/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed`, '/EFI/BOOT/grubx64.efi'),
+  { kind: 'file', path: 'esp-grub.cfg', text: `${FIND_ROOT}configfile $prefix/grub.cfg\n` },
+  toEsp('esp-grub.cfg', '/EFI/debian/grub.cfg'),
+  run(
+    'disk',
+    'mke2fs',
+    '-q',
+    '-t',
+    'ext4',
+    '-L',
+    ROOT_LABEL,
+    '-d',
+    ROOT,
+    '-E',
+    `offset=${layout.root * SECTOR_BYTES}`,
+    DISK,
+    `${ROOT_SECTORS / 2}k`,
+  ),
+];
+
+export const recipe = (input: RecipeInput): readonly Action[] => [
+  bootstrap(input),
+  ...settings(input.suite),
+  ...bootLoader,
+  ...disk,
+];

@@ -1,0 +1,67 @@
+/**
+ * A Debian image out of a directory that several processes share: built by the product's own builder once, then used
+ * until the recipe changes. Whoever comes second waits for the first, by flock(1), and finds the work done.
+ */
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { exec } from '../../lib/exec.ts';
+import type { Work } from '../../lib/work.ts';
+import { debianBuilder } from '../../storage/debian/build.ts';
+import { recipe } from '../../storage/debian/recipe.ts';
+import { withFileLock } from '../file-lock.ts';
+
+export interface EnsureDebianOptions {
+  /** Made if missing. */
+  readonly directory: string;
+  readonly onProgress?: Work['progress'];
+  readonly signal?: AbortSignal;
+}
+
+const SUITE = 'bookworm';
+const PREFIX = 'debian-';
+
+/** Of the recipe alone: packages get newer without a new build, and mirrors give the same ones. */
+const digestOf = (suite: string): string =>
+  createHash('sha256')
+    .update(JSON.stringify(recipe({ suite, sources: [], aptOptions: [] })))
+    .digest('hex')
+    .slice(0, 12);
+
+const build = async (path: string, suite: string, work: Work): Promise<void> => {
+  const builder = debianBuilder();
+  const directory = `${path}.building`;
+  await builder.clear(directory);
+  await mkdir(directory, { recursive: true });
+  try {
+    const built = await builder.build({ suite, directory }, work);
+    const partial = join(directory, 'disk.qcow2');
+    const convert = ['qemu-img', 'convert', '-f', built.format, '-O', 'qcow2', built.path, partial] as const;
+    await exec(convert, { signal: work.signal, timeoutMs: 0 });
+    // Whoever writes to it would change the disks of all who use it.
+    await chmod(partial, 0o444);
+    await rename(partial, path);
+  } finally {
+    await builder.clear(directory);
+    await rm(directory, { recursive: true, force: true });
+  }
+};
+
+/** Absolute path of the current image, a qcow2 file. Errors are those of the builder. */
+export const ensureDebianImage = async (options: EnsureDebianOptions): Promise<string> => {
+  const { directory } = options;
+  const signal = options.signal ?? new AbortController().signal;
+  const name = `${PREFIX}${SUITE}-${digestOf(SUITE)}.qcow2`;
+  const path = join(directory, name);
+  await mkdir(directory, { recursive: true });
+  return await withFileLock({ path: join(directory, 'debian.lock'), signal }, async () => {
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile()) return path;
+    await build(path, SUITE, { signal, progress: options.onProgress ?? (() => undefined) });
+    const old = (await readdir(directory)).filter(
+      (each) => each.startsWith(PREFIX) && each.endsWith('.qcow2') && each !== name,
+    );
+    for (const each of old) await rm(join(directory, each), { force: true });
+    return path;
+  });
+};
