@@ -1,6 +1,7 @@
 /** The table of verbs: everything `roost` can do, in the order of help and the reference. */
 import type { Verb } from './verb.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
+import { diskVerbs, nicVerbs } from './verbs/devices.ts';
 import { guestVerbs } from './verbs/guests.ts';
 import { imageVerbs } from './verbs/images.ts';
 import { recoveryVerbs } from './verbs/recovery.ts';
@@ -8,6 +9,8 @@ import { networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/res
 
 export const verbs: readonly Verb[] = [
   ...guestVerbs,
+  ...diskVerbs,
+  ...nicVerbs,
   ...imageVerbs,
   ...networkVerbs,
   ...poolVerbs,
@@ -19,6 +22,8 @@ export const verbs: readonly Verb[] = [
 
 /** First words that stand for several verbs. */
 export const groupSummaries: Readonly<Record<string, string>> = {
+  disk: 'Attach, detach, enlarge and delete disks of guests',
+  nic: 'Attach and detach NICs of guests',
   image: 'Import, list, name and delete images',
   network: 'Create, list and delete networks',
   pool: 'List storage pools',

@@ -29,6 +29,7 @@ import type { Config } from './config.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
 import { Consoles } from './guests/console.ts';
+import { GuestDevices } from './guests/guest-devices.ts';
 import { Guests } from './guests/guests.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
@@ -154,6 +155,7 @@ interface Core {
   readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;
   readonly guests: Guests;
+  readonly devices: GuestDevices;
   readonly tokens: Tokens;
   readonly fsck: Fsck;
   readonly parts: Parts;
@@ -196,6 +198,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     imageBuilds,
     networks,
     guests,
+    devices: new GuestDevices(house, guests),
     tokens,
     fsck,
     parts,

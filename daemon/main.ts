@@ -34,7 +34,11 @@ export const realParts = (context: PartsContext): Parts => {
     drivers: [driver],
     backends: privileged ? [linuxBridgeBackend({ log }), userNetworkBackend()] : [userNetworkBackend()],
     addressing,
-    pool: directoryPool({ name: 'default', path: join(config.stateDirectory, 'pools', 'default') }),
+    pool: directoryPool({
+      name: 'default',
+      path: join(config.stateDirectory, 'pools', 'default'),
+      launcherPath: launcherPath(),
+    }),
     imageStore: imageStore({
       path: join(config.stateDirectory, 'images'),
       ...(imagesGid === undefined

@@ -1,6 +1,7 @@
 /** The whole contract: every command, by its name. */
 import type { z } from 'zod';
 import type { CommandDeclaration } from './command.ts';
+import * as device from './commands/device.ts';
 import * as fsck from './commands/fsck.ts';
 import * as guest from './commands/guest.ts';
 import * as host from './commands/host.ts';
@@ -33,6 +34,12 @@ const declared = [
   guest.guestPause,
   guest.guestResume,
   guest.guestDelete,
+  device.guestDiskAttach,
+  device.guestDiskDetach,
+  device.guestDiskResize,
+  device.guestDiskDelete,
+  device.guestNicAttach,
+  device.guestNicDetach,
   guest.guestPlan,
   guest.queryGuests,
   guest.queryGuest,

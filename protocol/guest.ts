@@ -238,6 +238,14 @@ export const diskView = z.strictObject({
   serial: z.string().describe('Serial number the guest sees'),
 });
 
+export const keptDiskView = z.strictObject({
+  name: deviceName,
+  image: z.string().optional().describe('Id of the image under it'),
+  sizeBytes: byteCount,
+  readOnly: z.boolean(),
+  serial: z.string().describe('Serial number it has again when it is attached'),
+});
+
 export const nicView = z.strictObject({
   name: deviceName,
   network: z.string().describe('Name of the network'),
@@ -270,6 +278,9 @@ export const guestView = z.strictObject({
   machine: z.string().describe('The versioned machine type'),
   boot: bootSpec,
   disks: z.array(diskView),
+  keptDisks: z
+    .array(keptDiskView)
+    .describe('Detached and not deleted; guest-disk-attach attaches them again'),
   nics: z.array(nicView),
   agent: agentView,
   qemu: qemuSpec,

@@ -51,6 +51,13 @@ export interface Pool {
   prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void>;
   /** Errors: ResourceExhausted when the pool is full, InvalidArgument when smaller than its base. May be done again. */
   createVolume(volume: VolumeSpec, work: Work): Promise<void>;
+  /**
+   * Makes a volume that nobody uses as large as `sizeBytes` says; done already when it is. Errors: ResourceExhausted,
+   * FailedPrecondition when it is not there or larger. May be done again.
+   */
+  growVolume(volume: VolumeSpec, work: Work): Promise<void>;
+  /** Bytes that a volume's own file takes on the host, what lies under it not counted; undefined when it is missing. */
+  allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined>;
   /** May be done again. */
   deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
   /** The volume with its whole chain. Pure: says where it is, not whether. */

@@ -141,16 +141,15 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
 
 const indented = (lines: readonly string[]): string[] => lines.map((line) => `  ${line}`);
 
-export const printGuest = (guest: GuestView, nowMs: number): string[] => [
-  ...renderFields([...statusFields(guest, nowMs), ...settingFields(guest, nowMs)]),
-  ...(guest.disks.length === 0
+const diskTable = (title: string, disks: GuestView['disks'] | GuestView['keptDisks']): string[] =>
+  disks.length === 0
     ? []
     : [
-        'Disks:',
+        title,
         ...indented(
           renderTable(
             ['name', 'size', 'image', 'mode', 'serial'],
-            guest.disks.map((disk) => [
+            disks.map((disk) => [
               disk.name,
               formatSize(disk.sizeBytes),
               disk.image,
@@ -159,7 +158,12 @@ export const printGuest = (guest: GuestView, nowMs: number): string[] => [
             ]),
           ),
         ),
-      ]),
+      ];
+
+export const printGuest = (guest: GuestView, nowMs: number): string[] => [
+  ...renderFields([...statusFields(guest, nowMs), ...settingFields(guest, nowMs)]),
+  ...diskTable('Disks:', guest.disks),
+  ...diskTable('Disks put aside:', guest.keptDisks),
   ...(guest.nics.length === 0
     ? []
     : [

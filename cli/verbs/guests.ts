@@ -200,7 +200,7 @@ const IMAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** The guest with its images by name: it keeps their ids, which nobody remembers. */
 const withImageNames = async (view: GuestView, { client, signal }: Context): Promise<GuestView> => {
   const kernels = view.boot.kind === 'kernel' ? [view.boot.kernel, view.boot.initrd] : [];
-  const used = [...kernels, ...view.disks.map((disk) => disk.image)];
+  const used = [...kernels, ...[...view.disks, ...view.keptDisks].map((disk) => disk.image)];
   if (!used.some((image) => image !== undefined && IMAGE_ID.test(image))) return view;
   const { images } = await (await client()).call('query-images', { limit: MAX_IMAGES }, { signal });
   const names = new Map<string, string>(images.map((image) => [image.id, imageLabel(image)]));
@@ -210,6 +210,7 @@ const withImageNames = async (view: GuestView, { client, signal }: Context): Pro
   return {
     ...view,
     disks: view.disks.map(named),
+    keptDisks: view.keptDisks.map(named),
     boot:
       boot.kind === 'disk'
         ? boot

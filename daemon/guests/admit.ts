@@ -13,7 +13,13 @@ export type GuestVerbKind =
   | 'guest-resume'
   | 'guest-delete'
   | 'guest-rename'
-  | 'guest-update';
+  | 'guest-update'
+  | 'guest-disk-attach'
+  | 'guest-disk-detach'
+  | 'guest-disk-resize'
+  | 'guest-disk-delete'
+  | 'guest-nic-attach'
+  | 'guest-nic-detach';
 
 export interface Standing {
   readonly name: string;
@@ -27,6 +33,8 @@ export interface Standing {
   readonly unfinished: readonly string[];
   /** What the driver can do. */
   readonly verbs: ReadonlySet<string>;
+  /** Whether its machine takes and gives devices while it runs. */
+  readonly hotplugs: boolean;
 }
 
 export interface Asked {
@@ -98,6 +106,19 @@ const admitDelete = (standing: Standing, asked: Asked): Verdict => {
   return deny(standing, describe(standing), 'Stop it first, or delete it with force.');
 };
 
+/** A device comes or goes. What a guest that is down gets, it has at its next start. */
+const admitPlug = (standing: Standing): Verdict => {
+  if (standing.hotplugs || isDown(standing)) return ACCEPT;
+  return {
+    kind: 'deny',
+    error: new RoostError(
+      'Unsupported',
+      `The machine of guest ${standing.name} takes and gives no device while it runs`,
+      { data: { guest: standing.name, state: standing.state }, hint: 'Stop the guest first.' },
+    ),
+  };
+};
+
 export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}): Verdict => {
   const verb = VERB_OF[kind];
   if (verb !== undefined && !standing.verbs.has(verb))
@@ -127,6 +148,13 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
       return isDown(standing) && standing.unfinished.length === 0
         ? ACCEPT
         : deny(standing, describe(standing), 'Stop it first: its name is in use on its network.');
+    case 'guest-disk-attach':
+    case 'guest-disk-detach':
+    case 'guest-nic-attach':
+    case 'guest-nic-detach':
+      return admitPlug(standing);
+    case 'guest-disk-resize':
+    case 'guest-disk-delete':
     case 'guest-update':
       return ACCEPT;
   }

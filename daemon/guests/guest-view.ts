@@ -74,6 +74,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     machine: record.machine.type,
     boot: spec.boot,
     disks: diskViews(record),
+    keptDisks: [...spec.keptDisks],
     nics: spec.nics.map((nic) => ({
       name: nic.name,
       network: networkName(nic.network),

@@ -51,6 +51,9 @@ export const initialStatus = (now: number): GuestStatus => ({
   restartCount: 0,
 });
 
+/** Kinds that may wait for a guest's consent. */
+const isDeviceWork = (kind: string): boolean => /^guest-(disk|nic)-(attach|detach)$/.test(kind);
+
 export interface GuestEvents {
   /** The restart policy wants the guest started. */
   readonly restartDue: (guest: Guest) => void;
@@ -69,6 +72,8 @@ export class Guest {
   found: NonNullable<LeftOver['process']> = 'gone';
   handle: GuestHandle | undefined;
   removed = false;
+  /** Names of devices that are promised to requests which are being accepted. */
+  readonly reservedNames = new Map<'disk' | 'nic', Set<string>>();
   /** Why the guest left the inventory, for those who still wait in its queue. */
   removedWhy = 'it was deleted';
   /** Operations that were accepted before the host was booted. */
@@ -133,6 +138,7 @@ export class Guest {
       deleteProtection: this.#record.spec.deleteProtection,
       unfinished: this.#unfinished.map((operation) => operation.kind),
       verbs: this.driver.verbs,
+      hotplugs: this.driver.hotplugs(this.#record.machine),
     };
   }
 
@@ -246,6 +252,12 @@ export class Guest {
   cancelStarts(): void {
     for (const operation of this.#unfinished)
       if (operation.kind === 'guest-start') this.#cancelQuietly(operation.id);
+  }
+
+  /** Cancels the change of a device that is under way: it may wait for the guest, which is about to end. */
+  cancelDeviceWork(): void {
+    const [current] = this.#unfinished;
+    if (current && isDeviceWork(current.kind)) this.#cancelQuietly(current.id);
   }
 
   /** Tells a stop that waits for the guest not to wait any longer. */

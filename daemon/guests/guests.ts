@@ -11,6 +11,7 @@ import type { Actor, GuestId, Role } from '../../protocol/types.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
+import { allocateNic } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
@@ -107,7 +108,7 @@ export class Guests {
   }
 
   async start(args: CommandArguments<'guest-start'>, asker: Asker): Promise<Accepted> {
-    const before = this.#before('guest-start', args);
+    const before = this.before('guest-start', args);
     if (before) return before;
     const guest = this.registry.find(args.guest);
     using _promised = guest.isLive()
@@ -117,7 +118,7 @@ export class Guests {
           guest,
         );
     const byRestart = asker.actor === 'policy:restart';
-    return await this.#accept(
+    return await this.accept(
       'guest-start',
       guest,
       args,
@@ -148,12 +149,12 @@ export class Guests {
     args: VerbArguments,
     asker: Asker,
   ): Promise<Accepted> {
-    const before = this.#before(kind, args);
-    return before ?? (await this.#accept(kind, this.registry.find(args.guest), args, asker.actor));
+    const before = this.before(kind, args);
+    return before ?? (await this.accept(kind, this.registry.find(args.guest), args, asker.actor));
   }
 
   async rename(args: CommandArguments<'guest-rename'>, asker: Asker): Promise<Accepted> {
-    const repeated = this.#before('guest-rename', args);
+    const repeated = this.before('guest-rename', args);
     if (repeated) return repeated;
     const guest = this.registry.find(args.guest);
     let before = guest.name;
@@ -176,7 +177,7 @@ export class Guests {
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
     const { guest: reference, idempotencyKey: _key, boot, ...rest } = args;
-    const repeated = this.#before('guest-update', args);
+    const repeated = this.before('guest-update', args);
     if (repeated) return repeated;
     const guest = this.registry.find(reference);
     this.#refuseTaint(rest.qemu?.extraArgs, asker);
@@ -201,7 +202,9 @@ export class Guests {
       const record = guest.recorded();
       const spec = changeSpec(record.spec, changes);
       this.#requireImages(spec);
-      return { ...record, spec, machine };
+      const { type, cpuModel } = machine;
+      // Devices may have come or gone since it was pinned.
+      return { ...record, spec, machine: { ...record.machine, type, cpuModel } };
     };
     return await this.#apply('guest-update', guest, args, asker, change, changed);
   }
@@ -244,16 +247,16 @@ export class Guests {
     }
   }
 
-  // Inside
+  // For all that is asked of guests
 
   /** What this key was answered before, also when what it was about is gone or called otherwise by now. */
-  #before(kind: string, args: VerbArguments): Accepted | undefined {
+  before(kind: string, args: VerbArguments): Accepted | undefined {
     const before = this.#house.operations.repeated(args.idempotencyKey, kind, args.guest);
     return before && { operation: before.id, id: before.subject.id };
   }
 
   /** One durable transaction: admit, what `write` writes, the operation. After it the guest's queue. */
-  async #accept(
+  async accept(
     kind: GuestVerbKind,
     guest: Guest,
     args: VerbArguments,
@@ -279,6 +282,8 @@ export class Guests {
     }
     return { operation: operation.record.id, id: guest.id };
   }
+
+  // Inside
 
   /** A change of the record alone: done in the accepting transaction. */
   async #apply(
@@ -339,18 +344,12 @@ export class Guests {
   }
 
   #allocate(spec: StoredSpec): StoredSpec {
-    const { inventory, networks } = this.#house;
     this.#requireImages(spec);
     const chosen: string[] = [];
     const nics = spec.nics.map((nic) => {
-      if (inventory.guests.macTaken(nic.mac))
-        throw new RoostError('AlreadyExists', `The MAC address ${nic.mac} belongs to another guest`, {
-          data: { mac: nic.mac },
-          hint: 'Choose another one, or leave it out to get a free one.',
-        });
-      const ipv4 = networks.allocate(networks.require(nic.network), nic.ipv4, chosen);
-      if (ipv4 !== undefined) chosen.push(ipv4);
-      return ipv4 === undefined ? nic : { ...nic, ipv4 };
+      const allocated = allocateNic(this.#house, nic, chosen);
+      if (allocated.ipv4 !== undefined) chosen.push(allocated.ipv4);
+      return allocated;
     });
     return { ...spec, nics };
   }
@@ -388,13 +387,14 @@ export class Guests {
 
   /** Both make the guest's run end, and both beat a start that is under way and a policy. */
   async #end(kind: 'guest-stop' | 'guest-delete', args: VerbArguments, asker: Asker): Promise<Accepted> {
-    const before = this.#before(kind, args);
+    const before = this.before(kind, args);
     if (before) return before;
     const guest = this.registry.find(args.guest);
     const write = (): GuestRecord => guest.writeTarget('stopped', asker.actor);
-    return await this.#accept(kind, guest, args, asker.actor, write, () => {
+    return await this.accept(kind, guest, args, asker.actor, write, () => {
       guest.restarts.silence();
       guest.cancelStarts();
+      guest.cancelDeviceWork();
       if (args.force) guest.forceNow();
     });
   }

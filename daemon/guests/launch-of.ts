@@ -4,34 +4,48 @@ import type { PortSpec } from '../../network/backend.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { NetworkId } from '../../protocol/types.ts';
 import type { VolumeSpec } from '../../storage/pool.ts';
+import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
+import { portNumberOf } from './device-record.ts';
 import type { Guest } from './guest.ts';
 
-export const volumeSpecs = (guest: Guest): readonly VolumeSpec[] => {
+export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
   const { credentials } = guest.place;
-  return guest.record.spec.disks.map((disk) => ({
+  return {
     guest: guest.id,
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
     ...(disk.image === undefined ? {} : { base: guest.house.images.source(disk.image) }),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
-  }));
+  };
 };
 
-export const portSpecs = (
+export const volumeSpecs = (guest: Guest): readonly VolumeSpec[] =>
+  guest.record.spec.disks.map((disk) => volumeSpecOf(guest, disk));
+
+interface PlacedPort {
+  readonly network: NetworkId;
+  readonly port: PortSpec;
+}
+
+export const portSpecOf = (
   guest: Guest,
-): readonly { readonly network: NetworkId; readonly port: PortSpec }[] =>
-  guest.record.spec.nics.map((nic, index) => ({
-    network: nic.network,
-    port: {
-      guest: guest.id,
-      guestNumber: guest.record.number,
-      guestName: guest.name,
-      index,
-      mac: nic.mac,
-      ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
-    },
-  }));
+  nic: StoredNic,
+  index = guest.record.spec.nics.indexOf(nic),
+): PlacedPort => ({
+  network: nic.network,
+  port: {
+    guest: guest.id,
+    guestNumber: guest.record.number,
+    guestName: guest.name,
+    index: portNumberOf(nic, index),
+    mac: nic.mac,
+    ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+  },
+});
+
+export const portSpecs = (guest: Guest): readonly PlacedPort[] =>
+  guest.record.spec.nics.map((nic, index) => portSpecOf(guest, nic, index));
 
 const bootOf = (guest: Guest): Launch['boot'] => {
   const { boot } = guest.record.spec;
@@ -67,6 +81,12 @@ export const plannedLaunch = (guest: Guest): Launch => {
   const disks = volumeSpecs(guest).map((volume) => guest.house.pool.source(volume));
   const nics = portSpecs(guest).map(({ network, port }) => guest.house.networks.planPort(network, port).port);
   return launchOf(guest, disks, nics);
+};
+
+/** Host objects of a NIC's port. */
+export const portObjectsOf = (guest: Guest, nic: StoredNic): readonly HostObject[] => {
+  const { network, port } = portSpecOf(guest, nic);
+  return guest.house.networks.planPort(network, port).objects;
 };
 
 /** Host objects of the ports. */

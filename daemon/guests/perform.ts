@@ -5,9 +5,12 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { carryOut } from '../operations/carry-out.ts';
 import type { RunOptions } from '../operations/operations.ts';
 import type { Step } from '../operations/steps.ts';
+import { diskAttachment, nicAttachment } from './attach.ts';
 import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
+import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
 import type { Guest } from './guest.ts';
+import { diskResizing } from './resize-disk.ts';
 import { start } from './start.ts';
 import { stop } from './stop.ts';
 import { verb } from './verb.ts';
@@ -37,6 +40,18 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return verb(guest, 'resume');
     case 'guest-reset':
       return verb(guest, 'reset');
+    case 'guest-disk-attach':
+      return diskAttachment(guest, operation);
+    case 'guest-disk-detach':
+      return diskDetachment(guest, operation);
+    case 'guest-disk-resize':
+      return diskResizing(guest, operation);
+    case 'guest-disk-delete':
+      return diskDeletion(guest, operation);
+    case 'guest-nic-attach':
+      return nicAttachment(guest, operation);
+    case 'guest-nic-detach':
+      return nicDetachment(guest, operation);
     default:
       throw new RoostError('Internal', `No guest operation is called ${operation.kind}`);
   }

@@ -4,7 +4,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
 import type { MacAddress } from '../../protocol/types.ts';
 import type { Images } from '../images.ts';
-import type { StoredSpec } from '../inventory/guest-table.ts';
+import type { StoredDisk, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { Networks } from '../networks.ts';
 
 export interface Resolver {
@@ -27,27 +27,31 @@ const uniqueNames = (kind: string, names: readonly string[]): void => {
     });
 };
 
-const resolveDisks = (spec: GuestSpec, { images }: Resolver): StoredSpec['disks'] =>
-  spec.disks.map((disk, index) => {
-    const image = disk.image === undefined ? undefined : images.require(disk.image, 'disk');
-    const least = image?.stored.virtualSizeBytes ?? 0;
-    const sizeBytes = disk.sizeBytes ?? least;
-    if (sizeBytes < least)
-      throw new RoostError(
-        'InvalidArgument',
-        `Disk ${disk.name ?? index} would be smaller than its image ${image?.name ?? ''}`,
-        {
-          data: { sizeBytes, imageBytes: least },
-          hint: `Ask for at least ${least} bytes, or leave the size out.`,
-        },
-      );
-    return {
-      name: disk.name ?? `disk${index}`,
-      ...(image === undefined ? {} : { image: image.id }),
-      sizeBytes,
-      readOnly: disk.readOnly,
-    };
-  });
+/** Errors: NotFound and those of `Images.require` for its image; InvalidArgument when smaller than that. */
+export const resolveDisk = (
+  disk: Pick<GuestSpec['disks'][number], 'image' | 'sizeBytes' | 'readOnly'>,
+  name: string,
+  images: Images,
+): StoredDisk => {
+  const image = disk.image === undefined ? undefined : images.require(disk.image, 'disk');
+  const least = image?.stored.virtualSizeBytes ?? 0;
+  const sizeBytes = disk.sizeBytes ?? least;
+  if (sizeBytes < least)
+    throw new RoostError(
+      'InvalidArgument',
+      `Disk ${name} would be smaller than its image ${image?.name ?? ''}`,
+      {
+        data: { sizeBytes, imageBytes: least },
+        hint: `Ask for at least ${least} bytes, or leave the size out.`,
+      },
+    );
+  return {
+    name,
+    ...(image === undefined ? {} : { image: image.id }),
+    sizeBytes,
+    readOnly: disk.readOnly,
+  };
+};
 
 export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): StoredSpec['boot'] =>
   boot.kind === 'disk'
@@ -59,16 +63,21 @@ export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): Stor
         commandLine: boot.commandLine,
       };
 
+/** Errors: those of `Networks.require`. */
+export const resolveNic = (nic: GuestSpec['nics'][number], name: string, networks: Networks): StoredNic => ({
+  name,
+  network: networks.require(nic.network).id,
+  mac: nic.mac ?? randomMac(),
+  ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+});
+
 /** Addresses are not chosen here: that is done in the transaction that records them. */
 export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => {
   const { name: _name, machine: _machine, ...rest } = spec;
-  const disks = resolveDisks(spec, resolver);
-  const nics = spec.nics.map((nic, index) => ({
-    name: nic.name ?? `nic${index}`,
-    network: resolver.networks.require(nic.network).id,
-    mac: nic.mac ?? randomMac(),
-    ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
-  }));
+  const disks = spec.disks.map((disk, index) =>
+    resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images),
+  );
+  const nics = spec.nics.map((nic, index) => resolveNic(nic, nic.name ?? `nic${index}`, resolver.networks));
   uniqueNames(
     'disks',
     disks.map((disk) => disk.name),
@@ -86,7 +95,7 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk, or boot it by a kernel.',
     });
-  return { ...rest, boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
+  return { ...rest, keptDisks: [], boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */

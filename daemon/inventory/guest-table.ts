@@ -16,18 +16,31 @@ export interface StoredSpec
         readonly commandLine: string;
       };
   readonly agent: { readonly enabled: boolean };
-  readonly disks: readonly {
-    readonly name: string;
-    readonly image?: ImageId;
-    readonly sizeBytes: number;
-    readonly readOnly: boolean;
-  }[];
-  readonly nics: readonly {
-    readonly name: string;
-    readonly network: NetworkId;
-    readonly mac: MacAddress;
-    readonly ipv4?: string;
-  }[];
+  readonly disks: readonly StoredDisk[];
+  /** Detached and not deleted: the guest's own until they are, and attached to no other. */
+  readonly keptDisks: readonly KeptDisk[];
+  readonly nics: readonly StoredNic[];
+}
+
+export interface StoredDisk {
+  readonly name: string;
+  readonly image?: ImageId;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+}
+
+export interface KeptDisk extends StoredDisk {
+  /** The one that it had, and has again when it is attached. */
+  readonly serial: string;
+}
+
+export interface StoredNic {
+  readonly name: string;
+  readonly network: NetworkId;
+  readonly mac: MacAddress;
+  readonly ipv4?: string;
+  /** Number of its port, part of the link's name on the host; its place among the NICs unless given. */
+  readonly port?: number;
 }
 
 export interface GuestRecord {
@@ -86,13 +99,16 @@ const json = (value: unknown): string | null => (value === undefined ? null : JS
 /** Members that came later, for what was written before them. */
 const laterMembers: Pick<StoredSpec, 'agent'> = { agent: { enabled: false } };
 
+type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'keptDisks'>;
+const laterSpecMembers: LaterSpecMembers = { ...laterMembers, keptDisks: [] };
+
 const withLaterMembers = <T extends object>(stored: T): T => ({ ...laterMembers, ...stored });
 
 const fromGuestRow = (row: GuestRow): GuestRecord => ({
   id: row.id as GuestId,
   number: row.number,
   name: row.name,
-  spec: withLaterMembers(JSON.parse(row.spec) as StoredSpec),
+  spec: { ...laterSpecMembers, ...(JSON.parse(row.spec) as Omit<StoredSpec, keyof LaterSpecMembers>) },
   machine: JSON.parse(row.machine) as PinnedMachine,
   target: row.target,
   targetActor: row.target_actor,
@@ -130,6 +146,7 @@ export class GuestTable {
   readonly #statuses;
   readonly #writeStatus;
   readonly #insertAddress;
+  readonly #deleteAddress;
   readonly #addressesOf;
   readonly #macTaken;
   readonly #insertImageUse;
@@ -156,6 +173,9 @@ export class GuestTable {
     );
     this.#insertAddress = db.prepare<[string, string, string, string, string | null], never>(
       'INSERT INTO address (guest, nic, network, mac, ipv4) VALUES (?, ?, ?, ?, ?)',
+    );
+    this.#deleteAddress = db.prepare<[string, string], never>(
+      'DELETE FROM address WHERE guest = ? AND nic = ?',
     );
     this.#addressesOf = db.prepare<[string], { ipv4: string }>(
       'SELECT ipv4 FROM address WHERE network = ? AND ipv4 IS NOT NULL',
@@ -196,8 +216,7 @@ export class GuestTable {
       guest.createdAt,
     );
     if (!row) throw new Error('INSERT … RETURNING gave no row');
-    for (const nic of guest.spec.nics)
-      this.#insertAddress.run(guest.id, nic.name, nic.network, nic.mac, nic.ipv4 ?? null);
+    for (const nic of guest.spec.nics) this.keepAddress(guest.id, nic);
     this.#useImages(guest.id, guest.spec);
     return fromGuestRow(row);
   }
@@ -239,6 +258,15 @@ export class GuestTable {
     return this.#addressesOf.all(network).map((row) => row.ipv4);
   }
 
+  /** Keeps the addresses of a NIC for it, in the transaction that records the NIC. */
+  keepAddress(guest: GuestId, nic: StoredNic): void {
+    this.#insertAddress.run(guest, nic.name, nic.network, nic.mac, nic.ipv4 ?? null);
+  }
+
+  releaseAddress(guest: GuestId, nic: string): void {
+    this.#deleteAddress.run(guest, nic);
+  }
+
   macTaken(mac: string): boolean {
     return this.#macTaken.get(mac) !== undefined;
   }
@@ -246,7 +274,8 @@ export class GuestTable {
   #useImages(guest: GuestId, spec: StoredSpec): void {
     this.#deleteImageUses.run(guest);
     const boot = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    for (const image of [...boot, ...spec.disks.map((disk) => disk.image)])
+    const disks = [...spec.disks, ...spec.keptDisks];
+    for (const image of [...boot, ...disks.map((disk) => disk.image)])
       if (image !== undefined) this.#insertImageUse.run(guest, image);
   }
 }

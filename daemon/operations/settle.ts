@@ -26,6 +26,8 @@ const ONCE_ONLY: ReadonlySet<string> = new Set(['guest-reset']);
 /** Kinds that cannot be taken back once begun: cancelling them has no effect then. */
 const NO_WAY_BACK: ReadonlySet<string> = new Set([
   'guest-delete',
+  'guest-disk-resize',
+  'guest-disk-delete',
   'image-delete',
   'image-prune',
   'network-delete',

@@ -8,9 +8,10 @@
  */
 import type { StatsFs } from 'node:fs';
 import { chmod, chown, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
+import { ExecError } from '../../lib/exec.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
@@ -31,10 +32,14 @@ import {
 } from '../files/durable-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
 import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
-import { createQcow2 } from '../qcow2/qemu-img.ts';
+import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 
 const PARTIAL = '.partial-';
 const RECORD = 'record.json';
+/** Unit of st_blocks, stat(2). */
+const BLOCK_BYTES = 512;
+/** As good as none: how large a volume may become is the file system's matter. */
+const MAX_FILE_BYTES = 2 ** 53 - 1;
 
 const guestRecord = z.looseObject({ generation: z.int().nonnegative() });
 type GuestRecord = Readonly<z.infer<typeof guestRecord>>;
@@ -93,6 +98,8 @@ export interface DirectoryPoolOptions {
   readonly name: string;
   /** Absolute path of the pool; made when needed. */
   readonly path: string;
+  /** Path of roost-launcher, which becomes a volume's owner; needed where volumes have one. */
+  readonly launcherPath?: string;
 }
 
 class DirectoryPool implements Pool {
@@ -100,11 +107,13 @@ class DirectoryPool implements Pool {
   readonly kind = 'directory';
   readonly path: string;
   readonly #guests: string;
+  readonly #launcherPath: string | undefined;
 
   constructor(options: DirectoryPoolOptions) {
     this.name = options.name;
     this.path = options.path;
     this.#guests = join(options.path, 'guests');
+    this.#launcherPath = options.launcherPath;
   }
 
   plan(guest: GuestId): readonly HostObject[] {
@@ -128,6 +137,20 @@ class DirectoryPool implements Pool {
     requireRoomForBase(volume);
     const path = this.#volumePath(volume);
     await withStorageErrors(`make ${path}`, () => this.#createVolume(volume, path, work));
+  }
+
+  async growVolume(volume: VolumeSpec, work: Work): Promise<void> {
+    const path = this.#volumePath(volume);
+    await withStorageErrors(`resize ${path}`, async () => {
+      await requireFile(this.source(volume), work.signal);
+      await this.#growVolume(path, volume, work);
+    });
+  }
+
+  async allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined> {
+    const path = this.#volumePath(volume);
+    const found = await withStorageErrors(`measure ${path}`, () => orIfMissing(stat(path), undefined));
+    return found && found.blocks * BLOCK_BYTES;
   }
 
   async deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
@@ -211,6 +234,25 @@ class DirectoryPool implements Pool {
   async #guestDirectories(): Promise<readonly string[]> {
     const names = await withStorageErrors(`list ${this.#guests}`, () => namesIn(this.#guests));
     return names.filter((name) => guestId.safeParse(name).success).map((name) => join(this.#guests, name));
+  }
+
+  /** The file was last written by the guest's process: it is opened as the guest, who could do no harm by it. */
+  async #growVolume(path: string, { owner, sizeBytes }: VolumeSpec, { signal }: Work): Promise<void> {
+    const launcherPath = this.#launcherPath;
+    const identity = owner && launcherPath !== undefined ? { ...owner, launcherPath } : undefined;
+    try {
+      await resizeQcow2(
+        { path: basename(path), sizeBytes },
+        { signal, identity, cwd: dirname(path), maxFileBytes: MAX_FILE_BYTES },
+      );
+    } catch (error) {
+      if (!(error instanceof ExecError) || !error.stderr.includes('--shrink')) throw error;
+      throw new RoostError('FailedPrecondition', `${path} is larger than ${sizeBytes} bytes already`, {
+        cause: error,
+        data: { path, sizeBytes },
+        hint: 'A disk never shrinks: ask for more.',
+      });
+    }
   }
 
   async #createVolume(volume: VolumeSpec, path: string, work: Work): Promise<void> {

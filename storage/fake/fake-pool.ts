@@ -13,6 +13,7 @@ import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
 export type PoolEffect =
   | 'prepareGuest'
   | 'createVolume'
+  | 'growVolume'
   | 'deleteVolume'
   | 'writeRecord'
   | 'removeGuest'
@@ -31,6 +32,8 @@ interface GuestPlace {
 }
 
 const GIBIBYTE = 1024 ** 3;
+/** Of every volume, as if it was just made. */
+const ALLOCATED_BYTES = 196_608;
 
 export class FakePool implements Pool {
   readonly name: string;
@@ -49,6 +52,11 @@ export class FakePool implements Pool {
     this.path = options.path ?? '/nonexistent/pool';
     this.#before = options.before ?? (() => undefined);
     this.#usage = options.usage ?? { totalBytes: 100 * GIBIBYTE, freeBytes: 50 * GIBIBYTE };
+  }
+
+  /** Names of a guest's volumes, sorted. */
+  volumesOf(guest: GuestId): readonly string[] {
+    return [...(this.#guests.get(guest)?.volumes.keys() ?? [])].sort();
   }
 
   plan(guest: GuestId): readonly HostObject[] {
@@ -71,6 +79,22 @@ export class FakePool implements Pool {
     const { volumes } = this.#place(guest);
     for (let link = base; link !== undefined; link = link.backing) this.#require(link.path);
     if (!volumes.has(name)) volumes.set(name, volume);
+  }
+
+  async growVolume({ guest, name, sizeBytes }: VolumeSpec, work: Work): Promise<void> {
+    work.signal.throwIfAborted();
+    await this.#effect('growVolume', guest, name);
+    const volumes = this.#guests.get(guest)?.volumes;
+    const before = volumes?.get(name);
+    if (!before || before.sizeBytes > sizeBytes)
+      throw new RoostError('FailedPrecondition', `Disk ${name} is missing or larger`, {
+        data: { disk: name },
+      });
+    volumes?.set(name, { ...before, sizeBytes });
+  }
+
+  allocatedBytes({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined> {
+    return Promise.resolve(this.#guests.get(guest)?.volumes.has(name) === true ? ALLOCATED_BYTES : undefined);
   }
 
   async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {

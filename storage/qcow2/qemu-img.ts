@@ -82,6 +82,14 @@ export const createQcow2 = async (overlay: NewOverlay, run: ToolRun): Promise<vo
   await qemuImg(['create', '-q', '-f', 'qcow2', ...under, overlay.path, `${overlay.sizeBytes}`], run);
 };
 
+/** Lets a qcow2 file grow, whatever its header says of a backing file; refuses to shrink it. */
+export const resizeQcow2 = async (
+  file: { readonly path: string; readonly sizeBytes: number },
+  run: ToolRun,
+): Promise<void> => {
+  await qemuImg(['resize', '-q', loneImage('qcow2', file.path), `${file.sizeBytes}`], run);
+};
+
 /**
  * Reads the metadata of a qcow2 file and holds it against the file: convert takes what lies beyond the end of a
  * truncated file for zeros, without a word. Throws ExecError with exit code 2 for a damaged image.

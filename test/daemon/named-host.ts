@@ -1,7 +1,7 @@
 /** The fake host with its guests called by name, and an account of what daemons did to them. */
 import type { Driver, Launch, ObservedState } from '../../drivers/driver.ts';
 import { FakeDriver } from '../../drivers/fake/fake-driver.ts';
-import { type FakeCall, FakeHost } from '../../drivers/fake/fake-host.ts';
+import { type FakeCall, FakeHost, type Misbehaviour } from '../../drivers/fake/fake-host.ts';
 import type { GuestId } from '../../protocol/types.ts';
 
 class NamedDriver extends FakeDriver {
@@ -46,6 +46,21 @@ export class NamedHost {
   launchOf(name: string): Launch | undefined {
     const id = this.#idOf(name);
     return id === undefined ? undefined : this.#launches.get(id);
+  }
+
+  /** Devices of the guest's live process, sorted; undefined when it has none. */
+  devicesOf(
+    name: string,
+  ): { readonly disks: readonly string[]; readonly nics: readonly string[] } | undefined {
+    const id = this.#idOf(name);
+    if (id === undefined || !this.host.isAlive(id)) return undefined;
+    const devices = this.host.process(id)?.devices;
+    return devices && { disks: [...devices.disks.keys()].sort(), nics: [...devices.nics].sort() };
+  }
+
+  /** What the guest does when it is to let go of a device; `undefined`: it lets go. */
+  setUnplug(name: string, unplug: Misbehaviour['unplug']): void {
+    this.host.setUnplug(this.#require(name), unplug);
   }
 
   powerOff(name: string): void {

@@ -14,7 +14,7 @@ const chosenFields = (view: GuestView, fields: readonly string[] | undefined): P
     ? view
     : Object.fromEntries(Object.entries(view).filter(([field]) => fields.includes(field)));
 
-export const guestHandlers = ({ guests, consoles }: Services): Pick<Handlers, GuestCommands> => ({
+export const guestHandlers = ({ guests, devices, consoles }: Services): Pick<Handlers, GuestCommands> => ({
   'guest-create': (args, call) => guests.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
   'guest-rename': (args, call) => guests.rename(args, call),
@@ -24,6 +24,12 @@ export const guestHandlers = ({ guests, consoles }: Services): Pick<Handlers, Gu
   'guest-pause': (args, call) => guests.verb('guest-pause', args, call),
   'guest-resume': (args, call) => guests.verb('guest-resume', args, call),
   'guest-delete': (args, call) => guests.delete(args, call),
+  'guest-disk-attach': (args, call) => devices.attachDisk(args, call),
+  'guest-disk-detach': (args, call) => devices.detachDisk(args, call),
+  'guest-disk-resize': (args, call) => devices.resizeDisk(args, call),
+  'guest-disk-delete': (args, call) => devices.deleteDisk(args, call),
+  'guest-nic-attach': (args, call) => devices.attachNic(args, call),
+  'guest-nic-detach': (args, call) => devices.detachNic(args, call),
   'guest-plan': ({ guest }) => guests.plan(guest),
   'query-guests': ({ fields, limit, after, ...filter }) => {
     const matching = guests.registry.select(filter);

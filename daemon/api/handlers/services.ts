@@ -3,6 +3,7 @@ import type { DaemonView, HostView, PoolView } from '../../../protocol/host.ts';
 import type { EventLog } from '../../event-log.ts';
 import type { Fsck } from '../../fsck/fsck.ts';
 import type { Consoles } from '../../guests/console.ts';
+import type { GuestDevices } from '../../guests/guest-devices.ts';
 import type { Guests } from '../../guests/guests.ts';
 import type { ImageBuilds } from '../../image-builds.ts';
 import type { Images } from '../../images.ts';
@@ -12,6 +13,7 @@ import type { Tokens } from '../../tokens.ts';
 
 export interface Services {
   readonly guests: Guests;
+  readonly devices: GuestDevices;
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;

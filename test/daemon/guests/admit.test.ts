@@ -21,6 +21,12 @@ const kinds: readonly GuestVerbKind[] = [
   'guest-delete',
   'guest-rename',
   'guest-update',
+  'guest-disk-attach',
+  'guest-disk-detach',
+  'guest-disk-resize',
+  'guest-disk-delete',
+  'guest-nic-attach',
+  'guest-nic-detach',
 ];
 
 const standing = (
@@ -36,6 +42,7 @@ const standing = (
   hasProcess: false,
   unfinished,
   verbs: allVerbs,
+  hotplugs: true,
   ...more,
 });
 
@@ -147,6 +154,24 @@ const rows: readonly Row[] = [
       'Unsupported',
     ],
   ),
+  ...(['guest-disk-attach', 'guest-disk-detach', 'guest-nic-attach', 'guest-nic-detach'] as const).flatMap(
+    (kind): Row[] => [
+      [`a running guest may be asked for ${kind}`, kind, standing('running', 'running'), 'accept'],
+      [`a stopped guest may be asked for ${kind}`, kind, standing('stopped', 'stopped'), 'accept'],
+      [
+        `a running guest whose machine is fixed may not be asked for ${kind}`,
+        kind,
+        standing('running', 'running', [], { hotplugs: false }),
+        'Unsupported',
+      ],
+      [
+        `a stopped guest whose machine is fixed may be asked for ${kind}`,
+        kind,
+        standing('stopped', 'stopped', [], { hotplugs: false }),
+        'accept',
+      ],
+    ],
+  ),
 ];
 
 describe('admit', () => {
@@ -173,6 +198,7 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   deleteProtection: fc.boolean(),
   hasProcess: fc.boolean(),
   unfinished: fc.array(fc.constantFrom(...kinds, 'guest-create'), { maxLength: 4 }),
+  hotplugs: fc.boolean(),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });
 

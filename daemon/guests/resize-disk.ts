@@ -1,0 +1,36 @@
+/** guest-disk-resize: the file grows, through the guest's process if it runs; then the record knows. There is no way back. */
+import type { CommandArguments } from '../../protocol/commands.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import { requireDisk, withDiskSize } from './device-record.ts';
+import { liveHandle, tellChanged } from './device-work.ts';
+import type { Guest } from './guest.ts';
+import { volumeSpecOf } from './launch-of.ts';
+import type { Procedure } from './perform.ts';
+
+export const diskResizing = (guest: Guest, operation: OperationRecord): Procedure => {
+  const { disk: name, sizeBytes } = operation.arguments as CommandArguments<'guest-disk-resize'>;
+  const { inventory, pool } = guest.house;
+  const tell = tellChanged(guest, operation, 'disks', { device: name, sizeBytes });
+  return {
+    steps: [
+      {
+        name: 'grow',
+        do: async (work) => {
+          const disk = requireDisk(guest.record.spec, name);
+          const handle = liveHandle(guest);
+          if (handle) await handle.resizeDisk(name, sizeBytes, work.signal);
+          else await pool.growVolume({ ...volumeSpecOf(guest, disk), sizeBytes }, work);
+        },
+      },
+    ],
+    cancellable: false,
+    finish: (state, clean) => {
+      if (state !== 'succeeded') return undefined;
+      inventory.guests.update(withDiskSize(guest.recorded(), name, sizeBytes));
+      return tell(state, clean);
+    },
+    after: (ended) => {
+      if (ended.state === 'succeeded') guest.setRecord(guest.recorded(), { save: true });
+    },
+  };
+};
