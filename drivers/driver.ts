@@ -54,7 +54,16 @@ export interface PinnedMachine {
   readonly cpuModel: string;
   readonly disks: readonly { readonly name: string; readonly serial: string; readonly address: string }[];
   readonly nics: readonly { readonly name: string; readonly mac: MacAddress; readonly address: string }[];
+  /** UEFI firmware of the machine; absent where it starts by the driver's own BIOS. */
+  readonly firmware?: PinnedFirmware;
   readonly settings: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** Files of the host, absolute. */
+export interface PinnedFirmware {
+  readonly codePath: string;
+  /** What a guest's variables are to begin with; each guest has a copy of its own. */
+  readonly variablesTemplatePath: string;
 }
 
 /** Everything a launch needs, resolved: no name is left to look up. */
@@ -75,6 +84,8 @@ export interface Launch {
         readonly initrdPath?: string;
         readonly commandLine: string;
       };
+  /** The guest's own copy of its firmware's variables; present where the machine has `firmware`. */
+  readonly firmwareVariablesPath?: string;
   /** In the order of `machine.disks`. */
   readonly disks: readonly BlockSource[];
   /** In the order of `machine.nics`. */

@@ -85,6 +85,10 @@ const bootSpec = z.discriminatedUnion('kind', [
   }),
 ]);
 
+/** What starts before the disk: SeaBIOS, or UEFI by Debian's OVMF with variables of the guest's own. */
+export const firmware = z.enum(['bios', 'uefi']);
+export type Firmware = z.infer<typeof firmware>;
+
 export const diskSpec = z
   .strictObject({
     name: deviceName.optional().describe('disk0, disk1 … unless given'),
@@ -178,6 +182,9 @@ export const guestSpec = z.strictObject({
     .regex(/^[a-z0-9][a-z0-9.-]{0,63}$/)
     .default('q35')
     .describe('q35, pc, microvm, or a versioned machine type; a family is pinned to its newest version'),
+  firmware: firmware
+    .default('bios')
+    .describe('What boots the disk, for good: bios, or uefi, which a microvm does not have'),
   ...machineSettings,
   disks: z.array(diskSpec).max(16).default([]),
   nics: z.array(nicSpec).max(8).default([]),
@@ -276,6 +283,7 @@ export const guestView = z.strictObject({
   memoryBytes: byteCount,
   cpu: cpuSpec,
   machine: z.string().describe('The versioned machine type'),
+  firmware,
   boot: bootSpec,
   disks: z.array(diskView),
   keptDisks: z

@@ -35,6 +35,14 @@ export interface VolumeSpec {
   readonly owner?: VolumeOwner;
 }
 
+/** Variables of UEFI firmware: a small file that the guest's firmware writes. */
+export interface FirmwareVariables {
+  readonly guest: GuestId;
+  /** Absolute path of the file to copy. */
+  readonly templatePath: string;
+  readonly owner?: VolumeOwner;
+}
+
 export interface PoolUsage {
   readonly totalBytes: number;
   readonly freeBytes: number;
@@ -64,6 +72,13 @@ export interface Pool {
   source(volume: VolumeSpec): BlockSource;
   /** Checks that every file of the chain is there, and gives the source. Errors: FailedPrecondition naming the file. */
   lease(volume: VolumeSpec, signal: AbortSignal): Promise<BlockSource>;
+  /** Where the variables of a guest's UEFI firmware are kept, beside its volumes. Pure. */
+  firmwareVariablesPath(guest: GuestId): string;
+  /**
+   * Copies a guest's first variables there, for the owner to write. Those that are there stay; lost ones are made anew,
+   * as the firmware then finds its boot entries again. May be done again. Errors: HostError, ResourceExhausted.
+   */
+  createFirmwareVariables(variables: FirmwareVariables): Promise<void>;
   /** Writes the guest's record beside its volumes, atomically; `generation` only grows. */
   writeRecord(
     guest: GuestId,

@@ -129,6 +129,7 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Machine', guest.machine],
   ['CPUs', cpuText(guest.cpu)],
   ['Memory', formatSize(guest.memoryBytes)],
+  ['Firmware', guest.firmware],
   ['Boot', bootText(guest.boot)],
   ['Accel', guest.qemu.accel],
   ['Agent', guest.agent.enabled ? 'yes' : 'no'],

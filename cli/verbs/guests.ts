@@ -97,6 +97,7 @@ const create = change({
     },
     { name: 'nic', member: 'nics', description: 'A NIC with its settings; may be given again' },
     { name: 'machine', member: 'machine', value: 'type' },
+    { name: 'firmware', member: 'firmware' },
     { name: 'driver', member: 'driver', description: 'Driver that runs it' },
     ...settings,
     fromJson,

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { volumeSpecs } from './launch-of.ts';
+import { ensureFirmwareVariables, volumeSpecs } from './launch-of.ts';
 import { makeStateDirectory, preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 
@@ -18,6 +18,7 @@ const volumes = (guest: Guest): Step => ({
   do: async (work) => {
     const specs = volumeSpecs(guest);
     await preparePool(guest);
+    await ensureFirmwareVariables(guest);
     for (const [index, volume] of specs.entries()) {
       work.progress({ done: index, total: specs.length, unit: 'steps', message: volume.name });
       await guest.house.pool.createVolume(volume, work);

@@ -72,6 +72,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     memoryBytes: spec.memoryBytes,
     cpu: spec.cpu,
     machine: record.machine.type,
+    firmware: spec.firmware,
     boot: spec.boot,
     disks: diskViews(record),
     keptDisks: [...spec.keptDisks],

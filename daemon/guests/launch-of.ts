@@ -28,6 +28,18 @@ interface PlacedPort {
   readonly port: PortSpec;
 }
 
+/** A guest that starts by UEFI has variables of its own; does nothing for others. May be done again. */
+export const ensureFirmwareVariables = async (guest: Guest): Promise<void> => {
+  const { firmware } = guest.record.machine;
+  if (!firmware) return;
+  const { credentials } = guest.place;
+  await guest.house.pool.createFirmwareVariables({
+    guest: guest.id,
+    templatePath: firmware.variablesTemplatePath,
+    ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
+  });
+};
+
 export const portSpecOf = (
   guest: Guest,
   nic: StoredNic,
@@ -71,6 +83,9 @@ export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nic
     qemu,
     agent: agent.enabled,
     boot: bootOf(guest),
+    ...(guest.record.machine.firmware
+      ? { firmwareVariablesPath: guest.house.pool.firmwareVariablesPath(guest.id) }
+      : {}),
     disks,
     nics,
   };

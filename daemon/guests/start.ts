@@ -7,7 +7,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { launchOf, portSpecs, recordRun, volumeSpecs } from './launch-of.ts';
+import { ensureFirmwareVariables, launchOf, portSpecs, recordRun, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 
 const closeDescriptor = promisify(close);
@@ -45,6 +45,7 @@ const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): 
       reason: undefined,
       restartAt: undefined,
     });
+    await ensureFirmwareVariables(guest);
     gathered.sources = await Promise.all(
       volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, signal)),
     );

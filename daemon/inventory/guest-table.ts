@@ -97,7 +97,10 @@ interface StatusRow {
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
 
 /** Members that came later, for what was written before them. */
-const laterMembers: Pick<StoredSpec, 'agent'> = { agent: { enabled: false } };
+const laterMembers: Pick<StoredSpec, 'agent' | 'firmware'> = {
+  agent: { enabled: false },
+  firmware: 'bios',
+};
 
 type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'keptDisks'>;
 const laterSpecMembers: LaterSpecMembers = { ...laterMembers, keptDisks: [] };

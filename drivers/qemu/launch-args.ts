@@ -117,6 +117,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
   return [
     ...machineArgs(launch, input.accel),
     ...(input.firmwarePath === undefined ? [] : ['-bios', input.firmwarePath]),
+    ...firmwareArgs(launch, pathFor),
     ...bootArgs(launch, pathFor),
     ...rngArgs(launch),
     ...rootPortArgs(launch.machine),
@@ -135,7 +136,7 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
   return [
     ['-name', `guest=${launch.name},debug-threads=on`],
     ['-uuid', place.id],
-    ['-machine', machine.type],
+    ['-machine', machine.firmware ? `${machine.type},${flash}` : machine.type],
     accel === 'kvm' ? ['-enable-kvm'] : ['-accel', 'tcg'],
     ['-cpu', machine.cpuModel],
     ['-smp', `cpus=${cpu.count},sockets=${sockets},cores=${cores},threads=${threads}`],
@@ -147,6 +148,29 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
     ['-msg', 'timestamp=on'],
     ['-rtc', 'base=utc'],
   ].flat();
+};
+
+/** Nodes of UEFI firmware: its code, shared and never written, and the guest's own variables. */
+const FIRMWARE_CODE = 'firmware-code';
+const FIRMWARE_VARIABLES = 'firmware-variables';
+const flash = `pflash0=${FIRMWARE_CODE},pflash1=${FIRMWARE_VARIABLES}`;
+
+const firmwareArgs = (launch: Launch, pathFor: (path: string) => string): readonly string[] => {
+  const { machine, firmwareVariablesPath } = launch;
+  if (!machine.firmware || firmwareVariablesPath === undefined) return [];
+  const node = (name: string, path: string, readOnly: boolean): readonly string[] => [
+    '-blockdev',
+    JSON.stringify({
+      'node-name': name,
+      driver: 'raw',
+      'read-only': readOnly,
+      file: { driver: 'file', filename: pathFor(path), 'read-only': readOnly },
+    }),
+  ];
+  return [
+    ...node(FIRMWARE_CODE, machine.firmware.codePath, true),
+    ...node(FIRMWARE_VARIABLES, firmwareVariablesPath, false),
+  ];
 };
 
 const bootArgs = ({ boot }: Launch, pathFor: (path: string) => string): readonly string[] => {

@@ -7,7 +7,7 @@
  */
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec, MachineFamily } from '../../protocol/guest.ts';
-import type { PinnedMachine } from '../driver.ts';
+import type { PinnedFirmware, PinnedMachine } from '../driver.ts';
 
 /**
  * Form 2 has a place for the channel to a guest agent; a guest of form 1 keeps the machine it was made with, and has
@@ -46,6 +46,7 @@ export interface MachineBasics {
   readonly family: MachineFamily;
   /** Up to 16 characters, different for every guest: the beginning of its disks' serial numbers. */
   readonly serialPrefix: string;
+  readonly firmware?: PinnedFirmware | undefined;
 }
 
 /** The record of a new guest's machine. Errors: InvalidArgument for devices that do not fit it. */
@@ -56,6 +57,7 @@ export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachin
     cpuModel: spec.cpu.model,
     disks: [],
     nics: [],
+    ...(basics.firmware === undefined ? {} : { firmware: basics.firmware }),
     settings: { family: basics.family, serialPrefix: basics.serialPrefix, nextSerial: 0, ports: 0 },
   });
 

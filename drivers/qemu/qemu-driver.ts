@@ -27,7 +27,7 @@ import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './
 import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
-import { firmwareFor } from './firmware.ts';
+import { firmwareFor, uefiFor } from './firmware.ts';
 import {
   agentPath,
   consolePath,
@@ -96,7 +96,8 @@ class DriverOfQemu implements QemuDriver {
   async pin(spec: GuestSpec, id: string, signal: AbortSignal): Promise<PinnedMachine> {
     const { type, family } = await this.#check(spec, spec.machine, signal);
     const serialPrefix = createHash('sha256').update(id).digest('hex').slice(0, 12);
-    return pinMachine(spec, { type, family, serialPrefix });
+    const firmware = await uefiFor(spec, family);
+    return pinMachine(spec, { type, family, serialPrefix, firmware });
   }
 
   async repin(spec: GuestSpec, machine: PinnedMachine, signal: AbortSignal): Promise<PinnedMachine> {

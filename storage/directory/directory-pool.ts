@@ -1,13 +1,13 @@
 /**
  * A pool in a directory: `<path>/guests/<guest id>/` with `<disk name>.qcow2` for each volume and `record.json`, the
- * guest's record. A volume is a qcow2 overlay on its base, or an empty qcow2 file without one.
+ * guest's record, and `firmware-variables.fd` where it starts by UEFI. A volume is a qcow2 overlay on its base, or an empty qcow2 file without one.
  *
  * With privileges a volume is 0600 of the guest's uid, but the directory stays the daemon's and is only passable for
  * the guest's group: a guest that broke out of QEMU can neither touch its record nor put a link in the daemon's way.
  * What is half made is called `.partial-…` and is removed by whoever does it again.
  */
 import type { StatsFs } from 'node:fs';
-import { chmod, chown, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, chown, copyFile, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
@@ -31,11 +31,12 @@ import {
   syncDirectory,
 } from '../files/durable-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
-import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type { FirmwareVariables, Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 
 const PARTIAL = '.partial-';
 const RECORD = 'record.json';
+const FIRMWARE_VARIABLES = 'firmware-variables.fd';
 /** Unit of st_blocks, stat(2). */
 const BLOCK_BYTES = 512;
 /** As good as none: how large a volume may become is the file system's matter. */
@@ -173,6 +174,22 @@ class DirectoryPool implements Pool {
     const source = this.source(volume);
     await withStorageErrors(`use ${source.path}`, () => requireChain(source, signal));
     return source;
+  }
+
+  firmwareVariablesPath(guest: GuestId): string {
+    return join(this.#guestDirectory(guest), FIRMWARE_VARIABLES);
+  }
+
+  async createFirmwareVariables({ guest, templatePath, owner }: FirmwareVariables): Promise<void> {
+    const path = this.firmwareVariablesPath(guest);
+    const partial = join(dirname(path), `${PARTIAL}${FIRMWARE_VARIABLES}`);
+    await withStorageErrors(`make ${path}`, async () => {
+      await rm(partial, { force: true });
+      if (await exists(path)) return;
+      await copyFile(templatePath, partial);
+      await settleFile(partial, { mode: 0o600, owner });
+      await renameDurably(partial, path);
+    });
   }
 
   /** Not for two calls for one guest at once: they come from its mailbox, one after the other. */

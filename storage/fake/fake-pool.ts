@@ -8,13 +8,14 @@ import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import type { Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type { FirmwareVariables, Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
 
 export type PoolEffect =
   | 'prepareGuest'
   | 'createVolume'
   | 'growVolume'
   | 'deleteVolume'
+  | 'createFirmwareVariables'
   | 'writeRecord'
   | 'removeGuest'
   | 'lease';
@@ -121,6 +122,15 @@ export class FakePool implements Pool {
       this.#require(link.path);
     }
     return source;
+  }
+
+  firmwareVariablesPath(guest: GuestId): string {
+    return `${this.#directory(guest)}/firmware-variables.fd`;
+  }
+
+  async createFirmwareVariables({ guest }: FirmwareVariables): Promise<void> {
+    await this.#effect('createFirmwareVariables', guest);
+    this.#place(guest);
   }
 
   async writeRecord(guest: GuestId, record: { readonly generation: number }): Promise<void> {

@@ -66,6 +66,27 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
       return volume;
     };
 
+    describe('variables of firmware', () => {
+      it('are made once, kept when they are made again, and gone with the guest', async () => {
+        const { path: templatePath } = await harness.makeBase(MEBIBYTE);
+        const variables = {
+          guest,
+          templatePath,
+          ...(harness.owner === undefined ? {} : { owner: harness.owner }),
+        };
+        await pool.prepareGuest(guest, harness.owner);
+        await pool.createFirmwareVariables(variables);
+        const path = pool.firmwareVariablesPath(guest);
+        await harness.writeInto(path);
+        const written = await harness.fingerprint(path);
+        await pool.createFirmwareVariables(variables);
+        expect(await harness.fingerprint(path)).toBe(written);
+        expect(keys(await pool.inspect())).toEqual(keys(pool.plan(guest, [])));
+        await pool.removeGuest(guest);
+        expect(await pool.inspect()).toEqual([]);
+      });
+    });
+
     describe('plan and inspect', () => {
       it('makes nothing by planning', async () => {
         expect(pool.plan(guest, [volumeOf()])).toHaveLength(1);

@@ -28,11 +28,14 @@ const needs = {
   'no-root': () => (isRoot ? 'needs a user who is not root' : undefined),
   kvm: () => (canOpen('/dev/kvm') ? undefined : '/dev/kvm cannot be opened'),
   tun: () => (existsSync('/dev/net/tun') ? undefined : 'there is no /dev/net/tun'),
+  ovmf: () => (existsSync('/usr/share/OVMF/OVMF_CODE_4M.fd') ? undefined : 'ovmf is not installed'),
   qemu: program('qemu-system-x86_64'),
   'qemu-img': program('qemu-img'),
   nft: program('nft'),
   ip: program('ip'),
   dnsmasq: program('dnsmasq'),
+  mmdebstrap: program('mmdebstrap'),
+  ssh: program('ssh'),
 } as const satisfies Record<string, () => string | undefined>;
 
 export type Need = keyof typeof needs;

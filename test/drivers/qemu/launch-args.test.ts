@@ -34,6 +34,7 @@ interface Wanted {
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
+  readonly firmware?: NonNullable<PinnedMachine['firmware']>;
   /** A record as an earlier Roost wrote it. */
   readonly formatVersion?: number;
 }
@@ -41,8 +42,12 @@ interface Wanted {
 const guest = { uid: 1_879_048_193, gid: 1_879_048_193, groups: [990, 991] };
 
 /** The record, also as an earlier Roost would have written it. */
-const pin = (spec: GuestSpec, family: MachineFamily, formatVersion?: number): PinnedMachine => {
-  const basics = { type: types[family], family, serialPrefix: '0123456789ab' };
+const pin = (
+  spec: GuestSpec,
+  family: MachineFamily,
+  { formatVersion, firmware }: Pick<Wanted, 'formatVersion' | 'firmware'>,
+): PinnedMachine => {
+  const basics = { type: types[family], family, serialPrefix: '0123456789ab', firmware };
   if (formatVersion === undefined) return pinMachine(spec, basics);
   return fitMachine(spec, { ...pinMachine({ ...spec, disks: [], nics: [] }, basics), formatVersion });
 };
@@ -66,7 +71,10 @@ const launchOf = (wanted: Wanted): Launch => {
       ...(credentials === undefined ? {} : { credentials }),
     },
     name: spec.name,
-    machine: pin(spec, family, wanted.formatVersion),
+    machine: pin(spec, family, wanted),
+    ...(wanted.firmware === undefined
+      ? {}
+      : { firmwareVariablesPath: `${stateRoot}/pools/default/${id}/firmware-variables.fd` }),
     memoryBytes: spec.memoryBytes,
     cpu: spec.cpu,
     qemu: spec.qemu,
@@ -116,6 +124,11 @@ const kernelBoot: Launch['boot'] = {
   commandLine: 'console=ttyS0 quiet root=LABEL=a,b',
 };
 
+const ovmf = {
+  codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+  variablesTemplatePath: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+};
+
 const cases: Readonly<Record<string, Wanted>> = {
   'q35-bare': {},
   'q35-overlay-and-tap': { disks: [overlay], nics: [tap(1)] },
@@ -138,6 +151,8 @@ const cases: Readonly<Record<string, Wanted>> = {
       cpu: { count: 8, topology: { sockets: 2, cores: 2, threads: 2 }, model: 'host,-avx512f' },
     },
   },
+  'q35-uefi': { firmware: ovmf, disks: [overlay], nics: [tap(1)] },
+  'pc-uefi': { family: 'pc', firmware: ovmf, disks: [overlay] },
   'q35-many-devices': {
     disks: [overlay, rawDisk('a'), rawDisk('cd', true), rawDisk('b')],
     nics: [tap(1), user(2), tap(3)],
