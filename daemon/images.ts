@@ -19,11 +19,12 @@ import type { ImageKind, ImageSource, ImageSourceFormat, ImageView } from '../pr
 import { imageLabel } from '../protocol/image-reference.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, ImageId } from '../protocol/types.ts';
-import type { ImageStore, StoredImage } from '../storage/pool.ts';
+import type { ImageImport, ImageOrigin, ImageStore, StoredImage } from '../storage/pool.ts';
 import type { EventLog } from './event-log.ts';
 import { ImageAliases } from './image-aliases.ts';
 import { datedVersion, ImageCatalogue, type ReadyImage } from './image-catalogue.ts';
 import { ImageDeletions } from './image-deletions.ts';
+import { parseImageUrl } from './image-url.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
@@ -48,6 +49,8 @@ export interface NewVersion {
   readonly version?: string | undefined;
   readonly kind: ImageKind;
   readonly source: ImageSource;
+  /** Where it is to be downloaded, with whatever is secret in it. */
+  readonly url?: string | undefined;
   readonly operation: {
     readonly kind: string;
     readonly actor: Actor;
@@ -62,6 +65,8 @@ export interface FinishedFile {
   readonly format: ImageSourceFormat;
   readonly sha256?: string | undefined;
 }
+
+type Fetched = Pick<ImageImport, 'from' | 'format' | 'sha256' | 'sha512'>;
 
 export class Images {
   readonly #options: ImagesOptions;
@@ -113,13 +118,13 @@ export class Images {
   /** Errors: AlreadyExists for a version that is there or a name that is an alias; InvalidArgument for another kind. */
   async accept(request: NewVersion): Promise<Accepted> {
     const { inventory, operations, clock, store } = this.#options;
-    const { operation, name, kind, source } = request;
+    const { operation, name, kind, source, url } = request;
     const record = await inventory.db.durably(() => {
       const repeated = operations.repeated(operation.idempotencyKey, operation.kind, name);
       if (repeated) return repeated;
       const version = this.#versionFor(request);
       const id = randomUUID() as ImageId;
-      inventory.images.insert({ id, name, version, kind, source, createdAt: clock.now() });
+      inventory.images.insert({ id, name, version, kind, source, url, createdAt: clock.now() });
       inventory.ledger.record({ kind: 'image', id }, 'existence', store.plan(id), clock.now());
       return operations.insert({ ...operation, subject: { kind: 'image', id, name } });
     });
@@ -128,18 +133,27 @@ export class Images {
 
   /** A step that takes a finished file in as the image that the operation is about. */
   takeIn(record: OperationRecord, file: () => FinishedFile | Promise<FinishedFile>): Step {
-    const { store, inventory } = this.#options;
+    return this.#taking(record, async () => {
+      const { path, ...rest } = await file();
+      return { ...rest, from: { kind: 'file', path } };
+    });
+  }
+
+  #taking(record: OperationRecord, fileOf: () => Promise<Fetched> | Fetched): Step {
+    const { store } = this.#options;
     const id = record.subject.id as ImageId;
     return {
       name: 'copy',
       do: async (work) => {
-        const { path, format, sha256 } = await file();
-        const kind = inventory.images.byId(id)?.kind ?? 'disk';
-        const digest = sha256 === undefined ? {} : { sha256 };
-        this.#taken.set(id, await store.import({ id, kind, path, format, ...digest }, work));
+        const file = await fileOf();
+        this.#taken.set(id, await store.import({ id, kind: this.#kindOf(id), ...file }, work));
       },
       undo: () => store.remove(id),
     };
+  }
+
+  #kindOf(id: ImageId): ImageKind {
+    return this.#options.inventory.images.byId(id)?.kind ?? 'disk';
   }
 
   /** Ends an operation that was to make an image: it is ready, or there is none. */
@@ -164,9 +178,15 @@ export class Images {
 
   async import(args: CommandArguments<'image-import'>, actor: Actor): Promise<Accepted> {
     const { name, version, kind, path, idempotencyKey } = args;
-    const source = { kind: 'file', path } as const;
-    const operation = { kind: 'image-import', actor, arguments: args, idempotencyKey };
-    return await this.accept({ name, version, kind, source, operation });
+    const url = args.url === undefined ? undefined : parseImageUrl(args.url);
+    if ((path === undefined) === (url === undefined))
+      throw new RoostError('InvalidArgument', 'An import needs either a path or a URL', {
+        hint: 'Give one of the two.',
+      });
+    const source: ImageSource = url ? { kind: 'url', url: url.shownAs } : { kind: 'file', path: path ?? '' };
+    const shown = url ? { ...args, url: url.shownAs } : args;
+    const operation = { kind: 'image-import', actor, arguments: shown, idempotencyKey };
+    return await this.accept({ name, version, kind, source, url: url?.url, operation });
   }
 
   async delete(args: CommandArguments<'image-delete'>, actor: Actor): Promise<Accepted> {
@@ -230,9 +250,31 @@ export class Images {
   }
 
   #importing(record: OperationRecord): OperationWork {
+    const { store } = this.#options;
+    const id = record.subject.id as ImageId;
     const args = record.arguments as CommandArguments<'image-import'>;
     const format = args.kind === 'disk' ? (args.format ?? 'qcow2') : 'raw';
-    const file = (): FinishedFile => ({ path: args.path, format, sha256: args.sha256 });
-    return { steps: [this.takeIn(record, file)], options: { finish: this.settling(record) } };
+    const file: Fetched = {
+      from: this.#originOf(id, args),
+      format,
+      sha256: args.sha256,
+      sha512: args.sha512,
+    };
+    const download: Step = {
+      name: 'download',
+      do: (work) => store.download({ id, kind: args.kind, ...file }, work),
+      undo: () => store.remove(id),
+    };
+    const copy = this.#taking(record, () => file);
+    return {
+      steps: file.from.kind === 'url' ? [download, copy] : [copy],
+      options: { finish: this.settling(record) },
+    };
+  }
+
+  #originOf(id: ImageId, args: CommandArguments<'image-import'>): ImageOrigin {
+    if (args.url === undefined) return { kind: 'file', path: args.path ?? '' };
+    const url = this.#options.inventory.images.urlOf(id) ?? args.url;
+    return { kind: 'url', url, shownAs: args.url, authorities: args.certificateAuthorities };
   }
 }

@@ -41,9 +41,8 @@ export const realParts = (context: PartsContext): Parts => {
     }),
     imageStore: imageStore({
       path: join(config.stateDirectory, 'images'),
-      ...(imagesGid === undefined
-        ? {}
-        : { imagesGid, importer: { launcherPath: launcherPath(), uid: importer, gid: importer } }),
+      launcherPath: launcherPath(),
+      ...(imagesGid === undefined ? {} : { imagesGid, importer: { uid: importer, gid: importer } }),
     }),
     imageBuilder: debianBuilder(),
     describeQemu: async (signal) => ({

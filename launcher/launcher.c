@@ -227,6 +227,17 @@ static void drop_privileges(const struct options *options)
         fail("PR_SET_NO_NEW_PRIVS");
 }
 
+/* After the identity was taken, which clears the signal. A parent that died before
+ * the signal was set has left this process to another one. */
+static void die_with(pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        fail("PR_SET_PDEATHSIG");
+    errno = ESRCH;
+    if (getppid() != parent)
+        fail("parent %d", (int)parent);
+}
+
 static void apply(const struct options *options)
 {
     if (options->pid_fd >= 0)
@@ -241,6 +252,8 @@ static void apply(const struct options *options)
     umask(options->umask);
     reset_signals();
     drop_privileges(options);
+    if (options->parent != 0)
+        die_with(options->parent);
 }
 
 int main(int count, char **arguments)

@@ -24,6 +24,7 @@ static const char usage[] =
     "  --umask OCTAL                      077 unless given\n"
     "  --keep-fds N                       close every descriptor from N on\n"
     "  --pid-fd N                         write 'PID STARTTICKS BOOTID' to this descriptor\n"
+    "  --die-with PID                     be killed when this process, the parent, ends\n"
     "PROGRAM is a path; PATH is not searched.\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void refuse(const char *format, ...)
@@ -183,6 +184,11 @@ static void read_pid_fd(struct options *options, const char *name, const char *v
     options->pid_fd = (int)number_option(name, value, 10, FIRST_FREE_FD, INT_MAX);
 }
 
+static void read_die_with(struct options *options, const char *name, const char *value)
+{
+    options->parent = (pid_t)number_option(name, value, 10, 1, INT_MAX);
+}
+
 static const struct rule {
     const char *name;
     bool repeatable;
@@ -197,6 +203,7 @@ static const struct rule {
     {"--umask", false, read_umask},
     {"--keep-fds", false, read_keep_fds},
     {"--pid-fd", false, read_pid_fd},
+    {"--die-with", false, read_die_with},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])

@@ -36,6 +36,7 @@ struct options {
     mode_t umask;
     int keep_fds; /* descriptors from this one on are closed; -1: none */
     int pid_fd;   /* -1: none */
+    pid_t parent; /* whose end is to be the program's; 0: nobody's */
     char **program;
 };
 

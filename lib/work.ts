@@ -3,6 +3,8 @@ export interface Progress {
   readonly done: number;
   readonly total?: number;
   readonly unit: 'bytes' | 'steps' | 'percent';
+  /** Of the unit, lately. */
+  readonly ratePerSecond?: number;
   readonly message?: string;
 }
 

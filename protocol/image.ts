@@ -17,6 +17,7 @@ export type ImageSourceFormat = z.infer<typeof imageSourceFormat>;
 /** What an image was made of. A URL is kept without its credentials and its query, which may be one. */
 export const imageSource = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('file'), path: z.string().describe('As it was named on the host') }),
+  z.strictObject({ kind: z.literal('url'), url: z.string().describe('Without credentials and query') }),
   z.strictObject({
     kind: z.literal('build'),
     recipe: z.string().describe('What built it here, as debian'),

@@ -42,6 +42,7 @@ export const operationView = z.strictObject({
       done: z.int(),
       total: z.int().optional(),
       unit: z.enum(['bytes', 'steps', 'percent']),
+      ratePerSecond: z.int().optional().describe('Of the unit, lately'),
       message: z.string().optional(),
     })
     .optional(),

@@ -93,14 +93,29 @@ export interface Pool {
   inspect(): Promise<readonly HostObject[]>;
 }
 
+/** Where the file of an image comes from. */
+export type ImageOrigin =
+  /** Absolute path on the host. */
+  | { readonly kind: 'file'; readonly path: string }
+  | {
+      readonly kind: 'url';
+      /** http or https, with whatever is secret in it. */
+      readonly url: string;
+      /** What of it may be shown. */
+      readonly shownAs: string;
+      /** Certificate authorities in PEM, instead of the host's. */
+      readonly authorities?: string | undefined;
+    };
+
 export interface ImageImport {
   readonly id: ImageId;
   readonly kind: ImageKind;
-  /** Absolute path of the file on the host. */
-  readonly path: string;
+  readonly from: ImageOrigin;
   /** Named by whoever imports; never guessed. */
   readonly format: ImageSourceFormat;
-  readonly sha256?: string;
+  /** Digests of the file as it comes, in lower-case hexadecimal. */
+  readonly sha256?: string | undefined;
+  readonly sha512?: string | undefined;
 }
 
 export interface StoredImage {
@@ -120,8 +135,15 @@ export interface ImageStore {
   /** What an import makes, for the ledger. */
   plan(id: ImageId): readonly HostObject[];
   /**
+   * Fetches what has a URL to the workplace, for `import` to find there; nothing to do for a file. Done again after a
+   * crash it goes on where it was. Errors: NotFound, InvalidArgument for what the server refuses, Unavailable,
+   * ResourceExhausted.
+   */
+  download(request: ImageImport, work: Work): Promise<void>;
+  /**
    * Errors: NotFound for the file, InvalidArgument for one that is not what it claims or points elsewhere,
-   * ResourceExhausted. Leaves nothing behind when it fails. May be done again after a crash.
+   * ResourceExhausted. Leaves nothing behind when it fails, but for what was downloaded: that stays until `remove`. May be
+   * done again after a crash.
    */
   import(request: ImageImport, work: Work): Promise<StoredImage>;
   /**

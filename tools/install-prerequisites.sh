@@ -61,6 +61,9 @@ find_missing_packages() {
   need_file libc6-dev /usr/include/stdio.h
   need_program g++ g++
   need_program make make
+  need_program curl curl
+  need_file ca-certificates /etc/ssl/certs/ca-certificates.crt
+  need_program openssl openssl
   need_program xz-utils xz
   need_program busybox-static busybox
   need_program python3 python3

@@ -8,6 +8,8 @@ const sourceText = (source: ImageSource): string => {
   switch (source.kind) {
     case 'file':
       return source.path;
+    case 'url':
+      return source.url;
     case 'build':
       return `built: ${source.recipe}`;
   }

@@ -42,7 +42,9 @@ const progressText = (operation: OperationView): string | undefined => {
   if (progress) {
     const show = (count: number): string => (progress.unit === 'bytes' ? formatSize(count) : String(count));
     const total = progress.total === undefined ? '' : ` of ${show(progress.total)}`;
-    return [`${show(progress.done)}${total}`, progress.message].filter(Boolean).join(', ');
+    const { ratePerSecond } = progress;
+    const rate = ratePerSecond === undefined ? undefined : `${show(ratePerSecond)}/s`;
+    return [`${show(progress.done)}${total}`, rate, progress.message].filter(Boolean).join(', ');
   }
   return steps.find((step) => step.state === 'running')?.name;
 };

@@ -1,4 +1,5 @@
 /** Verbs on images. */
+import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import type { ImageSourceFormat } from '../../protocol/image.ts';
 import { imageLabel, parseImageReference } from '../../protocol/image-reference.ts';
@@ -22,29 +23,43 @@ const madeAs =
       ? `${verb} as ${imageLabel({ name: String(result['name']), version: result['version'] })}`
       : verb;
 
+/** Without what may follow the path. */
+const pathOf = (url: string): string => url.replace(/[?#].*$/s, '');
+
 const importImage = change({
   words: 'image import',
   command: 'image-import',
   details:
-    'The format of a disk is taken from the end of the file name (.qcow2, .raw) unless it is given; the content is never asked.',
+    'The format of a disk is taken from the end of the file name (.qcow2, .raw) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was.',
   positionals: [
     { name: 'NAME', member: 'name', description: 'Name of the image, as debian/12, or NAME@VERSION' },
-    { name: 'FILE', member: 'path', description: 'File on the host', complete: 'file' },
+    { name: 'SOURCE', description: 'File on the host, or http(s) URL', complete: 'file' },
   ],
   flags: [
     { name: 'kind', short: 'k', member: 'kind', description: 'What it is' },
     { name: 'format', member: 'format' },
     { name: 'sha256', member: 'sha256', value: 'digest' },
+    { name: 'sha512', member: 'sha512', value: 'digest' },
+    {
+      name: 'ca-file',
+      type: 'string',
+      value: 'file',
+      description: "Certificate authorities in PEM for the URL, instead of the host's",
+      complete: 'file',
+    },
   ],
-  prepare: (args) => {
-    const path = resolve(String(args['path']));
-    const format = formatsByExtension[extname(path).toLowerCase()];
+  prepare: async (args, { positionals, flags }) => {
+    const source = String(positionals['SOURCE']);
+    const isUrl = /^https?:\/\//i.test(source);
+    const format = formatsByExtension[extname(isUrl ? pathOf(source) : source).toLowerCase()];
+    const caFile = typeof flags['ca-file'] === 'string' ? flags['ca-file'] : undefined;
     const isDisk = args['kind'] === undefined || args['kind'] === 'disk';
     return {
       ...(format !== undefined && isDisk ? { format } : {}),
       ...args,
       ...parseImageReference(String(args['name'])),
-      path,
+      ...(isUrl ? { url: source } : { path: resolve(source) }),
+      ...(caFile === undefined ? {} : { certificateAuthorities: await readFile(caFile, 'utf8') }),
     };
   },
   done: madeAs('imported'),

@@ -18,7 +18,10 @@ export interface ImageRecord {
   readonly createdAt: number;
 }
 
-export type NewImage = Omit<ImageRecord, 'number' | 'state' | 'stored'>;
+export type NewImage = Omit<ImageRecord, 'number' | 'state' | 'stored'> & {
+  /** Where its download is, with whatever is secret in it; kept until the image is ready. */
+  readonly url?: string | undefined;
+};
 
 /** A further name; without a version it means the newest one. */
 export interface ImageAlias extends ImageReferenceParts {
@@ -73,18 +76,19 @@ export class ImageTable {
   readonly #versions;
   readonly #all;
   readonly #users;
+  readonly #urlOf;
   readonly #setAlias;
   readonly #deleteAlias;
   readonly #deleteDeadAliases;
   readonly #aliases;
 
   constructor(db: Database) {
-    this.#insert = db.prepare<[string, string, string, string, string | null, number], Row>(
-      `INSERT INTO image (id, name, version, kind, state, source, created_at)
-       VALUES (?, ?, ?, ?, 'importing', ?, ?) RETURNING *`,
+    this.#insert = db.prepare<[string, string, string, string, string | null, string | null, number], Row>(
+      `INSERT INTO image (id, name, version, kind, state, source, url, created_at)
+       VALUES (?, ?, ?, ?, 'importing', ?, ?, ?) RETURNING *`,
     );
     this.#ready = db.prepare<[string, string], never>(
-      "UPDATE image SET state = 'ready', stored = ? WHERE id = ?",
+      "UPDATE image SET state = 'ready', stored = ?, url = NULL WHERE id = ?",
     );
     this.#setState = db.prepare<[string, string], never>('UPDATE image SET state = ? WHERE id = ?');
     this.#delete = db.prepare<[string], never>('DELETE FROM image WHERE id = ?');
@@ -94,6 +98,7 @@ export class ImageTable {
     this.#users = db.prepare<[string], { name: string }>(
       'SELECT guest.name FROM image_use JOIN guest ON guest.id = image_use.guest WHERE image = ? ORDER BY guest.name',
     );
+    this.#urlOf = db.prepare<[string], { url: string | null }>('SELECT url FROM image WHERE id = ?');
     this.#setAlias = db.prepare<[AliasRow], never>(
       `INSERT INTO image_alias VALUES (@alias, @name, @version, @created_at)
        ON CONFLICT (alias) DO UPDATE SET name = @name, version = @version, created_at = @created_at`,
@@ -110,8 +115,8 @@ export class ImageTable {
 
   insert(image: NewImage): ImageRecord {
     const source = image.source === undefined ? null : JSON.stringify(image.source);
-    const { id, name, version, kind, createdAt } = image;
-    const row = this.#insert.get(id, name, version, kind, source, createdAt);
+    const { id, name, version, kind, url, createdAt } = image;
+    const row = this.#insert.get(id, name, version, kind, source, url ?? null, createdAt);
     if (!row) throw new Error('INSERT … RETURNING gave no row');
     return fromRow(row);
   }
@@ -128,6 +133,11 @@ export class ImageTable {
   delete(id: ImageId): readonly ImageAlias[] {
     this.#delete.run(id);
     return this.#deleteDeadAliases.all().map(fromAliasRow);
+  }
+
+  /** Not a member of the record, so that nobody shows it. */
+  urlOf(id: ImageId): string | undefined {
+    return this.#urlOf.get(id)?.url ?? undefined;
   }
 
   byId(id: string): ImageRecord | undefined {

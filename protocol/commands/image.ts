@@ -9,9 +9,9 @@ const since = '0.1.0';
 
 export const imageImport = defineCommand({
   name: 'image-import',
-  summary: 'Take a file of the host in as an image, a new version of its name',
+  summary: 'Take a file, of the host or by HTTP, in as an image: a new version of its name',
   description:
-    'Earlier versions stay, and guests keep the one that they were made of. The file is distrusted: its format is named and never guessed, a header that points to another file is refused, and the result is always a fresh image of ours.',
+    'A download goes on where it was after a lost connection and after a restart of the daemon. Earlier versions stay, and guests keep the one that they were made of. The file is distrusted: its format is named and never guessed, a header that points to another file is refused, and the result is always a fresh image of ours.',
   role: 'admin',
   nature: 'change',
   since,
@@ -26,7 +26,22 @@ export const imageImport = defineCommand({
       .min(1)
       .max(4096)
       .startsWith('/', 'must be an absolute path')
-      .describe('File on the host'),
+      .optional()
+      .describe('File on the host; either this or a URL is needed'),
+    url: z
+      .string()
+      .max(8192)
+      .regex(/^https?:\/\/\S+$/, 'must be an http or https URL')
+      .optional()
+      .describe(
+        'Where the daemon downloads the file; a name and a password in it are used and never shown. Proxies are those of its environment (https_proxy, http_proxy, no_proxy)',
+      ),
+    certificateAuthorities: z
+      .string()
+      .max(262_144)
+      .startsWith('-----BEGIN CERTIFICATE-----', 'must be certificates in PEM')
+      .optional()
+      .describe("Certificates in PEM that the server of the URL is held against, instead of the host's"),
     format: imageSourceFormat
       .optional()
       .describe('Format of a disk, qcow2 unless given; a kernel or initial ramdisk is taken as it is'),
@@ -34,7 +49,12 @@ export const imageImport = defineCommand({
       .string()
       .regex(/^[0-9a-f]{64}$/)
       .optional()
-      .describe('Refuse the file unless this is its digest'),
+      .describe('Refuse the file unless this is its SHA-256 digest'),
+    sha512: z
+      .string()
+      .regex(/^[0-9a-f]{128}$/)
+      .optional()
+      .describe('Refuse the file unless this is its SHA-512 digest'),
     ...changing,
   }),
   returns: accepted,

@@ -256,11 +256,11 @@ class DirectoryPool implements Pool {
   /** The file was last written by the guest's process: it is opened as the guest, who could do no harm by it. */
   async #growVolume(path: string, { owner, sizeBytes }: VolumeSpec, { signal }: Work): Promise<void> {
     const launcherPath = this.#launcherPath;
-    const identity = owner && launcherPath !== undefined ? { ...owner, launcherPath } : undefined;
+    const confinement = owner && launcherPath !== undefined ? { launcherPath, identity: owner } : undefined;
     try {
       await resizeQcow2(
         { path: basename(path), sizeBytes },
-        { signal, identity, cwd: dirname(path), maxFileBytes: MAX_FILE_BYTES },
+        { signal, confinement, cwd: dirname(path), maxFileBytes: MAX_FILE_BYTES },
       );
     } catch (error) {
       if (!(error instanceof ExecError) || !error.stderr.includes('--shrink')) throw error;

@@ -1,6 +1,6 @@
 /**
- * Images in memory, for tests of what uses an image store. Sources are declared by path with `offer`; nothing is read.
- * `before` runs ahead of an import, so that a test can hold it up or let it fail.
+ * Images in memory, for tests of what uses an image store. Sources are declared by path or URL with `offer`; nothing is
+ * read. `before` runs ahead of an import, so that a test can hold it up or let it fail.
  */
 import { createHash } from 'node:crypto';
 import type { Work } from '../../lib/work.ts';
@@ -21,6 +21,9 @@ export class FakeImageStore implements ImageStore {
   readonly #offered = new Map<string, number>();
   readonly #images = new Map<ImageId, StoredImage>();
   readonly #workplaces = new Set<ImageId>();
+  readonly #downloaded = new Set<ImageId>();
+  /** Downloads that came to their end. */
+  downloads = 0;
   /** Runs ahead of each removal. */
   beforeRemove: (id: ImageId) => Promise<void> | void = () => undefined;
 
@@ -29,9 +32,24 @@ export class FakeImageStore implements ImageStore {
     this.#before = options.before ?? (() => undefined);
   }
 
-  /** Makes an import of `path` find a file of that size; its digest is that of the path. */
+  /** Makes an import of a path or URL find a file of that size; its digests are those of the path. */
   offer(path: string, sizeBytes: number): void {
     this.#offered.set(path, sizeBytes);
+  }
+
+  async download(request: ImageImport, work: Work): Promise<void> {
+    const { from, id } = request;
+    work.signal.throwIfAborted();
+    if (from.kind === 'file' || this.#images.has(id) || this.#downloaded.has(id)) return;
+    this.#workplaces.add(id);
+    const total = this.#offered.get(from.url);
+    if (total === undefined) throw new RoostError('NotFound', `Could not download ${from.shownAs}`);
+    work.progress({ done: 0, total, unit: 'bytes', ratePerSecond: 1 });
+    await this.#before(request, work);
+    work.signal.throwIfAborted();
+    work.progress({ done: total, total, unit: 'bytes' });
+    this.downloads += 1;
+    this.#downloaded.add(id);
   }
 
   plan(id: ImageId): readonly HostObject[] {
@@ -41,17 +59,17 @@ export class FakeImageStore implements ImageStore {
   async import(request: ImageImport, work: Work): Promise<StoredImage> {
     work.signal.throwIfAborted();
     const stored = this.#images.get(request.id);
-    this.#workplaces.delete(request.id);
     if (stored) return stored;
-    const sizeBytes = this.#offered.get(request.path);
-    if (sizeBytes === undefined) throw new RoostError('NotFound', `There is no file ${request.path}`);
-    const sha256 = createHash('sha256').update(request.path).digest('hex');
-    if (request.sha256 !== undefined && request.sha256 !== sha256) {
-      throw new RoostError(
-        'InvalidArgument',
-        `${request.path} has another SHA-256 digest than the one given`,
-      );
-    }
+    const { from } = request;
+    const name = from.kind === 'file' ? from.path : from.url;
+    await this.download(request, work);
+    const sizeBytes = this.#offered.get(name);
+    if (sizeBytes === undefined) throw new RoostError('NotFound', `There is no file ${name}`);
+    const digestOf = (algorithm: string): string => createHash(algorithm).update(name).digest('hex');
+    const sha256 = digestOf('sha256');
+    const given = [request.sha256 ?? sha256, request.sha512 ?? digestOf('sha512')];
+    if (given[0] !== sha256 || given[1] !== digestOf('sha512'))
+      throw new RoostError('InvalidArgument', `${name} has another digest than the one given`);
     work.progress({ done: 0, total: sizeBytes, unit: 'bytes' });
     await this.#before(request, work);
     work.progress({ done: sizeBytes, total: sizeBytes, unit: 'bytes' });
@@ -59,6 +77,7 @@ export class FakeImageStore implements ImageStore {
     const format = request.kind === 'disk' ? 'qcow2' : 'raw';
     const image = { format, sizeBytes, virtualSizeBytes: Math.ceil(sizeBytes / 512) * 512, sha256 } as const;
     this.#images.set(request.id, image);
+    this.#workplaces.delete(request.id);
     return image;
   }
 
@@ -70,6 +89,7 @@ export class FakeImageStore implements ImageStore {
   async remove(id: ImageId): Promise<void> {
     await this.beforeRemove(id);
     this.#workplaces.delete(id);
+    this.#downloaded.delete(id);
     this.#images.delete(id);
   }
 

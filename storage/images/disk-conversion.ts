@@ -10,6 +10,7 @@ import { ExecError } from '../../lib/exec.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { ImageSourceFormat } from '../../protocol/image.ts';
+import type { Confinement } from '../files/confined-tool.ts';
 import { removeDirectory } from '../files/durable-files.ts';
 import { failureFacts, saysFull } from '../files/storage-errors.ts';
 import {
@@ -18,7 +19,7 @@ import {
   QCOW2_HEADER_BYTES,
   qcow2Flaws,
 } from '../qcow2/qcow2-header.ts';
-import { checkQcow2, convertToQcow2, type ThrowAwayIdentity } from '../qcow2/qemu-img.ts';
+import { checkQcow2, convertToQcow2 } from '../qcow2/qemu-img.ts';
 
 const SECTOR_BYTES = 512;
 /** From this exit code on the launcher or env(1) speaks, not qemu-img. */
@@ -114,12 +115,13 @@ export const MAX_DISK_FILE_BYTES = MAX_VIRTUAL_SIZE_BYTES + tablesFor(MAX_VIRTUA
 export const convertDisk = async (
   source: DiskSource,
   result: string,
-  identity: ThrowAwayIdentity | undefined,
+  confinement: Confinement,
   work: Work,
 ): Promise<number> => {
   const virtualSizeBytes = await virtualSizeOf(source);
   const cwd = dirname(result);
-  const run = { signal: work.signal, identity, cwd };
+  const { identity } = confinement;
+  const run = { signal: work.signal, confinement, cwd };
   if (source.format === 'qcow2') {
     work.progress({ done: 0, total: virtualSizeBytes, unit: 'bytes', message: 'Checking' });
     await checkSource(source, run);

@@ -62,17 +62,20 @@ const refuseSize = (path: string, sizeBytes: number, maxBytes: number): void => 
   throw new RoostError('InvalidArgument', message, { data: { path, sizeBytes, maxBytes } });
 };
 
-/** Copies the file at `path` to `copy`; gives its length. Holes stay holes, and a file system that can shares blocks. */
+/**
+ * Copies the file at `path` to `copy`; gives its length. Holes stay holes, and a file system that can shares blocks.
+ * Errors speak of it as `shownAs`.
+ */
 export const copySource = async (
-  path: string,
+  { path, shownAs }: { readonly path: string; readonly shownAs: string },
   copy: string,
   maxBytes: number,
   work: Work,
 ): Promise<number> => {
   await using source = await openRegularFile(path);
   const found = await source.stat();
-  refuseNonFile(path, found);
-  refuseSize(path, found.size, maxBytes);
+  refuseNonFile(shownAs, found);
+  refuseSize(shownAs, found.size, maxBytes);
   work.progress({ done: 0, total: found.size, unit: 'bytes', message: 'Copying' });
   const opened = `/proc/${process.pid}/fd/${source.fd}`;
   await exec(['cp', '--reflink=auto', '--sparse=always', '--', opened, copy], {
@@ -81,15 +84,19 @@ export const copySource = async (
   });
   await chmod(copy, 0o400);
   const { size } = await stat(copy);
-  refuseSize(path, size, maxBytes);
+  refuseSize(shownAs, size, maxBytes);
   work.progress({ done: size, total: size, unit: 'bytes', message: 'Copying' });
   return size;
 };
 
-/** SHA-256 of a file, in lower-case hexadecimal. */
-export const sha256Of = async (path: string, signal: AbortSignal): Promise<string> => {
-  const { stdout } = await exec(['sha256sum', '--binary', '--', path], { signal, timeoutMs: 0 });
-  const digest = /^\\?([0-9a-f]{64}) /.exec(stdout)?.[1];
-  if (digest === undefined) throw new Error(`sha256sum said ${JSON.stringify(stdout)}`);
+/** Digest of a file, in lower-case hexadecimal; computed beside this process. */
+export const digestOf = async (
+  path: string,
+  algorithm: 'sha256' | 'sha512',
+  signal: AbortSignal,
+): Promise<string> => {
+  const { stdout } = await exec([`${algorithm}sum`, '--binary', '--', path], { signal, timeoutMs: 0 });
+  const digest = /^\\?([0-9a-f]{64,128}) /.exec(stdout)?.[1];
+  if (digest === undefined) throw new Error(`${algorithm}sum said ${JSON.stringify(stdout)}`);
   return digest;
 };

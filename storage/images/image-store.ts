@@ -14,6 +14,7 @@ import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import { type ImageId, imageId } from '../../protocol/types.ts';
+import type { Confinement, Identity } from '../files/confined-tool.ts';
 import {
   ensureDirectory,
   type FileAccess,
@@ -26,9 +27,9 @@ import {
 } from '../files/durable-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
 import type { ImageImport, ImageStore, StoredImage } from '../pool.ts';
-import type { ThrowAwayIdentity } from '../qcow2/qemu-img.ts';
 import { convertDisk, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
-import { copySource, sha256Of } from './image-source.ts';
+import { download } from './download/download.ts';
+import { copySource, digestOf } from './image-source.ts';
 
 /** No kernel or initial ramdisk is larger; they are loaded into the guest's memory whole. */
 export const MAX_KERNEL_BYTES = 1024 ** 3;
@@ -50,8 +51,13 @@ export interface ImageStoreOptions {
   readonly path: string;
   /** Group of the guests, when the daemon has privileges. */
   readonly imagesGid?: number;
-  /** Who reads strangers' images; without it the daemon itself does. */
-  readonly importer?: ThrowAwayIdentity;
+  /** Path of roost-launcher. */
+  readonly launcherPath: string;
+  /** Who fetches and reads strangers' images; without it the daemon itself does. */
+  readonly importer?: Identity;
+  /** See `DownloadOptions`; one second and one minute unless given. */
+  readonly retryDelayMs?: number;
+  readonly stallSeconds?: number;
 }
 
 const readFacts = (text: string): StoredImage | undefined => {
@@ -62,21 +68,42 @@ const readFacts = (text: string): StoredImage | undefined => {
   }
 };
 
-const wrongDigest = (request: ImageImport, actual: string): RoostError =>
-  new RoostError('InvalidArgument', `${request.path} has another SHA-256 digest than the one given`, {
-    data: { path: request.path, expected: request.sha256 ?? '', actual },
-    hint: 'Fetch the file again, or give the digest of this one if you trust it.',
-  });
+const shownAs = ({ from }: ImageImport): string => (from.kind === 'file' ? from.path : from.shownAs);
+
+/** Errors: InvalidArgument when the file has another digest than the one given. */
+const holdAgainst = (
+  request: ImageImport,
+  name: string,
+  expected: string | undefined,
+  actual: string,
+): void => {
+  if (expected === undefined || expected.toLowerCase() === actual) return;
+  throw new RoostError(
+    'InvalidArgument',
+    `${shownAs(request)} has another ${name} digest than the one given`,
+    {
+      data: { path: shownAs(request), expected, actual },
+      hint: 'Fetch the file again, or give the digest of this one if you trust it.',
+    },
+  );
+};
+
+const maxBytesOf = ({ kind }: ImageImport): number =>
+  kind === 'disk' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
 
 class DirectoryImageStore implements ImageStore {
   readonly #path: string;
   readonly #gid: number | undefined;
-  readonly #importer: ThrowAwayIdentity | undefined;
+  readonly #confinement: Confinement;
+  readonly #retryDelayMs: number;
+  readonly #stallSeconds: number;
 
   constructor(options: ImageStoreOptions) {
     this.#path = options.path;
     this.#gid = options.imagesGid;
-    this.#importer = options.importer;
+    this.#confinement = { launcherPath: options.launcherPath, identity: options.importer };
+    this.#retryDelayMs = options.retryDelayMs ?? 1000;
+    this.#stallSeconds = options.stallSeconds ?? 60;
   }
 
   plan(id: ImageId): readonly HostObject[] {
@@ -88,8 +115,15 @@ class DirectoryImageStore implements ImageStore {
     return { format: image.format, path, readOnly: true, sizeBytes: image.virtualSizeBytes };
   }
 
+  download(request: ImageImport, work: Work): Promise<void> {
+    return withStorageErrors(`download ${shownAs(request)}`, async () => {
+      work.signal.throwIfAborted();
+      if ((await this.#stored(request.id)) === undefined) await this.#obtain(request, work);
+    });
+  }
+
   import(request: ImageImport, work: Work): Promise<StoredImage> {
-    return withStorageErrors(`import ${request.path}`, () => this.#import(request, work));
+    return withStorageErrors(`import ${shownAs(request)}`, () => this.#import(request, work));
   }
 
   workplace(id: ImageId): Promise<string> {
@@ -171,38 +205,58 @@ class DirectoryImageStore implements ImageStore {
     return image;
   }
 
+  /** Path of the file on this host, downloaded if it has to be. */
+  async #obtain(request: ImageImport, work: Work): Promise<string> {
+    const { from } = request;
+    if (from.kind === 'file') return from.path;
+    const place = await this.workplace(request.id);
+    const hasDigest = request.sha256 !== undefined || request.sha512 !== undefined;
+    const wanted = { ...from, maxBytes: maxBytesOf(request), hasDigest };
+    const confinement = this.#confinement;
+    const options = { confinement, retryDelayMs: this.#retryDelayMs, stallSeconds: this.#stallSeconds };
+    return await download(place, wanted, options, work);
+  }
+
   /** The importer may pass through and read the copy by its group, and change nothing. */
   async #makeStaging(staging: string): Promise<void> {
     await mkdir(staging, { mode: 0o700 });
-    if (!this.#importer) return;
-    await chown(staging, process.geteuid?.() ?? 0, this.#importer.gid);
+    const { identity } = this.#confinement;
+    if (!identity) return;
+    await chown(staging, process.geteuid?.() ?? 0, identity.gid);
     await chmod(staging, 0o710);
   }
 
   /** Leaves the image's one file in `staging`, under its own name. */
   async #fill(staging: string, request: ImageImport, work: Work): Promise<StoredImage> {
     const copy = join(staging, 'source');
-    const maxBytes = request.kind === 'disk' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
-    const sizeBytes = await copySource(request.path, copy, maxBytes, work);
-    work.progress({ done: 0, total: sizeBytes, unit: 'bytes', message: 'Computing the digest' });
-    const sha256 = await sha256Of(copy, work.signal);
-    if (request.sha256 !== undefined && request.sha256.toLowerCase() !== sha256) {
-      throw wrongDigest(request, sha256);
-    }
+    const source = { path: await this.#obtain(request, work), shownAs: shownAs(request) };
+    const sizeBytes = await copySource(source, copy, maxBytesOf(request), work);
+    const sha256 = await this.#digest(request, copy, sizeBytes, work);
     const format = request.kind === 'disk' ? 'qcow2' : 'raw';
     const result = join(staging, `image.${format}`);
     let virtualSizeBytes = sizeBytes;
     if (request.kind === 'disk') {
-      if (this.#importer) await chown(copy, process.geteuid?.() ?? 0, this.#importer.gid);
+      const { identity } = this.#confinement;
+      if (identity) await chown(copy, process.geteuid?.() ?? 0, identity.gid);
       await chmod(copy, 0o440);
-      const source = { path: copy, sizeBytes, format: request.format, shownAs: request.path };
-      virtualSizeBytes = await convertDisk(source, result, this.#importer, work);
+      const disk = { ...source, path: copy, sizeBytes, format: request.format };
+      virtualSizeBytes = await convertDisk(disk, result, this.#confinement, work);
       await rm(copy);
     } else {
       await rename(copy, result);
     }
     const { hostBytes } = await settleFile(result, this.#access());
     return { format, sizeBytes: hostBytes, virtualSizeBytes, sha256 };
+  }
+
+  /** SHA-256, and refused when a digest that was given is another one. */
+  async #digest(request: ImageImport, copy: string, sizeBytes: number, work: Work): Promise<string> {
+    work.progress({ done: 0, total: sizeBytes, unit: 'bytes', message: 'Computing the digest' });
+    const sha256 = await digestOf(copy, 'sha256', work.signal);
+    holdAgainst(request, 'SHA-256', request.sha256, sha256);
+    if (request.sha512 !== undefined)
+      holdAgainst(request, 'SHA-512', request.sha512, await digestOf(copy, 'sha512', work.signal));
+    return sha256;
   }
 
   async #publish(staging: string, id: ImageId, image: StoredImage, work: Work): Promise<void> {

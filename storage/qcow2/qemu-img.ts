@@ -3,24 +3,17 @@
  * Bytes of disks go from file to file inside qemu-img; this process sees only progress and verdicts.
  */
 import { exec } from '../../lib/exec.ts';
-
-/** An identity that owns nothing, for tools that read what strangers wrote. */
-export interface ThrowAwayIdentity {
-  /** Path of roost-launcher. */
-  readonly launcherPath: string;
-  readonly uid: number;
-  readonly gid: number;
-}
+import { type Confinement, confined } from '../files/confined-tool.ts';
 
 export interface ToolRun {
   readonly signal: AbortSignal;
-  /** Absent where the daemon has no privileges: then the tool runs as the daemon. */
-  readonly identity?: ThrowAwayIdentity | undefined;
-  /** Longest file that the tool may write, 0 unless given; enforced only together with `identity`. */
+  /** For what strangers wrote; absent for our own. */
+  readonly confinement?: Confinement | undefined;
+  /** Longest file that the tool may write, 0 unless given; enforced only together with `confinement`. */
   readonly maxFileBytes?: number;
   readonly onStdout?: (text: string) => void;
   /**
-   * Where the tool works, `/` unless given. It is entered before the identity is: paths relative to it can be reached
+   * Where the tool works, `/` unless given. It is entered before an identity is taken: paths relative to it can be reached
    * also where a directory above, as /root, lets strangers through to nothing.
    */
   readonly cwd?: string;
@@ -28,29 +21,18 @@ export interface ToolRun {
 
 const FALLBACK_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/**
- * The launcher before qemu-img. No core, few descriptors; threads count against nproc, and qemu-img's pool may have
- * 64. Of the environment only what qemu-img needs: the identity is a stranger's to run.
- */
-const asIdentity = (identity: ThrowAwayIdentity, maxFileBytes: number): [string, ...string[]] => {
-  const { launcherPath, uid, gid } = identity;
-  const limits = ['core=0:0', 'nofile=256:256', 'nproc=128:128', `fsize=${maxFileBytes}:${maxFileBytes}`];
+/** Of the environment only what qemu-img needs: the identity is a stranger's to run. */
+const confinedQemuImg = (confinement: Confinement, maxFileBytes: number): [string, ...string[]] => {
   const environment = ['-i', `PATH=${process.env['PATH'] ?? FALLBACK_PATH}`, 'LC_ALL=C'];
-  return [
-    launcherPath,
-    ...Object.entries({ uid, gid, groups: gid }).flatMap(([name, id]) => [`--${name}`, `${id}`]),
-    ...limits.flatMap((limit) => ['--rlimit', limit]),
-    '--',
-    '/usr/bin/env',
-    ...environment,
-    'qemu-img',
-  ];
+  return confined(['/usr/bin/env', ...environment, 'qemu-img'], confinement, maxFileBytes);
 };
 
 /** In the C locale, because what it says is read. */
 const qemuImg = async (args: readonly string[], run: ToolRun): Promise<void> => {
-  const { identity, maxFileBytes = 0, onStdout, signal } = run;
-  const [file, ...before] = identity ? asIdentity(identity, maxFileBytes) : (['qemu-img'] as const);
+  const { confinement, maxFileBytes = 0, onStdout, signal } = run;
+  const [file, ...before] = confinement
+    ? confinedQemuImg(confinement, maxFileBytes)
+    : (['qemu-img'] as const);
   await exec([file, ...before, ...args], {
     signal,
     cwd: run.cwd ?? '/',

@@ -64,6 +64,7 @@ const commandLines: readonly (readonly string[])[] = [
   ['image', 'import', 'x', '/srv/x.raw', '--format', 'qcow2'],
   ['image', 'build', 'debian'],
   ['image', 'build', 'debian', '--suite', 'bookworm', '--name', 'deb/12@v1'],
+  ['image', 'import', 'debian/12', 'https://example.org/d.qcow2?key=1#x', '--sha512', 'b'.repeat(128)],
   ['image', 'ls'],
   ['image', 'rm', 'debian', 'linux'],
   ['image', 'delete', 'debian', '--all'],

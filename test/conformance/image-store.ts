@@ -11,6 +11,10 @@ export interface ImageStoreHarness extends AsyncDisposable {
   /** Path of a new raw file with something in it; `sha256` is its digest. */
   makeFile(sizeBytes: number): Promise<{ readonly path: string; readonly sha256: string }>;
   missingPath(): string;
+  /** URL of such a file, with both digests. */
+  serveFile(
+    sizeBytes: number,
+  ): Promise<{ readonly url: string; readonly sha256: string; readonly sha512: string }>;
   /** Whether a path that the store gave is there. */
   exists(path: string): Promise<boolean>;
 }
@@ -38,7 +42,7 @@ export const imageStoreConformance = (name: string, makeHarness: () => Promise<I
       id,
       kind: 'disk',
       format: 'raw',
-      path,
+      from: { kind: 'file', path },
       ...changes,
     });
     const inspected = async (): Promise<readonly string[]> => (await store.inspect()).map(hostObjectKey);
@@ -95,6 +99,28 @@ export const imageStoreConformance = (name: string, makeHarness: () => Promise<I
       const { path } = await harness.makeFile(1024);
       const importing = store.import(requestFor(path, { sha256: '0'.repeat(64) }), work);
       await expect(importing).rejects.toMatchObject({ class: 'InvalidArgument' });
+      expect(await inspected()).toEqual([]);
+    });
+
+    it('takes in what it downloaded, told of by two digests', async () => {
+      const { url, sha256, sha512 } = await harness.serveFile(1024);
+      const request = requestFor('', { from: { kind: 'url', url, shownAs: 'shown' }, sha256, sha512 });
+      await store.download(request, work);
+      expect(await inspected()).toEqual(store.plan(id).map(hostObjectKey));
+      await store.download(request, work);
+      const image = await store.import(request, work);
+      expect(image).toMatchObject({ format: 'qcow2', virtualSizeBytes: 1024, sha256 });
+      await store.download(request, work);
+      expect(await store.import(request, work)).toEqual(image);
+      expect(await inspected()).toEqual(store.plan(id).map(hostObjectKey));
+    });
+
+    it('refuses another digest of a download, and removes what came', async () => {
+      const { url } = await harness.serveFile(1024);
+      const from = { kind: 'url', url, shownAs: 'shown' } as const;
+      const importing = store.import(requestFor('', { from, sha512: '0'.repeat(128) }), work);
+      await expect(importing).rejects.toMatchObject({ class: 'InvalidArgument' });
+      await store.remove(id);
       expect(await inspected()).toEqual([]);
     });
 

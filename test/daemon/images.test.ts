@@ -266,8 +266,57 @@ describe('pruning', () => {
   });
 });
 
+describe('an import over HTTP', () => {
+  const secret = 'https://user:sesame@example.org/debian.qcow2?key=sesame#sesame';
+  const shown = 'https://example.org/debian.qcow2';
+  const offered = 'https://user:sesame@example.org/debian.qcow2?key=sesame';
+
+  test('shows its URL without what is secret in it, anywhere, also after it has ended', async () => {
+    const { house, daemon, client } = await withDaemon();
+    house.images.offer(offered, MEBIBYTE);
+    const ended = await client.finish('image-import', { name: 'debian', url: secret, idempotencyKey: 'k' });
+    expect(ended).toMatchObject({ state: 'succeeded', steps: [{ name: 'download' }, { name: 'copy' }] });
+    const { images } = await client.call('query-images', {});
+    expect(images).toMatchObject([{ source: { kind: 'url', url: shown } }]);
+    const { sqlite } = daemon.daemon.inventory.db;
+    const tables = sqlite.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all();
+    const rows = tables.map((table) => sqlite.prepare(`SELECT * FROM "${String(table)}"`).all());
+    expect(JSON.stringify(rows)).toContain(shown);
+    expect(JSON.stringify([rows, client.events, ended])).not.toContain('sesame');
+  });
+
+  test('needs a path or a URL, not both, and a URL that is one; the refusal does not repeat it', async () => {
+    const { client } = await withDaemon();
+    const requests = [
+      { name: 'debian' },
+      { name: 'debian', url: secret, path: '/srv/1' },
+      { name: 'debian', url: 'http://user:sesame@:x/' },
+      { name: 'debian', url: 'ftp://user:sesame@example.org/' },
+    ];
+    for (const request of requests) {
+      const refusal: unknown = await client.call('image-import', request).catch((error: unknown) => error);
+      expect(refusal).toMatchObject({ class: 'InvalidArgument' });
+      expect(JSON.stringify(refusal) + String(refusal)).not.toContain('sesame');
+    }
+    expect(await labels(client)).toEqual([]);
+  });
+
+  test('that was cancelled or refused leaves nothing', async () => {
+    const { house, daemon, client } = await withDaemon();
+    expect(await client.finish('image-import', { name: 'debian', url: secret })).toMatchObject({
+      state: 'failed',
+      error: { class: 'NotFound' },
+    });
+    house.images.offer(offered, MEBIBYTE);
+    const wrong = { name: 'debian', url: secret, sha512: '0'.repeat(128) };
+    expect(await client.finish('image-import', wrong)).toMatchObject({ state: 'failed' });
+    expect(await labels(client)).toEqual([]);
+    await agreed(daemon);
+  });
+});
+
 const kinds = {
-  'image-import': ['copy'],
+  'image-import': ['download', 'copy'],
   'image-delete': ['remove v2', 'remove v1'],
   'image-prune': ['remove v2', 'remove v1'],
 } as const;
@@ -278,6 +327,7 @@ const places = (Object.keys(kinds) as Kind[]).flatMap((kind) =>
 
 const prepare = async (house: FakeHouse, kind: Kind): Promise<void> => {
   for (const size of [1, 2, 3]) house.images.offer(`/srv/${size}`, size * MEBIBYTE);
+  house.images.offer('http://example.org/3', MEBIBYTE);
   const daemon = await house.start();
   await importVersions(daemon.client, 'debian', kind === 'image-prune' ? [1, 2, 3] : [1, 2]);
   await daemon.stop();
@@ -289,7 +339,8 @@ const ask = async (
 ): Promise<Awaited<ReturnType<typeof client.finish>>['id']> => {
   switch (kind) {
     case 'image-import':
-      return (await client.call(kind, { name: 'debian', version: 'v3', path: '/srv/3' })).operation;
+      return (await client.call(kind, { name: 'debian', version: 'v3', url: 'http://example.org/3' }))
+        .operation;
     case 'image-delete':
       return (await client.call(kind, { image: 'debian', allVersions: true })).operation;
     case 'image-prune':

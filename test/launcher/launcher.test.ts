@@ -252,6 +252,42 @@ describe('the process', () => {
   });
 });
 
+describe('--die-with', () => {
+  /** A shell that launches a program which tells its pid, and that is ended by the end of its input. */
+  const launchUnderShell = (options: string): ChildProcess =>
+    spawn(
+      '/bin/sh',
+      ['-c', `"$0" ${options} -- /bin/sh -c 'echo $$; exec sleep 1000' & read x`, launcherPath()],
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
+
+  it('ends the program with its parent, also after an identity was taken', async () => {
+    for (const options of isRoot
+      ? ['--die-with $$', `${identity.join(' ')} --die-with $$`]
+      : ['--die-with $$']) {
+      const shell = launchUnderShell(options);
+      const { stdin, stdout } = shell;
+      if (!stdin || !stdout) throw new Error('the shell has no pipes');
+      await once(stdout, 'data');
+      // The program holds the pipe: its end is the end of the program.
+      const ended = Promise.all([once(shell, 'exit'), once(stdout, 'end')]);
+      shell.kill('SIGKILL');
+      const [[, signal]] = (await ended) as [[number | null, string | null], unknown];
+      expect(signal).toBe('SIGKILL');
+    }
+  });
+
+  it('launches nothing for a parent that is gone', async () => {
+    expect(await launch(['--die-with', '1', '--', '/bin/echo', 'started'])).toEqual({
+      exitCode: 125,
+      stdout: '',
+      stderr: 'roost-launcher: parent 1: No such process',
+    });
+  });
+});
+
 describe('--pid-fd', () => {
   async function firstOutput(child: ChildProcess): Promise<void> {
     if (child.stdout === null) throw new Error('the child has no output');
@@ -342,6 +378,7 @@ describe('what is wrong', () => {
     [['--umask', '1000'], "--umask: '1000' is not an octal number"],
     [['--keep-fds', '2'], "--keep-fds: '2' is not a number"],
     [['--pid-fd', '2'], "--pid-fd: '2' is not a number"],
+    [['--die-with', '0'], "--die-with: '0' is not a number"],
     [['--pid-fd', '4', '--keep-fds', '4', '--', '/bin/true'], '--pid-fd 4 is closed by --keep-fds 4'],
   ])('%j is refused with the usage', async (args, message) => {
     const { exitCode, stdout, stderr } = await launch(args);

@@ -35,6 +35,12 @@ imageStoreConformance('the image store in memory', () => {
       store.offer(path, sizeBytes);
       return Promise.resolve({ path, sha256: createHash('sha256').update(path).digest('hex') });
     },
+    serveFile: (sizeBytes) => {
+      const url = `https://example.org/${randomUUID()}`;
+      store.offer(url, sizeBytes);
+      const digestOf = (algorithm: string): string => createHash(algorithm).update(url).digest('hex');
+      return Promise.resolve({ url, sha256: digestOf('sha256'), sha512: digestOf('sha512') });
+    },
     missingPath: () => '/nonexistent/never-offered',
     exists: () => Promise.resolve(false),
     [Symbol.asyncDispose]: nothing,

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import {
   chmod,
@@ -18,20 +18,17 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { launcherPath } from '../../../native/index.ts';
+import type { Identity } from '../../../storage/files/confined-tool.ts';
 import { imageStore, MAX_KERNEL_BYTES } from '../../../storage/images/image-store.ts';
 import type { ImageImport, ImageStore, StoredImage } from '../../../storage/pool.ts';
-import type { ThrowAwayIdentity } from '../../../storage/qcow2/qemu-img.ts';
 import { type ImageStoreHarness, imageStoreConformance, newImage } from '../../conformance/image-store.ts';
 import { work } from '../../conformance/pool.ts';
+import { ImageServer } from '../../harness/image-server.ts';
 import { isRoot, run, scratchDirectory, sha256OfFile } from '../scratch-directory.ts';
 
 const MEBIBYTE = 1024 ** 2;
 const IMAGES_GID = 2_000_000_103;
-const importer = (): ThrowAwayIdentity => ({
-  launcherPath: launcherPath(),
-  uid: 2_000_000_102,
-  gid: 2_000_000_102,
-});
+const importer: Identity = { uid: 2_000_000_102, gid: 2_000_000_102 };
 
 type Mode = 'without privileges' | 'with a throw-away identity';
 const modes: readonly Mode[] = isRoot
@@ -39,9 +36,13 @@ const modes: readonly Mode[] = isRoot
   : ['without privileges'];
 
 const openStore = (path: string, mode: Mode): ImageStore =>
-  imageStore(
-    mode === 'without privileges' ? { path } : { path, imagesGid: IMAGES_GID, importer: importer() },
-  );
+  imageStore({
+    path,
+    launcherPath: launcherPath(),
+    retryDelayMs: 1,
+    stallSeconds: 1,
+    ...(mode === 'without privileges' ? {} : { imagesGid: IMAGES_GID, importer }),
+  });
 
 /** Something that is neither empty nor the same in every sector. */
 const writeRaw = async (path: string, sizeBytes: number): Promise<void> => {
@@ -57,6 +58,12 @@ for (const mode of modes) {
         const path = join(scratch.path, randomUUID());
         await writeRaw(path, sizeBytes);
         return { path, sha256: await sha256OfFile(path) };
+      },
+      serveFile: async (sizeBytes) => {
+        const content = Buffer.alloc(sizeBytes, 'raw disk ');
+        const digestOf = (algorithm: string): string => createHash(algorithm).update(content).digest('hex');
+        const server = await ImageServer.start(content);
+        return { url: server.url(), sha256: digestOf('sha256'), sha512: digestOf('sha512') };
       },
       missingPath: () => join(scratch.path, 'missing'),
       exists: (path) => Promise.resolve(existsSync(path)),
@@ -81,7 +88,10 @@ const setUp = async (mode: Mode): Promise<Setting> => {
   const images = join(scratch.path, 'images');
   const store = openStore(images, mode);
   const importFile: Setting['importFile'] = (path, changes = {}) =>
-    store.import({ id: newImage(), kind: 'disk', format: 'qcow2', path, ...changes }, work());
+    store.import(
+      { id: newImage(), kind: 'disk', format: 'qcow2', from: { kind: 'file', path }, ...changes },
+      work(),
+    );
   return {
     store,
     images,
@@ -345,11 +355,15 @@ describe('a path that leads to no image', () => {
 describe('a host that cannot import', () => {
   it.runIf(isRoot)('blames the missing launcher, not the image', async () => {
     const { fileAt, scratch } = await setUp('without privileges');
-    const identity = { ...importer(), launcherPath: fileAt('no-launcher') };
-    const store = imageStore({ path: join(scratch, 'images'), imagesGid: IMAGES_GID, importer: identity });
+    const store = imageStore({
+      path: join(scratch, 'images'),
+      imagesGid: IMAGES_GID,
+      launcherPath: fileAt('no-launcher'),
+      importer,
+    });
     await newQcow2(fileAt('good.qcow2'), MEBIBYTE);
     const importing = store.import(
-      { id: newImage(), kind: 'disk', format: 'qcow2', path: fileAt('good.qcow2') },
+      { id: newImage(), kind: 'disk', format: 'qcow2', from: { kind: 'file', path: fileAt('good.qcow2') } },
       work(),
     );
     await expect(importing).rejects.toMatchObject({ class: 'HostError' });
@@ -399,7 +413,7 @@ describe.runIf(isRoot)('the throw-away identity', () => {
     ]);
     await importFile(fileAt('good.qcow2'), { id });
     const said = (await readFile(seen, 'utf8')).split('\n');
-    const { uid, gid } = importer();
+    const { uid, gid } = importer;
     expect(said.slice(0, 6)).toEqual([`${uid}`, `${gid}`, '0', '256', '0077', 'readable']);
     expect(said).not.toContain('writable');
     expect(said.join('\n')).not.toMatch(/not for strangers/);
@@ -442,7 +456,7 @@ describe.runIf(isRoot)('the throw-away identity', () => {
     const controller = new AbortController();
     const reason = new Error('given up');
     const importing = store.import(
-      { id: newImage(), kind: 'disk', format: 'raw', path: fileAt('disk.raw') },
+      { id: newImage(), kind: 'disk', format: 'raw', from: { kind: 'file', path: fileAt('disk.raw') } },
       {
         signal: controller.signal,
         progress: ({ done }) => {
