@@ -16,6 +16,13 @@
  * - Every observation carries the cursor after it; observing again from a cursor repeats nothing and misses nothing.
  */
 import type { Duplex } from 'node:stream';
+import type {
+  AgentInfo,
+  AgentInterface,
+  ExecRequest,
+  ExecStatus,
+  FsfreezeStatus,
+} from '../protocol/agent.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { GuestSpec, GuestState } from '../protocol/guest.ts';
 import type { HostObject } from '../protocol/host-object.ts';
@@ -131,6 +138,8 @@ export type Observation =
   | { readonly kind: 'state'; readonly observed: ObservedState; readonly at: number }
   /** The guest announced its own end: it will power off. */
   | { readonly kind: 'guest-shutdown'; readonly at: number }
+  /** A program in the guest opened the agent's channel, or closed it. */
+  | { readonly kind: 'agent'; readonly isOpen: boolean; readonly at: number }
   /** An event in the driver's own words. */
   | {
       readonly kind: 'driver-event';
@@ -150,6 +159,47 @@ export type Observation =
 /** Called for each observation, in order; `cursor` is the place after it in the driver's own record of events. */
 export type Observer = (observation: Observation, cursor: number) => void;
 
+/**
+ * The agent in a guest. What it says is the guest's own word, bounded and of the right form; it may be silent for ever,
+ * so that every method waits for its signal at most. One request is under way at a time, the others wait. A request that
+ * was given up may be done by the guest all the same.
+ *
+ * Errors of every method: Unavailable while no agent has the channel open, when the agent lets go of it, or when the
+ * answer makes no sense; FailedPrecondition with the agent's own words when it refuses; Unsupported when it does not
+ * know the command.
+ */
+export interface GuestAgent {
+  /** Whether a program in the guest has the channel open; known from events, nobody is asked. */
+  readonly isOpen: boolean;
+  ping(signal: AbortSignal): Promise<void>;
+  info(signal: AbortSignal): Promise<AgentInfo>;
+  interfaces(signal: AbortSignal): Promise<readonly AgentInterface[]>;
+  /** Starts a program in the guest. Resolves with its pid there. */
+  exec(request: ExecRequest, signal: AbortSignal): Promise<number>;
+  /** How a program is; it is forgotten by the agent once it was told to have exited. */
+  execStatus(pid: number, signal: AbortSignal): Promise<ExecStatus>;
+  /** Opens a file by a mode of fopen(3). Resolves with the agent's handle of it. */
+  openFile(path: string, mode: string, signal: AbortSignal): Promise<number>;
+  readFile(handle: number, count: number, signal: AbortSignal): Promise<{ bytes: Buffer; eof: boolean }>;
+  /** Resolves with how many of the bytes were written. */
+  writeFile(handle: number, bytes: Buffer, signal: AbortSignal): Promise<number>;
+  /** Resolves with the place from the beginning. */
+  seekFile(
+    handle: number,
+    offset: number,
+    whence: 'set' | 'cur' | 'end',
+    signal: AbortSignal,
+  ): Promise<number>;
+  /** Closes a file, what was written flushed first. */
+  closeFile(handle: number, signal: AbortSignal): Promise<void>;
+  /** Resolves with the number of file systems frozen. */
+  freeze(signal: AbortSignal): Promise<number>;
+  thaw(signal: AbortSignal): Promise<number>;
+  freezeStatus(signal: AbortSignal): Promise<FsfreezeStatus>;
+  /** Asks for a power-off; an agent that obeys answers nothing. Resolves when it has taken the request. */
+  shutdown(signal: AbortSignal): Promise<void>;
+}
+
 /** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
 export interface GuestHandle {
   readonly process: ProcessIdentity;
@@ -158,6 +208,8 @@ export interface GuestHandle {
   /** Resolves once the process is gone and its last events have been observed. Never rejects. */
   readonly ended: Promise<GuestEnd>;
   readonly verbs: ReadonlySet<GuestVerb>;
+  /** Undefined where the machine has no channel to one. */
+  readonly agent: GuestAgent | undefined;
   queryState(signal: AbortSignal): Promise<ObservedState>;
   resume(signal: AbortSignal): Promise<void>;
   pause(signal: AbortSignal): Promise<void>;

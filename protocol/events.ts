@@ -3,6 +3,7 @@
  * `{"event", "data", "timestamp"}` with `sequence` besides.
  */
 import { z } from 'zod';
+import { agentState } from './agent.ts';
 import { guestState, guestTarget } from './guest.ts';
 import { operationState } from './operation.ts';
 import { actor, guestId, imageId, networkId, operationId } from './types.ts';
@@ -30,6 +31,14 @@ export const events = {
   GUEST_RESTART_SCHEDULED: {
     lifecycle: true,
     data: z.strictObject({ ...guest, delayMs: z.int(), attempt: z.int() }),
+  },
+  GUEST_AGENT_CHANGED: {
+    lifecycle: false,
+    data: z.strictObject({
+      ...guest,
+      state: agentState,
+      version: z.string().optional().describe('By its own word, once it has told it'),
+    }),
   },
   GUEST_DRIVER_EVENT: {
     lifecycle: false,

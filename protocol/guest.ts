@@ -3,6 +3,7 @@
  * States and the rule for `target` are those of docs/architecture.md, "States".
  */
 import { z } from 'zod';
+import { agentState } from './agent.ts';
 import {
   actor,
   byteCount,
@@ -262,6 +263,11 @@ export const nicView = z.strictObject({
 
 export const agentView = z.strictObject({
   enabled: z.boolean().describe('Whether the guest has a channel to its agent, from its next start on'),
+  state: agentState.describe('By events and by how the last request went; nobody is asked for it'),
+  since: millisecondsSinceEpoch
+    .optional()
+    .describe('When the state changed, as far as this daemon has seen it'),
+  version: z.string().optional().describe('Version of the agent, by its own word'),
 });
 
 export const guestView = z.strictObject({

@@ -103,6 +103,13 @@ const autostartText = ({ enabled, order, delayMs }: GuestView['autostart']): str
 const exitText = (exit: NonNullable<GuestView['lastExit']>, nowMs: number): string =>
   `${exit.cause}, ${formatAge(exit.at, nowMs)}${exit.detail === undefined ? '' : `: ${exit.detail}`}`;
 
+const agentText = ({ agent, process }: GuestView, nowMs: number): string => {
+  if (!agent.enabled) return 'no channel';
+  if (process === undefined) return 'has a channel';
+  const version = agent.version === undefined ? '' : `, version ${agent.version}`;
+  return `${agent.state}${version}${agent.since === undefined ? '' : `, ${formatAge(agent.since, nowMs)}`}`;
+};
+
 const statusFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
   ['Name', guest.name],
   ['Id', guest.id],
@@ -117,6 +124,7 @@ const statusFields = (guest: GuestView, nowMs: number): [string, string | undefi
     guest.process &&
       `${guest.process.pid}, ${guest.process.accel}, started ${formatAge(guest.process.startedAt, nowMs)}`,
   ],
+  ['Agent', agentText(guest, nowMs)],
   ['Last exit', guest.lastExit && exitText(guest.lastExit, nowMs)],
   ['Pending', guest.pendingChanges.join(', ')],
   ['Tainted', guest.tainted.join(', ')],
@@ -132,7 +140,6 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Firmware', guest.firmware],
   ['Boot', bootText(guest.boot)],
   ['Accel', guest.qemu.accel],
-  ['Agent', guest.agent.enabled ? 'yes' : 'no'],
   ['Autostart', autostartText(guest.autostart)],
   ['Restart', restartText(guest, nowMs)],
   ['Stop timeout', formatDuration(guest.stopTimeoutMs)],

@@ -7,6 +7,7 @@ export interface ViewedGuest {
   readonly record: GuestRecord;
   readonly status: GuestStatus;
   readonly stale: boolean;
+  readonly agent: Omit<GuestView['agent'], 'enabled'>;
   readonly operation?:
     | { readonly id: OperationId; readonly kind: string; readonly queued: number }
     | undefined;
@@ -82,7 +83,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
       mac: nic.mac,
       ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
     })),
-    agent: { enabled: spec.agent.enabled },
+    agent: { enabled: spec.agent.enabled, ...guest.agent },
     qemu: spec.qemu,
     tainted: spec.qemu.extraArgs.map((extra) => extra.reason),
     autostart: spec.autostart,

@@ -26,6 +26,7 @@ import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { LeftOver } from '../operations/settle.ts';
 import type { Standing } from './admit.ts';
+import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
@@ -44,13 +45,6 @@ const LIVE_STATES: ReadonlySet<GuestState> = new Set([
   'unknown',
 ]);
 
-export const initialStatus = (now: number): GuestStatus => ({
-  state: 'stopped',
-  observedAt: now,
-  cursor: 0,
-  restartCount: 0,
-});
-
 /** Kinds that may wait for a guest's consent. */
 const isDeviceWork = (kind: string): boolean => /^guest-(disk|nic)-(attach|detach)$/.test(kind);
 
@@ -66,6 +60,7 @@ export class Guest {
   readonly driver: Driver;
   readonly mailbox = new Mailbox();
   readonly restarts: Restarts;
+  readonly agent: Agent;
   /** Becomes true once the daemon has looked at the process after its own start. */
   reconciled = false;
   /** How the process was found when the daemon started; for operations that an earlier daemon left. */
@@ -92,6 +87,9 @@ export class Guest {
     this.#record = record;
     this.#status = status;
     this.#tell = tell;
+    this.agent = new Agent(this, () => {
+      this.#view = undefined;
+    });
     this.restarts = new Restarts(this, () => tell.restartDue(this));
   }
 
@@ -148,6 +146,7 @@ export class Guest {
         record: this.#record,
         status: this.#status,
         stale: !this.reconciled,
+        agent: this.agent.view,
         operation: this.#operationView(),
       },
       (id: NetworkId) => this.house.networks.byId(id).name,
@@ -283,6 +282,7 @@ export class Guest {
         ? before.startedAt
         : this.house.clock.now();
     this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel } });
+    this.agent.took(handle);
     void handle.ended.then((end) => {
       void this.mailbox
         .post(
@@ -306,6 +306,10 @@ export class Guest {
       case 'guest-shutdown':
         this.setStatus({ cursor, state: 'stopping', reason: undefined });
         this.#guestShutItselfDown();
+        return;
+      case 'agent':
+        this.setStatus({ cursor });
+        this.agent.opened(observation.isOpen, observation.at);
         return;
       case 'driver-event':
         this.#observeDriverEvent(observation, cursor);
@@ -367,6 +371,7 @@ export class Guest {
     const { house } = this;
     const { handle } = this;
     this.handle = undefined;
+    this.agent.took(undefined);
     await handle?.release();
     for (const { network, port } of portSpecs(this))
       await house.networks.detach(network, port, new AbortController().signal);

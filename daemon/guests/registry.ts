@@ -4,10 +4,17 @@ import { nearestNames } from '../../lib/nearest-names.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { GuestId, OperationId } from '../../protocol/types.ts';
-import type { GuestRecord } from '../inventory/guest-table.ts';
-import { Guest, type GuestEvents, initialStatus } from './guest.ts';
+import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
+import { Guest, type GuestEvents } from './guest.ts';
 import type { House } from './house.ts';
 import { type GuestFilter, selectGuests } from './select-guests.ts';
+
+const initialStatus = (now: number): GuestStatus => ({
+  state: 'stopped',
+  observedAt: now,
+  cursor: 0,
+  restartCount: 0,
+});
 
 export class GuestRegistry {
   readonly #house: House;

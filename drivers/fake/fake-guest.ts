@@ -49,6 +49,10 @@ export class FakeGuest implements GuestHandle {
     this.follow();
   }
 
+  get agent(): GuestHandle['agent'] {
+    return this.#process.agent;
+  }
+
   get process(): GuestHandle['process'] {
     return this.#process.identity;
   }

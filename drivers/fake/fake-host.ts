@@ -16,6 +16,7 @@ import type {
   Probe,
   ProcessIdentity,
 } from '../driver.ts';
+import { FakeAgent } from './fake-agent.ts';
 
 export type FakeCall =
   | 'launch'
@@ -52,6 +53,8 @@ export interface Misbehaviour {
 /** One process, alive or gone, with what it recorded. */
 export class FakeProcess {
   readonly identity: ProcessIdentity;
+  /** Where the machine has a channel to one. */
+  readonly agent: FakeAgent | undefined;
   readonly accel = 'fake';
   /** What has happened; the cursor after an entry is its index and one. */
   readonly events: Observation[] = [];
@@ -63,8 +66,13 @@ export class FakeProcess {
   readonly devices: { readonly disks: Map<string, number>; readonly nics: Set<string> };
   readonly #listeners = new Set<() => void>();
 
-  constructor(identity: ProcessIdentity, { machine, disks }: Pick<Launch, 'machine' | 'disks'>) {
+  constructor(
+    identity: ProcessIdentity,
+    { machine, disks }: Pick<Launch, 'machine' | 'disks'>,
+    agent: FakeAgent | undefined,
+  ) {
     this.identity = identity;
+    this.agent = agent;
     const sizes = machine.disks.map(({ name }, index) => [name, disks[index]?.sizeBytes ?? 0] as const);
     this.devices = { disks: new Map(sizes), nics: new Set(machine.nics.map(({ name }) => name)) };
   }
@@ -129,6 +137,16 @@ export class FakeHost {
     this.#alive(id).record({ kind: 'driver-event', event, data, at: this.now() });
   }
 
+  /** A program in the guest opens the agent's channel, or closes it. Gives the agent, to change what it does. */
+  openAgent(id: GuestId, isOpen = true): FakeAgent {
+    const process = this.#alive(id);
+    const { agent } = process;
+    if (!agent) throw new Error(`The fake guest ${id} has no channel to an agent`);
+    agent.isOpen = isOpen;
+    process.record({ kind: 'agent', isOpen, at: this.now() });
+    return agent;
+  }
+
   print(id: GuestId, text: string): void {
     this.#alive(id).consoleLog += text;
   }
@@ -191,6 +209,7 @@ export class FakeHost {
 
   spawn(launch: Launch): FakeProcess {
     const { place, agent } = launch;
+    const powerOff = (): void => this.powerOff(place.id);
     const process = new FakeProcess(
       {
         pid: this.#nextPid,
@@ -198,6 +217,7 @@ export class FakeHost {
         bootId: `boot-${this.#boot}`,
       },
       launch,
+      agent ? new FakeAgent(powerOff) : undefined,
     );
     this.#nextPid += 1;
     this.#runs.set(place.id, { place, process, name: launch.name });

@@ -4,6 +4,7 @@
  */
 import type { GuestEnd, Observation, ObservedState } from '../driver.ts';
 import type { ExitStatus } from './child.ts';
+import { AGENT_PORT_ID } from './launch-args.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 
 /** What the next STOP will be about; without such news it was a person or a command. */
@@ -19,6 +20,9 @@ export class EventInterpreter {
     if (observed) return { kind: 'state', observed, at };
     if (event.event === 'SHUTDOWN' && event.data['reason'] === 'guest-shutdown') {
       return { kind: 'guest-shutdown', at };
+    }
+    if (event.event === 'VSERPORT_CHANGE' && event.data['id'] === AGENT_PORT_ID) {
+      return { kind: 'agent', isOpen: event.data['open'] === true, at };
     }
     return { kind: 'driver-event', event: event.event, data: event.data, at };
   }

@@ -76,6 +76,8 @@ const SERIAL_PORTS = 4;
 const AGENT_PORT_NAME = 'org.qemu.guest_agent.0';
 /** The port's device; events name it. */
 export const AGENT_PORT_ID = 'agent0';
+/** Its host end. */
+export const AGENT_CHARDEV = 'agent';
 
 /** The whole command line: the launcher's, then QEMU's. */
 export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
@@ -254,7 +256,7 @@ const agentArgs = (launch: Launch): readonly string[] => {
   const { machine } = launch;
   return [
     '-chardev',
-    `socket,id=agent,fd=${agentDescriptor(launch)},server=on,wait=off`,
+    `socket,id=${AGENT_CHARDEV},fd=${agentDescriptor(launch)},server=on,wait=off`,
     ...deviceArgs({
       driver: virtio('serial', machine),
       id: 'serial0',
@@ -266,7 +268,7 @@ const agentArgs = (launch: Launch): readonly string[] => {
       id: AGENT_PORT_ID,
       bus: 'serial0.0',
       nr: 1,
-      chardev: 'agent',
+      chardev: AGENT_CHARDEV,
       name: AGENT_PORT_NAME,
     }),
   ];

@@ -1,6 +1,5 @@
 /** The driver of QEMU: the contract's operations, put together from the parts in this folder. */
 import { createHash } from 'node:crypto';
-import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DeadlineError, deadline, waitOrAbort } from '../../lib/abort.ts';
 import type { Log } from '../../lib/log.ts';
@@ -23,23 +22,18 @@ import type {
   PinnedMachine,
 } from '../driver.ts';
 import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
+import { agentOf } from './agent/agent-channel.ts';
+import { AgentClient } from './agent/agent-client.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
-import {
-  agentPath,
-  consolePath,
-  isLockName,
-  lockPath,
-  logPath,
-  monitorPath,
-  runObjects,
-} from './guest-files.ts';
+import { agentPath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
 import { takesDevices } from './hotplug.ts';
+import { inspectLocks, inspectSockets } from './inspect.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
 import { launchArgs } from './launch-args.ts';
 import { familyOfType, fitMachine, pinMachine } from './machine.ts';
@@ -142,12 +136,14 @@ class DriverOfQemu implements QemuDriver {
     const { argv, accel } = await this.#commandLine(launch);
     const { place } = launch;
     return await launchProcess(launch, argv, context, async ({ process, ended }) => {
-      const events = this.#eventsOf(place, 0, context.observe);
+      const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
+      const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
       const waiting = AbortSignal.any([context.signal, ended]);
       const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
       // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
-      if (launch.qemu.extraArgs.length > 0) return await this.#take(place, process, events, monitor, waiting);
-      return this.#handle({ place, process, monitor, events, accel });
+      const parts = { place, process, monitor, events, agent };
+      if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
+      return this.#handle({ ...parts, accel });
     });
   }
 
@@ -162,12 +158,13 @@ class DriverOfQemu implements QemuDriver {
     if (!process) throw goneError(place);
     const gone = new AbortController();
     void process.gone.then(() => gone.abort());
-    const events = this.#eventsOf(place, context.cursor, context.observe);
+    const agent = new AgentClient(agentPath(place.runDirectory));
+    const events = this.#eventsOf(place, context.cursor, agent.listening(context.observe));
     using limit = deadline(this.#silenceAfterMs, context.signal);
     const waiting = AbortSignal.any([limit.signal, gone.signal]);
     try {
       const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
-      return await this.#take(place, process, events, monitor, waiting);
+      return await this.#take({ place, process, monitor, events, agent }, waiting);
     } catch (error) {
       events.close();
       process.close();
@@ -308,16 +305,15 @@ class DriverOfQemu implements QemuDriver {
 
   /** Finds out about a process that may have run for long; the handle it gives owns all that was passed. */
   async #take(
-    place: GuestPlace,
-    process: GuestProcess,
-    events: EventLog,
-    monitor: Monitor,
+    parts: Omit<QemuGuestParts, 'log' | 'accel' | 'pathFor'>,
     signal: AbortSignal,
   ): Promise<GuestHandle> {
+    const { monitor, events } = parts;
     try {
       const { enabled } = await monitor.execute('query-kvm', {}, signal);
+      const agent = await agentOf(monitor, parts.agent, signal);
       await events.read();
-      return this.#handle({ place, process, monitor, events, accel: enabled ? 'kvm' : 'tcg' });
+      return this.#handle({ ...parts, agent, accel: enabled ? 'kvm' : 'tcg' });
     } catch (error) {
       await monitor.close();
       throw error;
@@ -381,26 +377,3 @@ const unknownError = (place: GuestPlace): RoostError =>
     data: { guest: place.id, lock: lockPath(place) },
     hint: 'Look at the lock file and at who has it open.',
   });
-
-const inspectLocks = async (guests: string): Promise<readonly HostObject[]> => {
-  const objects: HostObject[] = [];
-  for (const name of (await readdir(guests).catch(() => [])).filter(isLockName)) {
-    const path = join(guests, name);
-    // Left by a process that is gone, it is a file and no more.
-    const kind = (await probeLock(path)) === 'gone' ? 'file' : 'process';
-    objects.push({ kind, name: path });
-  }
-  return objects;
-};
-
-const inspectSockets = async (guests: string): Promise<readonly HostObject[]> => {
-  const objects: HostObject[] = [];
-  for (const name of await readdir(guests).catch(() => [])) {
-    const runDirectory = join(guests, name);
-    for (const path of [monitorPath(runDirectory), consolePath(runDirectory), agentPath(runDirectory)]) {
-      const found = await stat(path).catch(() => undefined);
-      if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
-    }
-  }
-  return objects;
-};

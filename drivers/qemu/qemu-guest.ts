@@ -18,6 +18,7 @@ import {
   type PinnedMachine,
   type PluggedDevice,
 } from '../driver.ts';
+import type { AgentClient } from './agent/agent-client.ts';
 import type { ExitStatus } from './child.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, logPath } from './guest-files.ts';
@@ -42,6 +43,7 @@ export interface QemuGuestParts {
   readonly accel: string;
   /** A path of the host as QEMU is to be told it. */
   readonly pathFor: (path: string) => string;
+  readonly agent: AgentClient | undefined;
   readonly log: Log;
 }
 
@@ -63,6 +65,10 @@ export class QemuGuest implements GuestHandle {
     this.ended = parts.process.gone.then((exit) => this.#finish(exit));
     this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
     this.#boundTimer.unref();
+  }
+
+  get agent(): GuestHandle['agent'] {
+    return this.#parts.agent;
   }
 
   get process(): GuestHandle['process'] {
@@ -146,9 +152,10 @@ export class QemuGuest implements GuestHandle {
   }
 
   async release(): Promise<void> {
-    const { monitor, events, process } = this.#parts;
+    const { monitor, events, process, agent } = this.#parts;
     this.#letGo.abort();
     this.#gone.abort(letGoMeanwhile());
+    agent?.close();
     clearInterval(this.#boundTimer);
     events.close();
     process.close();
@@ -160,9 +167,10 @@ export class QemuGuest implements GuestHandle {
   }
 
   async #finish(exit: ExitStatus | undefined): Promise<GuestEnd> {
-    const { place, monitor, events, log } = this.#parts;
+    const { place, monitor, events, agent, log } = this.#parts;
     clearInterval(this.#boundTimer);
     this.#gone.abort(goneMeanwhile());
+    agent?.close();
     await monitor.close();
     await events
       .read()

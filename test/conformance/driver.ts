@@ -88,6 +88,8 @@ const tell = (observation: Observation): string => {
     case 'driver-event':
       // A BIOS that is reset in the middle of its work resets the machine once more.
       return observation.data['guest'] === true ? `${observation.event} by the guest` : observation.event;
+    case 'agent':
+      return observation.isOpen ? 'agent opened' : 'agent closed';
     case 'silent':
       return `silent ${observation.reason}`;
     case 'guest-shutdown':
@@ -232,6 +234,25 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       await handle.requestShutdown(signal);
       expect(await handle.queryState(signal)).toEqual({ state: 'running' });
       expect((await endWith(handle)).cause).toBe('asked');
+    });
+
+    it('has an agent where the machine has a channel, and asks nobody while it is not open', async () => {
+      const launch = await harness.makeLaunch('idle');
+      const handle = await run(launch, 'idle');
+      expect(handle.agent?.isOpen).toBe(false);
+      await expect(handle.agent?.ping(signal)).rejects.toMatchObject({ class: 'Unavailable' });
+      await handle.release();
+      const again = await attachWith(launch, witness.cursor);
+      expect(again.agent?.isOpen).toBe(false);
+      await endWith(again);
+      await driver.clear(launch.place);
+      const without = await launchWith({ ...launch, agent: false });
+      expect(without.agent).toBeUndefined();
+      expect(await inspected()).toEqual(keys(driver.runObjects(launch.place, { agent: false })));
+      await without.release();
+      const withoutAgain = await attachWith(launch, 0);
+      expect(withoutAgain.agent).toBeUndefined();
+      await endWith(withoutAgain);
     });
 
     it('tells of the end once its last events have been observed', async () => {

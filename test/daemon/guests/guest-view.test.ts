@@ -6,7 +6,7 @@ import type { NetworkId, OperationId } from '../../../protocol/types.ts';
 import { aRecord, aStatus } from '../records.ts';
 
 const view = (record: GuestRecord, status: GuestStatus, stale = false) =>
-  guestView({ record, status, stale }, () => 'lan');
+  guestView({ record, status, stale, agent: { state: 'absent' } }, () => 'lan');
 
 describe('the view of a guest', () => {
   test('is what the contract declares, stopped and running', () => {
@@ -24,6 +24,7 @@ describe('the view of a guest', () => {
           restartAt: 99,
         }),
         stale: true,
+        agent: { state: 'connected', since: 4, version: '7.2' },
         operation: {
           id: '01890a5d-ac96-774b-bcce-b302099a8057' as OperationId,
           kind: 'guest-stop',
@@ -35,6 +36,7 @@ describe('the view of a guest', () => {
     expect(guestViewSchema.parse(running)).toEqual(running);
     expect(running).toMatchObject({
       stale: true,
+      agent: { enabled: true, state: 'connected', since: 4, version: '7.2' },
       reason: 'io-error',
       process: { pid: 7, startedAt: 5, accel: 'tcg' },
       restarts: { count: 2, nextAt: 99 },
@@ -44,7 +46,7 @@ describe('the view of a guest', () => {
 
   test('shows networks by name and disks with the serials that the guest sees', () => {
     const shown = guestView(
-      { record: aRecord(), status: aStatus(), stale: false },
+      { record: aRecord(), status: aStatus(), stale: false, agent: { state: 'absent' } },
       (id: NetworkId) => `name of ${id}`,
     );
     expect(shown.nics[0]?.network).toBe(`name of ${aRecord().spec.nics[0]?.network}`);
