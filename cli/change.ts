@@ -97,8 +97,16 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   if (outcome.kind === 'failed') return fail(outcome.failure);
   const failure = operationFailure(outcome.operation);
   if (failure) return fail(failure);
-  if (!context.json) context.print(`${subject} ${done(outcome.operation.result ?? {})}`);
+  if (context.json) return 0;
+  context.print(`${subject} ${done(outcome.operation.result ?? {})}`);
+  for (const text of gaveUpOn(outcome.operation)) context.note(`${subject}: gave up on ${text}`);
   return 0;
+};
+
+/** What a forced change went on without. */
+const gaveUpOn = ({ result }: OperationView): readonly string[] => {
+  const texts = result?.['gaveUpOn'];
+  return Array.isArray(texts) ? texts.map(String) : [];
 };
 
 /** What `--json` prints of an outcome, if anything. */

@@ -20,6 +20,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-disk-delete': 'disk delete',
   'guest-nic-attach': 'nic attach',
   'guest-nic-detach': 'nic detach',
+  'guest-reset-state': 'reset-state',
   'guest-plan': 'plan',
   'guest-console': 'console',
   'query-guests': 'ls',
@@ -46,6 +47,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-host': 'host',
   'query-daemon': 'daemon',
   'query-fsck': 'fsck',
+  'query-operation': 'explain',
+  'query-guest-history': 'history',
 };
 
 const wordsOf = (command: string): string | undefined =>

@@ -31,6 +31,7 @@ import { Fsck } from './fsck/fsck.ts';
 import { Consoles } from './guests/console.ts';
 import { GuestDevices } from './guests/guest-devices.ts';
 import { Guests } from './guests/guests.ts';
+import { Histories } from './guests/histories.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
 import { readHostMemory } from './host-memory.ts';
@@ -173,7 +174,17 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
   const { pool, imageStore: store, backends, addressing } = parts;
   const events = new EventLog(inventory.db, inventory.events, clock);
   const operations = new Operations({ inventory, events, clock, log, observeStep: options.observeStep });
-  const shared = { inventory, operations, events, clock, log, instance, stateDirectory, runDirectory };
+  const shared = {
+    inventory,
+    operations,
+    events,
+    clock,
+    log,
+    instance,
+    stateDirectory,
+    runDirectory,
+    stopping,
+  };
   const images = new Images({ ...shared, store });
   const imageBuilds = new ImageBuilds(images, parts.imageBuilder);
   const networks = new Networks({ ...shared, backends, addressing });
@@ -184,7 +195,6 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     pool,
     drivers: new Map(parts.drivers.map((driver) => [driver.name, driver])),
     credentialsOf: credentialsFor(config, instance, imagesGid),
-    stopping,
   };
   const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
   const tokens = new Tokens(inventory, clock);
@@ -230,6 +240,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
   const services: Services = {
     ...core,
     consoles: new Consoles(),
+    histories: new Histories(core.inventory, core.guests.registry),
     describeHost: (signal) => describeHost(core, signal),
     describeDaemon,
     describePools: async () => [await describePool(core.parts.pool)],

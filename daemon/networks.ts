@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { waitOrAbort } from '../lib/abort.ts';
+import { enter } from '../lib/account.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { Mailbox } from '../lib/mailbox.ts';
@@ -18,7 +19,7 @@ import type {
 } from '../network/backend.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
-import type { HostObject } from '../protocol/host-object.ts';
+import { type HostObject, hostObjectKey } from '../protocol/host-object.ts';
 import type { NetworkKind, NetworkView } from '../protocol/network.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, InstanceId, NetworkId } from '../protocol/types.ts';
@@ -26,6 +27,7 @@ import type { EventLog } from './event-log.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
+import { cleanUp } from './operations/clean-up.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
 import type { Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
@@ -40,6 +42,7 @@ export interface NetworksOptions {
   readonly instance: InstanceId;
   readonly stateDirectory: string;
   readonly runDirectory: string;
+  readonly stopping: AbortSignal;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -236,6 +239,12 @@ export class Networks {
       await this.#backendFor(record.kind).restorePort?.(this.place(record), port, signal);
   }
 
+  /** Host objects of a port; none where its network is gone. */
+  portObjects(network: NetworkId, port: PortSpec): readonly HostObject[] {
+    const record = this.#options.inventory.networks.find(network);
+    return record ? this.planPort(network, port).objects : [];
+  }
+
   async detach(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<void> {
     const record = this.#options.inventory.networks.find(network);
     if (record) await this.#backendFor(record.kind).detach(this.place(record), port, signal);
@@ -373,8 +382,11 @@ export class Networks {
     const place = this.place(network);
     const make: Step = {
       name: 'make',
-      do: (work) => backend.ensure(place, work.signal),
-      undo: () => backend.remove(place, new AbortController().signal),
+      do: async (work) => {
+        await backend.ensure(place, work.signal);
+        for (const object of backend.plan(place)) enter({ kind: 'made', object: hostObjectKey(object) });
+      },
+      undo: () => this.#removal(network),
     };
     return {
       steps: [make],
@@ -395,9 +407,7 @@ export class Networks {
 
   #removing(network: NetworkRecord): OperationWork {
     const { inventory, events } = this.#options;
-    const backend = this.#backendFor(network.kind);
-    const place = this.place(network);
-    const remove: Step = { name: 'remove', do: () => backend.remove(place, new AbortController().signal) };
+    const remove: Step = { name: 'remove', do: () => this.#removal(network) };
     return {
       steps: [remove],
       options: {
@@ -416,6 +426,12 @@ export class Networks {
         },
       },
     };
+  }
+
+  #removal(network: NetworkRecord): Promise<void> {
+    return cleanUp(this.#options, `the removal of network ${network.name}`, (signal) =>
+      this.#backendFor(network.kind).remove(this.place(network), signal),
+    );
   }
 
   #forget(network: NetworkRecord, clean: boolean): void {

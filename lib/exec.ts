@@ -3,6 +3,7 @@
  * through this: its process must outlive the operation that starts it.
  */
 import { execa } from 'execa';
+import { enter, tookMs } from './account.ts';
 
 export interface ExecOptions {
   readonly signal: AbortSignal;
@@ -58,6 +59,7 @@ export const exec = async (
   options: ExecOptions,
 ): Promise<ExecResult> => {
   options.signal.throwIfAborted();
+  const startedAt = performance.now();
   const [file, ...args] = argv;
   const { onStdout, onStderr } = options;
   const running = execa(file, args, {
@@ -74,9 +76,11 @@ export const exec = async (
   if (onStdout) running.stdout.on('data', (chunk: Buffer) => onStdout(chunk.toString()));
   if (onStderr) running.stderr.on('data', (chunk: Buffer) => onStderr(chunk.toString()));
   const result = await running;
-  if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
-  options.signal.throwIfAborted();
-  throw new ExecError(argv, {
+  if (!result.failed) {
+    enter({ kind: 'tool', argv, ms: tookMs(startedAt) });
+    return { stdout: result.stdout, stderr: result.stderr };
+  }
+  const failure = new ExecError(argv, {
     exitCode: result.exitCode,
     terminatedBy: result.signal,
     timedOut: result.timedOut,
@@ -84,4 +88,7 @@ export const exec = async (
     stderr: result.stderr ?? '',
     cause: result.cause ?? result,
   });
+  enter({ kind: 'tool', argv, ms: tookMs(startedAt), error: failure.message });
+  options.signal.throwIfAborted();
+  throw failure;
 };

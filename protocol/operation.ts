@@ -37,6 +37,7 @@ export const operationView = z.strictObject({
   state: operationState,
   position: z.int().optional().describe('Place in the queue, 1 is next'),
   waitsFor: operationId.optional().describe('The operation it waits for'),
+  waitingFor: z.string().optional().describe('What it waits for, in words, where it is no single operation'),
   progress: z
     .strictObject({
       done: z.int(),
@@ -62,6 +63,47 @@ export const operationView = z.strictObject({
   result: z.record(z.string(), z.json()).optional(),
 });
 export type OperationView = Readonly<z.infer<typeof operationView>>;
+
+/** What a step did to the host, one thing each; bounded, the later ones are only counted. */
+export const accountEntry = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('tool').describe('A program that was run to its end'),
+    argv: z.array(z.string()),
+    ms: z.number(),
+    error: z.string().optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('monitor').describe("A command to the guest's monitor"),
+    command: z.string(),
+    arguments: z.string().optional().describe('As JSON'),
+    ms: z.number(),
+    error: z.string().optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('process').describe('A process that was left running'),
+    argv: z.array(z.string()),
+    pid: z.int(),
+  }),
+  z.strictObject({ kind: z.enum(['made', 'removed']), object: z.string() }),
+  z.strictObject({ kind: z.literal('note'), text: z.string() }),
+]);
+
+/** An operation with what each of its steps did. */
+export const operationJournal = z.strictObject({
+  ...operationView.shape,
+  arguments: z.record(z.string(), z.json()).describe('As they were asked for'),
+  steps: z.array(
+    z.strictObject({
+      name: z.string(),
+      state: stepState,
+      startedAt: millisecondsSinceEpoch.optional(),
+      endedAt: millisecondsSinceEpoch.optional(),
+      account: z.array(accountEntry).optional().describe('What it did; its undoing at the end'),
+      error: z.string().optional().describe('Why it, or its undoing, failed'),
+    }),
+  ),
+});
+export type OperationJournal = Readonly<z.infer<typeof operationJournal>>;
 
 /** What every changing command answers: the operation, and the id of what it works on. */
 export const accepted = z.strictObject({

@@ -1,11 +1,13 @@
 /** Verbs that find out what happened and mend what is broken. */
 import type { Difference } from '../../protocol/fsck.ts';
 import type { OperationView } from '../../protocol/operation.ts';
+import { change } from '../change.ts';
 import { exitCodeOf } from '../exit-codes.ts';
 import { CliFailure } from '../failure.ts';
 import type { Context } from '../io.ts';
+import { printHistory, printJournal } from '../print/explain.ts';
 import { printDifferences, printFsck } from '../print/fsck.ts';
-import type { Verb } from '../verb.ts';
+import { query, type Verb } from '../verb.ts';
 
 /** Mends, and gives the operation as it ended. */
 const repair = async ({ client, signal }: Context): Promise<OperationView> => {
@@ -65,4 +67,43 @@ const fsck: Verb = {
   run: ({ flags }, context) => (flags['repair'] === true ? mend(context) : report(context)),
 };
 
-export const recoveryVerbs: readonly Verb[] = [fsck];
+const resetState = change({
+  words: 'reset-state',
+  command: 'guest-reset-state',
+  positionals: [{ name: 'NAME', member: 'guest', variadic: true, complete: 'guest' }],
+  flags: [
+    { name: 'to', member: 'to' },
+    { name: 'force', short: 'f', member: 'force' },
+  ],
+  done: (args) => `is recorded as ${args['to'] === 'failed' ? 'failed' : 'stopped'}`,
+});
+
+const explain = query({
+  words: 'explain',
+  command: 'query-operation',
+  summary: 'Tell in plain words what an operation did, what failed, and what was undone',
+  positionals: [
+    {
+      name: 'OPERATION',
+      member: 'operation',
+      description: "Id of an operation, as in 'roost operation ls'",
+      complete: 'operation',
+    },
+  ],
+  print: (reply, _, { io }) => printJournal(reply, io.now()),
+});
+
+const history = query({
+  words: 'history',
+  command: 'query-guest-history',
+  summary: "Tell a guest's life: what was done to it, by whom, and what it did itself",
+  details: 'Also of a guest that was deleted, as far back as operations and events are kept.',
+  positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
+  pages: 'entries',
+  print: (reply, _, { note }) => {
+    if (reply.deleted) note(`${reply.name} (${reply.id}) is gone from the inventory.`);
+    return printHistory(reply.entries);
+  },
+});
+
+export const recoveryVerbs: readonly Verb[] = [explain, history, fsck, resetState];

@@ -10,7 +10,7 @@ import { guestId, type InstanceId } from '../../protocol/types.ts';
 import type { ImageStore, Pool } from '../../storage/pool.ts';
 import type { Guest } from '../guests/guest.ts';
 import type { Guests } from '../guests/guests.ts';
-import { existenceObjects, portObjects, volumeSpecs } from '../guests/launch-of.ts';
+import { existenceObjects, portObjects, runObjects, volumeSpecs } from '../guests/launch-of.ts';
 import { inspectHost } from '../host-objects.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
@@ -178,7 +178,7 @@ export class Look {
     for (const guest of guests.registry.all())
       put({ kind: 'guest', id: guest.id }, [
         ...existenceObjects(guest),
-        ...guest.driver.runObjects(guest.place, { agent: guest.record.spec.agent.enabled }),
+        ...runObjects(guest),
         ...portObjects(guest),
       ]);
     for (const network of inventory.networks.all())

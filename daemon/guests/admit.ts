@@ -12,6 +12,7 @@ export type GuestVerbKind =
   | 'guest-pause'
   | 'guest-resume'
   | 'guest-delete'
+  | 'guest-reset-state'
   | 'guest-rename'
   | 'guest-update'
   | 'guest-disk-attach'
@@ -156,6 +157,7 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     case 'guest-disk-resize':
     case 'guest-disk-delete':
     case 'guest-update':
+    case 'guest-reset-state':
       return ACCEPT;
   }
 };

@@ -1,6 +1,8 @@
 /** guest-create: the guest's directory, its volumes, its record beside them. */
 import { rm } from 'node:fs/promises';
+import { enter } from '../../lib/account.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
+import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
 import { ensureFirmwareVariables, volumeSpecs } from './launch-of.ts';
@@ -9,8 +11,14 @@ import type { Procedure } from './perform.ts';
 
 const directory = (guest: Guest): Step => ({
   name: 'directory',
-  do: () => makeStateDirectory(guest),
-  undo: () => rm(guest.place.stateDirectory, { recursive: true, force: true }),
+  do: async () => {
+    await makeStateDirectory(guest);
+    enter({ kind: 'made', object: `directory ${guest.place.stateDirectory}` });
+  },
+  undo: () =>
+    cleanUp(guest.house, `the removal of ${guest.place.stateDirectory}`, () =>
+      rm(guest.place.stateDirectory, { recursive: true, force: true }),
+    ),
 });
 
 const volumes = (guest: Guest): Step => ({
@@ -24,7 +32,10 @@ const volumes = (guest: Guest): Step => ({
       await guest.house.pool.createVolume(volume, work);
     }
   },
-  undo: () => guest.house.pool.removeGuest(guest.id),
+  undo: () =>
+    cleanUp(guest.house, `the removal of guest ${guest.name}'s disks`, () =>
+      guest.house.pool.removeGuest(guest.id),
+    ),
 });
 
 const record = (guest: Guest): Step => ({ name: 'record', do: () => guest.saveRecord() });

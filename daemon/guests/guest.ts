@@ -28,9 +28,9 @@ import type { LeftOver } from '../operations/settle.ts';
 import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
+import { runRemains, takeAway } from './free-run.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
-import { portSpecs } from './launch-of.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
 import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
@@ -259,6 +259,11 @@ export class Guest {
     if (current && isDeviceWork(current.kind)) this.#cancelQuietly(current.id);
   }
 
+  /** Cancels everything but one operation; what cannot be cancelled goes on to its end. */
+  cancelAllBut(kept: OperationId): void {
+    for (const operation of this.#unfinished) if (operation.id !== kept) this.#cancelQuietly(operation.id);
+  }
+
   /** Tells a stop that waits for the guest not to wait any longer. */
   forceNow(): void {
     this.#forced?.();
@@ -366,18 +371,21 @@ export class Guest {
     this.restarts.afterEnd(end.cause, Math.max(0, end.at - started));
   }
 
-  /** Frees ports, sockets and ledger rows of a run whose process is gone. May be done again. */
-  async freeRun(): Promise<void> {
-    const { house } = this;
+  /**
+   * Frees ports, sockets and ledger rows of a run whose process is gone. May be done again. Resolves with what could not
+   * be freed: its rows stay.
+   */
+  async freeRun(): Promise<readonly string[]> {
+    const { inventory } = this.house;
     const { handle } = this;
     this.handle = undefined;
     this.agent.took(undefined);
     await handle?.release();
-    for (const { network, port } of portSpecs(this))
-      await house.networks.detach(network, port, new AbortController().signal);
-    await this.driver.clear(this.place);
-    house.inventory.db.soon(() => house.inventory.ledger.release({ kind: 'guest', id: this.id }, 'run'));
+    const failures = await takeAway(this, runRemains(this));
+    if (failures.length === 0)
+      inventory.db.soon(() => inventory.ledger.release({ kind: 'guest', id: this.id }, 'run'));
     this.setStatus({ process: undefined, applied: undefined, cursor: 0 });
+    return failures;
   }
 
   async saveRecord(): Promise<void> {

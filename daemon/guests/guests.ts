@@ -144,6 +144,20 @@ export class Guests {
     return await this.#end('guest-delete', args, asker);
   }
 
+  /** For a guest that nothing else helps: its turn comes at once, because whatever waits before it is cancelled. */
+  async resetState(args: CommandArguments<'guest-reset-state'>, asker: Asker): Promise<Accepted> {
+    const before = this.before('guest-reset-state', args);
+    if (before) return before;
+    const guest = this.registry.find(args.guest);
+    const write = (): GuestRecord => guest.writeTarget('stopped', asker.actor);
+    const accepted = await this.accept('guest-reset-state', guest, args, asker.actor, write, () => {
+      guest.restarts.silence();
+      guest.forceNow();
+    });
+    guest.cancelAllBut(accepted.operation);
+    return accepted;
+  }
+
   async verb(
     kind: 'guest-pause' | 'guest-resume' | 'guest-reset',
     args: VerbArguments,

@@ -114,12 +114,13 @@ export const existenceObjects = (guest: Guest): readonly HostObject[] => [
   ...guest.house.pool.plan(guest.id, volumeSpecs(guest)),
 ];
 
+/** Host objects of the process, those of the ports apart. */
+export const runObjects = (guest: Guest): readonly HostObject[] =>
+  guest.driver.runObjects(guest.place, { agent: guest.record.spec.agent.enabled });
+
 /** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */
 export const recordRun = (guest: Guest): void => {
-  const objects = [
-    ...portObjects(guest),
-    ...guest.driver.runObjects(guest.place, { agent: guest.record.spec.agent.enabled }),
-  ];
+  const objects = [...portObjects(guest), ...runObjects(guest)];
   guest.house.inventory.ledger.record(
     { kind: 'guest', id: guest.id },
     'run',

@@ -10,6 +10,7 @@ import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
 import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
 import type { Guest } from './guest.ts';
+import { resetState } from './reset-state.ts';
 import { diskResizing } from './resize-disk.ts';
 import { start } from './start.ts';
 import { stop } from './stop.ts';
@@ -34,6 +35,8 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return stop(guest, operation);
     case 'guest-delete':
       return deletion(guest, operation);
+    case 'guest-reset-state':
+      return resetState(guest, operation);
     case 'guest-pause':
       return verb(guest, 'pause');
     case 'guest-resume':

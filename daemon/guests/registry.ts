@@ -48,6 +48,10 @@ export class GuestRegistry {
     return this.#byId.get(id as GuestId);
   }
 
+  byName(name: string): Guest | undefined {
+    return this.#byName.get(name);
+  }
+
   /** By id or name; an id wins. Errors: NotFound. */
   find(reference: string): Guest {
     const guest = this.byId(reference) ?? this.#byName.get(reference);

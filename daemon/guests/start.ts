@@ -1,13 +1,23 @@
 /** guest-start: lease the volumes, attach the ports, launch the process, let it run. */
 import { close } from 'node:fs';
 import { promisify } from 'node:util';
+import { enter } from '../../lib/account.ts';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
+import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
+import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { ensureFirmwareVariables, launchOf, portSpecs, recordRun, volumeSpecs } from './launch-of.ts';
+import {
+  ensureFirmwareVariables,
+  launchOf,
+  portSpecs,
+  recordRun,
+  runObjects,
+  volumeSpecs,
+} from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 
 const closeDescriptor = promisify(close);
@@ -15,6 +25,15 @@ const closeDescriptor = promisify(close);
 const closeAll = async (ports: AttachedPort[]): Promise<void> => {
   for (const port of ports.splice(0))
     if (port.descriptor !== undefined) await closeDescriptor(port.descriptor);
+};
+
+/** An undo that left something has failed. */
+const refuseLeftovers = (guest: Guest, left: readonly string[]): void => {
+  if (left.length === 0) return;
+  throw new RoostError('HostError', `What the start had made could not all be removed: ${left.join('; ')}`, {
+    data: { guest: guest.name, left: [...left] },
+    hint: 'fsck names what is left.',
+  });
 };
 
 /** What is still being done to a port must not come after its undoing. */
@@ -51,7 +70,8 @@ const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): 
     );
   },
   undo: async () => {
-    if (!gathered.runsAlready) await guest.freeRun();
+    // A process that could not be ended keeps what it has.
+    if (!gathered.runsAlready && !guest.handle) refuseLeftovers(guest, await guest.freeRun());
   },
 });
 
@@ -63,6 +83,8 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
     for (const { network, port } of portSpecs(guest)) {
       const attached = await guest.house.networks.attach(network, port, signal);
       gathered.ports.push(attached);
+      for (const object of guest.house.networks.portObjects(network, port))
+        enter({ kind: 'made', object: hostObjectKey(object) });
       const { guarded } = attached;
       // Waited for later; a failure until then is nobody's unhandled one.
       guarded?.catch(() => undefined);
@@ -90,6 +112,7 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
     guest.setStatus({ cursor: 0, applied: { memoryBytes, cpu, boot, agent, qemu } });
     try {
       guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
+      for (const object of runObjects(guest)) enter({ kind: 'made', object: hostObjectKey(object) });
     } finally {
       await closeAll(gathered.ports);
     }
@@ -97,9 +120,10 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
   undo: async () => {
     if (gathered.runsAlready) return;
     const { handle } = guest;
+    await cleanUp(guest.house, `the end of guest ${guest.name}'s process`, (signal) =>
+      handle ? handle.kill(signal) : guest.driver.destroy(guest.place, signal),
+    );
     guest.handle = undefined;
-    if (handle) await handle.kill(new AbortController().signal);
-    else await guest.driver.destroy(guest.place, new AbortController().signal);
     await handle?.release();
   },
 });
@@ -140,7 +164,14 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
         guest.house.inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run');
     },
     after: (ended) => {
-      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready || guest.handle) return;
+      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready) return;
+      if (guest.handle) {
+        guest.setStatus({
+          state: 'unknown',
+          reason: 'its start was taken back, and its process does not end',
+        });
+        return;
+      }
       const cancelled = ended.state === 'cancelled';
       const reason = cancelled ? undefined : ended.error?.desc;
       const died = ended.error?.class === 'HostError';

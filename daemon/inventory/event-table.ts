@@ -38,9 +38,18 @@ export interface EventFilter {
 const listed = (values: ReadonlySet<string> | undefined): string | null =>
   values === undefined ? null : JSON.stringify([...values]);
 
+const fromRow = (row: Row): KeptEvent => ({
+  sequence: row.sequence,
+  atMs: row.at_ms,
+  event: row.name as EventName,
+  ...(row.guest === null ? {} : { guest: row.guest }),
+  data: JSON.parse(row.data) as EventView['data'],
+});
+
 export class EventTable {
   readonly #insert;
   readonly #since;
+  readonly #ofGuest;
   readonly #bounds;
   readonly #prune;
 
@@ -53,6 +62,9 @@ export class EventTable {
          AND (@names IS NULL OR name IN (SELECT value FROM json_each(@names)))
          AND (@guests IS NULL OR guest IN (SELECT value FROM json_each(@guests)))
        ORDER BY sequence LIMIT @limit`,
+    );
+    this.#ofGuest = db.prepare<[string, number], Row>(
+      'SELECT * FROM event WHERE guest = ? ORDER BY sequence LIMIT ?',
     );
     this.#bounds = db.prepare<[], { oldest: number | null; newest: number | null }>(
       "SELECT (SELECT min(sequence) FROM event) AS oldest, (SELECT seq FROM sqlite_sequence WHERE name = 'event') AS newest",
@@ -75,13 +87,12 @@ export class EventTable {
   /** In their order. What a filter leaves out is not even read: many may be kept and few wanted. */
   since(sequence: number, limit: number, filter?: EventFilter): readonly KeptEvent[] {
     const [names, guests] = [listed(filter?.names), listed(filter?.guests)];
-    return this.#since.all({ sequence, limit, names, guests }).map((row) => ({
-      sequence: row.sequence,
-      atMs: row.at_ms,
-      event: row.name as EventName,
-      ...(row.guest === null ? {} : { guest: row.guest }),
-      data: JSON.parse(row.data) as EventView['data'],
-    }));
+    return this.#since.all({ sequence, limit, names, guests }).map(fromRow);
+  }
+
+  /** A guest's own, in their order. */
+  ofGuest(guest: string, limit: number): readonly KeptEvent[] {
+    return this.#ofGuest.all(guest, limit).map(fromRow);
   }
 
   /** Sequence of the oldest event kept and of the newest ever; oldest is newest + 1 when none is kept. */

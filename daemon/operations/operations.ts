@@ -8,7 +8,7 @@ import { waitOrAbort } from '../../lib/abort.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
-import { isEnded, type OperationView } from '../../protocol/operation.ts';
+import { isEnded, type OperationJournal, type OperationView } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -30,7 +30,7 @@ export interface NewOperation {
 /** Where an operation stands among those of its subject. */
 export type QueuePlace = (
   operation: OperationId,
-) => { readonly position: number; readonly waitsFor?: OperationId } | undefined;
+) => { readonly position: number; readonly waitsFor?: OperationId; readonly waitingFor?: string } | undefined;
 
 interface Live extends Stepping {
   record: OperationRecord;
@@ -314,6 +314,18 @@ export class Operations {
       ...(record.endedAt === undefined ? {} : { endedAt: record.endedAt }),
       ...(record.error === undefined ? {} : { error: record.error }),
       ...(record.result === undefined ? {} : { result: record.result as OperationView['result'] }),
+    };
+  }
+
+  /** An operation with what its steps did. Errors: NotFound. */
+  journal(id: OperationId): OperationJournal {
+    const record = this.record(id);
+    if (!record) throw this.#unknown(id);
+    const steps = this.#live.get(id)?.steps ?? this.#inventory.operations.steps(id);
+    return {
+      ...this.view(record),
+      arguments: record.arguments as OperationJournal['arguments'],
+      steps: steps.map((step) => structuredClone(step) as OperationJournal['steps'][number]),
     };
   }
 

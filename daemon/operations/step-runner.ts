@@ -2,6 +2,7 @@
  * Does the steps of an operation one after the other, or takes them back, and keeps their part of the journal: when each
  * began and ended, and what it did to the host.
  */
+import { deferred } from '../../lib/abort.ts';
 import { Account, accounted } from '../../lib/account.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -9,7 +10,11 @@ import type { Progress } from '../../lib/work.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationRecord, StepRecord } from '../inventory/operation-table.ts';
+import { CLEAN_UP_MS, type CleanUpOwner, cleanUp } from './clean-up.ts';
 import type { Step, StepObserver } from './steps.ts';
+
+/** An undo is made of a few pieces of clean-up, each with a time of its own. */
+const UNDO_MS = 4 * CLEAN_UP_MS;
 
 /** An operation that is accepted and has not ended, as far as its steps are concerned. */
 export interface Stepping {
@@ -44,12 +49,14 @@ const inSteps = (steps: readonly Step[]): StepRecord[] =>
 export class StepRunner {
   readonly #options: StepRunnerOptions;
   readonly #observeStep: StepObserver;
+  readonly #owner: CleanUpOwner;
   /** Reaches also the steps of operations that nobody can cancel. */
   readonly #stopping = new AbortController();
 
   constructor(options: StepRunnerOptions) {
     this.#options = options;
     this.#observeStep = options.observeStep ?? (() => undefined);
+    this.#owner = { clock: options.clock, stopping: this.#stopping.signal };
   }
 
   get suspended(): boolean {
@@ -74,7 +81,9 @@ export class StepRunner {
         signal.throwIfAborted();
         this.#mark(live, position, 'running');
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
-        await accounted(account, () => step.do({ signal, progress }));
+        await this.#untilLetGo(live, step, account, signal, async () =>
+          accounted(account, () => step.do({ signal, progress })),
+        );
         if (this.suspended) throw stopping();
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
         this.#mark(live, position, 'done', account);
@@ -100,9 +109,15 @@ export class StepRunner {
       const account = new Account();
       await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
       try {
-        await accounted(account, () => step.undo?.());
+        await cleanUp(
+          this.#owner,
+          `the undoing of ${step.name}`,
+          async () => accounted(account, () => step.undo?.()),
+          UNDO_MS,
+        );
         this.#mark(live, position, 'undone', account);
       } catch (error) {
+        if (this.suspended) throw stopping();
         this.#options.log.error({ err: error, operation: live.record.id, step: step.name }, 'undo failed');
         const { message } = toRoostError(error);
         this.#mark(live, position, 'undo-failed', account, message);
@@ -111,6 +126,36 @@ export class StepRunner {
       await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
     }
     return failures;
+  }
+
+  /** A step that is told to end has a time to let go; one that does not is left to itself, and said so. */
+  async #untilLetGo(
+    live: Stepping,
+    step: Step,
+    account: Account,
+    signal: AbortSignal,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const { clock, log } = this.#options;
+    const givenUp = deferred<void>();
+    let cancelTimer = (): void => undefined;
+    const onAbort = (): void => {
+      cancelTimer = clock.after(CLEAN_UP_MS, () => {
+        log.error({ operation: live.record.id, step: step.name }, 'a cancelled step did not let go');
+        account.add({
+          kind: 'note',
+          text: `it was cancelled and did not let go within ${CLEAN_UP_MS / 1000} s`,
+        });
+        givenUp.reject(cancelled(live.record));
+      });
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await Promise.race([work(), givenUp.promise]);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      cancelTimer();
+    }
   }
 
   #failureOf(live: Stepping, step: Step, error: unknown): RoostError {

@@ -3,6 +3,7 @@
  * is where a test makes guests end, fail, go silent or take their time. Everything it does happens at once; what a
  * guest tells reaches its observer in a later microtask.
  */
+import { waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId } from '../../protocol/types.ts';
@@ -203,8 +204,7 @@ export class FakeHost {
 
   async before(call: FakeCall, id: GuestId, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await this.behaviour(id).before?.(call, id, signal);
-    signal.throwIfAborted();
+    await waitOrAbort(Promise.resolve(this.behaviour(id).before?.(call, id, signal)), signal);
   }
 
   spawn(launch: Launch): FakeProcess {

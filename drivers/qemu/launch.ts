@@ -7,6 +7,7 @@ import { close } from 'node:fs';
 import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { abortReason, deadline, waitOrAbort } from '../../lib/abort.ts';
+import { enter } from '../../lib/account.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
@@ -59,6 +60,7 @@ export const launchProcess = async <T>(
     await over;
   });
 
+  enter({ kind: 'process', argv, pid: child.pid });
   const process = await GuestProcess.ofChild(child, runDirectory);
   if (!process) throw await failure(launch, argv, await over);
   undo.add(() => process.close());

@@ -3,11 +3,13 @@
  * event comes, tells of silence, and turns QMP's errors into those of the contract.
  */
 import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import { type AccountEntry, enter, isAccounted, tookMs } from '../../lib/account.ts';
 import type { Log } from '../../lib/log.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { QmpClient } from './qmp/qmp-client.ts';
 import type { QmpCommandName, QmpCommands } from './qmp/qmp-commands.ts';
 import { QmpCommandError, QmpConnectError, QmpDisconnectedError, QmpReplyError } from './qmp/qmp-errors.ts';
+import { redact } from './qmp/redact.ts';
 import { type SilenceReason, SilenceWatch } from './silence-watch.ts';
 
 const FIRST_RETRY_MS = 1_000;
@@ -74,12 +76,18 @@ export class Monitor {
     signal: AbortSignal,
   ): Promise<QmpCommands[C]['returns']> {
     if (!this.#client) throw noSession(command);
+    const startedAt = performance.now();
     const answer = this.#client.execute(command, commandArguments, { signal });
     this.#silence.asked();
     try {
-      return await answer;
+      const value = await answer;
+      if (isAccounted()) enter(accountOf(command, commandArguments, startedAt));
+      return value;
     } catch (error) {
-      throw toContractError(error, command);
+      const told = toContractError(error, command);
+      const words = told instanceof Error ? told.message : String(told);
+      if (isAccounted()) enter({ ...accountOf(command, commandArguments, startedAt), error: words });
+      throw told;
     }
   }
 
@@ -150,6 +158,15 @@ export class Monitor {
     }
   }
 }
+
+const accountOf = (
+  command: string,
+  commandArguments: object,
+  startedAt: number,
+): Extract<AccountEntry, { kind: 'monitor' }> => {
+  const text = JSON.stringify(redact(commandArguments));
+  return { kind: 'monitor', command, ms: tookMs(startedAt), ...(text === '{}' ? {} : { arguments: text }) };
+};
 
 const pause = async (delayMs: number, signal: AbortSignal): Promise<void> => {
   const over = deferred<void>();

@@ -5,6 +5,7 @@
  * through lib/exec.ts, which a whole attach has 8 of.
  */
 import { execFile } from 'node:child_process';
+import { enter, tookMs } from '../../lib/account.ts';
 import { missingTool, toolFailed } from './host-tool.ts';
 
 const TIMEOUT_MS = 60_000;
@@ -12,6 +13,7 @@ const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Errors: Unsupported when there is no nft, HostError with its words; the signal's reason. */
 export function nft(args: readonly string[], signal: AbortSignal): Promise<string> {
+  const startedAt = performance.now();
   return new Promise((resolve, reject) => {
     const options = {
       signal,
@@ -20,6 +22,8 @@ export function nft(args: readonly string[], signal: AbortSignal): Promise<strin
       env: { ...process.env, LC_ALL: 'C' },
     };
     execFile('nft', args, options, (error, stdout, stderr) => {
+      const said = error === null ? {} : { error: stderr.trim() || error.message };
+      enter({ kind: 'tool', argv: ['nft', ...args], ms: tookMs(startedAt), ...said });
       if (error === null) resolve(stdout);
       else if (signal.aborted) reject(signal.reason as Error);
       else if (error.code === 'ENOENT') reject(missingTool('nft', error));

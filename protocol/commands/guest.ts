@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
 import { guestChanges, guestFields, guestSpec, guestState, guestView } from '../guest.ts';
+import { guestHistory } from '../history.ts';
 import { hostObject } from '../host-object.ts';
 import { accepted, changing } from '../operation.ts';
 import { durationMs, guestName, guestReference, page } from '../types.ts';
@@ -116,12 +117,34 @@ export const guestResume = defineCommand({
 export const guestDelete = defineCommand({
   name: 'guest-delete',
   summary: 'Delete a guest with its disks',
+  description:
+    'With force it always succeeds: what could not be ended or removed within a time is named in gaveUpOn of the result, and its rows stay in the ledger for fsck.',
   role: 'operate',
   nature: 'change',
   since,
   arguments: z.strictObject({
     ...guest,
-    force: z.boolean().default(false).describe('End it first if it runs'),
+    force: z
+      .boolean()
+      .default(false)
+      .describe('End it first if it runs, and go on without what cannot be ended or removed'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestResetState = defineCommand({
+  name: 'guest-reset-state',
+  summary: 'Put a guest that is stuck into a stated state',
+  description:
+    'Cancels whatever is under way on the guest, looks at the facts, frees what its run had, and records the state; its target becomes stopped. Refused while its process lives, unless with force: then the process is ended, and one that does not end is abandoned. The result names in gaveUpOn what was given up; its rows stay in the ledger.',
+  role: 'admin',
+  nature: 'change',
+  since: '0.2.0',
+  arguments: z.strictObject({
+    ...guest,
+    to: z.enum(['stopped', 'failed']).default('stopped').describe('The state to record'),
+    force: z.boolean().default(false).describe('Also while its process lives: end it, or abandon it'),
     ...changing,
   }),
   returns: accepted,
@@ -176,6 +199,17 @@ export const queryGuest = defineCommand({
   since,
   arguments: z.strictObject(guest),
   returns: guestView,
+});
+
+export const queryGuestHistory = defineCommand({
+  name: 'query-guest-history',
+  summary: "Tell a guest's life: what was done to it, by whom, and what it did itself",
+  description: 'Also of a guest that was deleted, by its id or the name it had last. The oldest comes first.',
+  role: 'read',
+  nature: 'query',
+  since: '0.2.0',
+  arguments: z.strictObject({ ...guest, ...page }),
+  returns: guestHistory,
 });
 
 export const guestLogStreams = ['console', 'process', 'events'] as const;

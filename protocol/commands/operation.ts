@@ -1,7 +1,7 @@
 /** Commands on operations. */
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
-import { operationState, operationView } from '../operation.ts';
+import { operationJournal, operationState, operationView } from '../operation.ts';
 import { durationMs, operationId, page } from '../types.ts';
 
 const since = '0.1.0';
@@ -19,6 +19,18 @@ export const queryOperations = defineCommand({
     ...page,
   }),
   returns: z.strictObject({ operations: z.array(operationView), next: z.string().optional() }),
+});
+
+export const queryOperation = defineCommand({
+  name: 'query-operation',
+  summary: 'Show one operation with what each of its steps did',
+  description:
+    'Tools with their command lines, monitor commands, and the host objects made and removed, as far as they were kept; also of an operation that is under way.',
+  role: 'read',
+  nature: 'query',
+  since: '0.2.0',
+  arguments: z.strictObject({ operation: operationId }),
+  returns: operationJournal,
 });
 
 export const operationCancel = defineCommand({

@@ -39,7 +39,7 @@ const candidates = async (words: readonly string[]): Promise<string[]> => {
 describe('candidates', () => {
   it.each([
     [['sta'], ['start']],
-    [['re'], ['reset', 'resume', 'rename']],
+    [['re'], ['reset', 'resume', 'rename', 'reset-state']],
     [
       ['image', ''],
       ['import', 'build', 'ls', 'delete', 'prune', 'alias', 'unalias'],

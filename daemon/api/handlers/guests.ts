@@ -1,4 +1,5 @@
 /** Handlers of guests: each names things and calls one method. */
+import { RoostError } from '../../../protocol/errors.ts';
 import type { GuestView } from '../../../protocol/guest.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
@@ -6,7 +7,7 @@ import type { Services } from './services.ts';
 
 type GuestCommands = Extract<
   keyof Handlers,
-  `guest-${string}` | 'query-guests' | 'query-guest' | 'query-guest-log'
+  `guest-${string}` | 'query-guests' | 'query-guest' | 'query-guest-history' | 'query-guest-log'
 >;
 
 const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>
@@ -14,7 +15,21 @@ const chosenFields = (view: GuestView, fields: readonly string[] | undefined): P
     ? view
     : Object.fromEntries(Object.entries(view).filter(([field]) => fields.includes(field)));
 
-export const guestHandlers = ({ guests, devices, consoles }: Services): Pick<Handlers, GuestCommands> => ({
+/** `after` of a list that is told from its beginning. Errors: InvalidArgument. */
+const placeIn = (after: string | undefined, length: number): number => {
+  const place = Number(after ?? 0);
+  if (Number.isInteger(place) && place >= 0 && place <= length) return place;
+  throw new RoostError('InvalidArgument', `'${after}' is no place in this history`, {
+    hint: 'Give the `next` of the page before.',
+  });
+};
+
+export const guestHandlers = ({
+  guests,
+  devices,
+  histories,
+  consoles,
+}: Services): Pick<Handlers, GuestCommands> => ({
   'guest-create': (args, call) => guests.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
   'guest-rename': (args, call) => guests.rename(args, call),
@@ -23,6 +38,7 @@ export const guestHandlers = ({ guests, devices, consoles }: Services): Pick<Han
   'guest-reset': (args, call) => guests.verb('guest-reset', args, call),
   'guest-pause': (args, call) => guests.verb('guest-pause', args, call),
   'guest-resume': (args, call) => guests.verb('guest-resume', args, call),
+  'guest-reset-state': (args, call) => guests.resetState(args, call),
   'guest-delete': (args, call) => guests.delete(args, call),
   'guest-disk-attach': (args, call) => devices.attachDisk(args, call),
   'guest-disk-detach': (args, call) => devices.detachDisk(args, call),
@@ -40,6 +56,16 @@ export const guestHandlers = ({ guests, devices, consoles }: Services): Pick<Han
     return { guests: page.items, total: matching.length, ...(page.more && last ? { next: last.name } : {}) };
   },
   'query-guest': ({ guest }) => guests.registry.find(guest).view,
+  'query-guest-history': ({ guest, limit, after }) => {
+    const { entries, ...about } = histories.of(guest);
+    const from = placeIn(after, entries.length);
+    const page = pageOf(entries.slice(from), limit);
+    return {
+      ...about,
+      entries: page.items,
+      ...(page.more ? { next: String(from + page.items.length) } : {}),
+    };
+  },
   'query-guest-log': async ({ guest: reference, stream, offset, maxBytes }) => {
     const guest = guests.registry.find(reference);
     const part = await guest.driver.readLog(guest.place, stream, {

@@ -6,7 +6,7 @@ import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
 import type { Services } from './services.ts';
 
-type OperationCommands = 'query-operations' | 'operation-cancel' | 'operation-wait';
+type OperationCommands = 'query-operations' | 'query-operation' | 'operation-cancel' | 'operation-wait';
 type ImageCommands =
   | 'image-import'
   | 'image-build'
@@ -42,6 +42,7 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
     const last = records[page.items.length - 1];
     return { operations: page.items, ...(page.more && last ? { next: String(last.sequence) } : {}) };
   },
+  'query-operation': ({ operation }) => operations.journal(operation),
   'operation-cancel': ({ operation }) => operations.cancel(operation),
   'operation-wait': async ({ operation, timeoutMs }, call) => {
     using limit = deadline(timeoutMs ?? Number.POSITIVE_INFINITY, call.signal);

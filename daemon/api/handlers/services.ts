@@ -5,6 +5,7 @@ import type { Fsck } from '../../fsck/fsck.ts';
 import type { Consoles } from '../../guests/console.ts';
 import type { GuestDevices } from '../../guests/guest-devices.ts';
 import type { Guests } from '../../guests/guests.ts';
+import type { Histories } from '../../guests/histories.ts';
 import type { ImageBuilds } from '../../image-builds.ts';
 import type { Images } from '../../images.ts';
 import type { Networks } from '../../networks.ts';
@@ -14,6 +15,7 @@ import type { Tokens } from '../../tokens.ts';
 export interface Services {
   readonly guests: Guests;
   readonly devices: GuestDevices;
+  readonly histories: Histories;
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;
