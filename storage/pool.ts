@@ -3,13 +3,15 @@
  * images under them. Storage yields a `BlockSource` for each volume; what consumes it is none of its business.
  *
  * Words. *Volume*: one disk of one guest. *Base*: the image under a volume; shared, never written. *Record*: the guest's
- * own record, kept beside its volumes so that the inventory can be rebuilt from the disks.
+ * own record, kept beside its volumes so that the inventory can be rebuilt from the disks. *Seed*: a small read-only disk
+ * of a few text files, from which a guest learns who it is at its first boot.
  *
  * Rules every pool keeps; `test/conformance/pool.ts` holds it to them:
  * - `createVolume` and `deleteVolume` may be done again after any crash: a finished one changes nothing.
  * - A volume is complete or absent; a half-made one is never given out (made under another name, then renamed).
  * - The bytes of a volume never pass through this process.
  * - A base is never written and never removed by a pool.
+ * - A seed that is changed is a new file: whoever has the old one open goes on reading the old one.
  */
 
 import type { Work } from '../lib/work.ts';
@@ -40,6 +42,16 @@ export interface FirmwareVariables {
   readonly guest: GuestId;
   /** Absolute path of the file to copy. */
   readonly templatePath: string;
+  readonly owner?: VolumeOwner;
+}
+
+/** The seed of a guest. */
+export interface SeedSpec {
+  readonly guest: GuestId;
+  /** Label of its file system: up to 16 letters, digits and underscores. */
+  readonly label: string;
+  /** By name: up to 32 of a-z, 0-9 and hyphen. */
+  readonly files: Readonly<Record<string, string>>;
   readonly owner?: VolumeOwner;
 }
 
@@ -79,6 +91,15 @@ export interface Pool {
    * as the firmware then finds its boot entries again. May be done again. Errors: HostError, ResourceExhausted.
    */
   createFirmwareVariables(variables: FirmwareVariables): Promise<void>;
+  /**
+   * Makes the seed unless it is there as it should be, and takes older ones of the guest away. May be done again.
+   * Errors: ResourceExhausted when the pool is full.
+   */
+  writeSeed(seed: SeedSpec, work: Work): Promise<BlockSource>;
+  /** Where a seed is. Pure: says not whether it is there. */
+  seedSource(seed: SeedSpec): BlockSource;
+  /** Takes away every seed of a guest. May be done again. */
+  deleteSeed(guest: GuestId): Promise<void>;
   /** Writes the guest's record beside its volumes, atomically; `generation` only grows. */
   writeRecord(
     guest: GuestId,

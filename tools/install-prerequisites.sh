@@ -48,6 +48,7 @@ find_missing_packages() {
   need_program qemu-system-x86 qemu-system-x86_64
   need_program qemu-utils qemu-img
   need_file seabios /usr/share/seabios/bios-256k.bin
+  need_program xorriso xorriso
   need_program dnsmasq-base dnsmasq
   need_program nftables nft
   need_program iproute2 ip

@@ -1,6 +1,7 @@
 /**
  * A pool in a directory: `<path>/guests/<guest id>/` with `<disk name>.qcow2` for each volume and `record.json`, the
- * guest's record, and `firmware-variables.fd` where it starts by UEFI. A volume is a qcow2 overlay on its base, or an empty qcow2 file without one.
+ * guest's record, `firmware-variables.fd` where it starts by UEFI, and `seed-<digest>.iso`, its seed. A volume is a qcow2
+ * overlay on its base, or an empty qcow2 file without one.
  *
  * With privileges a volume is 0600 of the guest's uid, but the directory stays the daemon's and is only passable for
  * the guest's group: a guest that broke out of QEMU can neither touch its record nor put a link in the daemon's way.
@@ -31,10 +32,10 @@ import {
   syncDirectory,
 } from '../files/durable-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
-import type { FirmwareVariables, Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type { FirmwareVariables, Pool, PoolUsage, SeedSpec, VolumeOwner, VolumeSpec } from '../pool.ts';
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
+import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
-const PARTIAL = '.partial-';
 const RECORD = 'record.json';
 const FIRMWARE_VARIABLES = 'firmware-variables.fd';
 /** Unit of st_blocks, stat(2). */
@@ -190,6 +191,26 @@ class DirectoryPool implements Pool {
       await settleFile(partial, { mode: 0o600, owner });
       await renameDurably(partial, path);
     });
+  }
+
+  async writeSeed(seed: SeedSpec, work: Work): Promise<BlockSource> {
+    const directory = this.#guestDirectory(seed.guest);
+    await withStorageErrors(`make the seed in ${directory}`, () => writeSeed(directory, seed, work.signal));
+    return this.seedSource(seed);
+  }
+
+  seedSource(seed: SeedSpec): BlockSource {
+    return {
+      format: 'raw',
+      path: join(this.#guestDirectory(seed.guest), seedName(seed)),
+      readOnly: true,
+      sizeBytes: seedSizeBytes(seed),
+    };
+  }
+
+  async deleteSeed(guest: GuestId): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`remove the seed in ${directory}`, () => removeSeeds(directory));
   }
 
   /** Not for two calls for one guest at once: they come from its mailbox, one after the other. */

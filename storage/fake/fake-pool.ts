@@ -3,12 +3,13 @@
  * under test when the same pool is given to the next one. `before` runs ahead of each effect, so that a test can hold
  * it up or let it fail.
  */
+import { createHash } from 'node:crypto';
 import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import type { FirmwareVariables, Pool, PoolUsage, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type { FirmwareVariables, Pool, PoolUsage, SeedSpec, VolumeOwner, VolumeSpec } from '../pool.ts';
 
 export type PoolEffect =
   | 'prepareGuest'
@@ -16,6 +17,8 @@ export type PoolEffect =
   | 'growVolume'
   | 'deleteVolume'
   | 'createFirmwareVariables'
+  | 'writeSeed'
+  | 'deleteSeed'
   | 'writeRecord'
   | 'removeGuest'
   | 'lease';
@@ -30,6 +33,7 @@ export interface FakePoolOptions {
 interface GuestPlace {
   readonly volumes: Map<string, VolumeSpec>;
   record: { readonly generation: number } | undefined;
+  seed: SeedSpec | undefined;
 }
 
 const GIBIBYTE = 1024 ** 3;
@@ -66,7 +70,8 @@ export class FakePool implements Pool {
 
   async prepareGuest(guest: GuestId, _owner: VolumeOwner | undefined): Promise<void> {
     await this.#effect('prepareGuest', guest);
-    if (!this.#guests.has(guest)) this.#guests.set(guest, { volumes: new Map(), record: undefined });
+    if (!this.#guests.has(guest))
+      this.#guests.set(guest, { volumes: new Map(), record: undefined, seed: undefined });
   }
 
   async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
@@ -131,6 +136,34 @@ export class FakePool implements Pool {
   async createFirmwareVariables({ guest }: FirmwareVariables): Promise<void> {
     await this.#effect('createFirmwareVariables', guest);
     this.#place(guest);
+  }
+
+  async writeSeed(seed: SeedSpec, work: Work): Promise<BlockSource> {
+    work.signal.throwIfAborted();
+    await this.#effect('writeSeed', seed.guest);
+    work.signal.throwIfAborted();
+    this.#place(seed.guest).seed = structuredClone(seed);
+    return this.seedSource(seed);
+  }
+
+  seedSource(seed: SeedSpec): BlockSource {
+    const digest = createHash('sha256')
+      .update(JSON.stringify([seed.label, seed.files]))
+      .digest('hex');
+    const path = `${this.#directory(seed.guest)}/seed-${digest.slice(0, 16)}.iso`;
+    const content = Object.values(seed.files).join('').length;
+    return { format: 'raw', path, readOnly: true, sizeBytes: content + 512 - (content % 512) };
+  }
+
+  async deleteSeed(guest: GuestId): Promise<void> {
+    await this.#effect('deleteSeed', guest);
+    const place = this.#guests.get(guest);
+    if (place) place.seed = undefined;
+  }
+
+  /** The seed of a guest as it lies there. */
+  seedOf(guest: GuestId): SeedSpec | undefined {
+    return this.#guests.get(guest)?.seed;
   }
 
   async writeRecord(guest: GuestId, record: { readonly generation: number }): Promise<void> {

@@ -5,9 +5,9 @@
 import { ExecError } from '../../lib/exec.ts';
 import { type ErrorData, RoostError } from '../../protocol/errors.ts';
 
-/** errno names, and what the C library says for them, of a file system that can take no more. */
+/** errno names, and what the C library and xorriso say for them, of a file system that can take no more. */
 const fullErrnos: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-const fullTexts = /No space left on device|Disk quota exceeded|File too large/;
+const fullTexts = /No space left on device|Disk quota exceeded|File too large|exceeds free space on media/;
 
 const isErrno = (error: unknown): error is NodeJS.ErrnoException =>
   error instanceof Error && 'code' in error && 'syscall' in error;

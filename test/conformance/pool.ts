@@ -8,7 +8,7 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import { type GuestId, guestId } from '../../protocol/types.ts';
-import type { Pool, VolumeOwner, VolumeSpec } from '../../storage/pool.ts';
+import type { Pool, SeedSpec, VolumeOwner, VolumeSpec } from '../../storage/pool.ts';
 
 export interface PoolHarness extends AsyncDisposable {
   readonly pool: Pool;
@@ -23,6 +23,13 @@ export interface PoolHarness extends AsyncDisposable {
   fingerprint(path: string): Promise<string>;
   /** Leaves what a crash in the middle of making this volume, or this guest's record, would leave. */
   leaveHalfMade(volume: VolumeSpec): Promise<void>;
+  /** Leaves what a crash in the middle of making this guest's seed would leave. */
+  leaveHalfMadeSeed(guest: GuestId): Promise<void>;
+  /** Label and files of a seed, as its guest would read them; undefined when it is not there. */
+  readSeed(
+    guest: GuestId,
+    source: BlockSource,
+  ): Promise<{ readonly label: string; readonly files: Readonly<Record<string, string>> } | undefined>;
   /** Everything below the place of a guest that is not a finished volume or the record. */
   strays(guest: GuestId): Promise<readonly string[]>;
 }
@@ -242,6 +249,89 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
         expect(await pool.readRecords()).toEqual({ records: [], unreadable: [] });
         expect(await harness.fingerprint(base.path)).toBe(baseBefore);
         expect(await lease(neighbour)).toEqual(pool.source(neighbour));
+      });
+    });
+
+    describe('seeds', () => {
+      const files = { 'user-data': '#cloud-config\n{}\n', 'meta-data': 'instance-id: "ä"\n' };
+      const seedOf = (changes: Partial<SeedSpec> = {}): SeedSpec => ({
+        guest,
+        label: 'cidata',
+        files,
+        ...(harness.owner === undefined ? {} : { owner: harness.owner }),
+        ...changes,
+      });
+      beforeEach(() => pool.prepareGuest(guest, harness.owner));
+
+      it('makes one that a guest can read, where it said it would be', async () => {
+        const source = await pool.writeSeed(seedOf(), work());
+        expect(source).toEqual(pool.seedSource(seedOf()));
+        expect(source).toMatchObject({ format: 'raw', readOnly: true });
+        expect(await harness.readSeed(guest, source)).toEqual({ label: 'cidata', files });
+      });
+
+      it('says where it is without making it', async () => {
+        const source = pool.seedSource(seedOf());
+        expect(await harness.readSeed(guest, source)).toBeUndefined();
+      });
+
+      it('changes nothing when done again', async () => {
+        const source = await pool.writeSeed(seedOf(), work());
+        const before = await harness.fingerprint(source.path);
+        expect(await pool.writeSeed(seedOf(), work())).toEqual(source);
+        expect(await harness.fingerprint(source.path)).toBe(before);
+      });
+
+      it('makes a changed one anew, and leaves only that', async () => {
+        const before = await pool.writeSeed(seedOf(), work());
+        const changed = seedOf({ files: { ...files, 'user-data': '#!/bin/sh\n' } });
+        const after = await pool.writeSeed(changed, work());
+        expect(after.path).not.toBe(before.path);
+        expect(await harness.readSeed(guest, after)).toMatchObject({ files: changed.files });
+        expect(await harness.readSeed(guest, before)).toBeUndefined();
+      });
+
+      it('holds as much as it is given', async () => {
+        const large = { ...files, 'user-data': `#!/bin/sh\n${'#'.repeat(3 * MEBIBYTE)}\n` };
+        const source = await pool.writeSeed(seedOf({ files: large }), work());
+        expect(source.sizeBytes).toBeGreaterThan(3 * MEBIBYTE);
+        expect((await harness.readSeed(guest, source))?.files).toEqual(large);
+      });
+
+      it('finishes what a crash left in the middle', async () => {
+        await harness.leaveHalfMadeSeed(guest);
+        const source = await pool.writeSeed(seedOf(), work());
+        expect(await harness.readSeed(guest, source)).toEqual({ label: 'cidata', files });
+        expect(await harness.strays(guest)).toEqual([]);
+      });
+
+      it('leaves nothing when it is aborted', async () => {
+        const reason = new Error('given up');
+        const controller = new AbortController();
+        const writing = pool.writeSeed(seedOf(), work(controller.signal));
+        controller.abort(reason);
+        await expect(writing).rejects.toBe(reason);
+        expect(await harness.strays(guest)).toEqual([]);
+        expect(await harness.readSeed(guest, pool.seedSource(seedOf()))).toBeUndefined();
+      });
+
+      it('takes it away, also twice, with what is half made, and nothing else', async () => {
+        const volume = await create(volumeOf());
+        const source = await pool.writeSeed(seedOf(), work());
+        await harness.leaveHalfMadeSeed(guest);
+        await pool.deleteSeed(guest);
+        await pool.deleteSeed(guest);
+        expect(await harness.readSeed(guest, source)).toBeUndefined();
+        expect(await harness.strays(guest)).toEqual([]);
+        expect(await lease(volume)).toEqual(pool.source(volume));
+        await pool.deleteSeed(newGuest());
+      });
+
+      it('goes with its guest', async () => {
+        const source = await pool.writeSeed(seedOf(), work());
+        await pool.removeGuest(guest);
+        expect(await harness.readSeed(guest, source)).toBeUndefined();
+        expect(await pool.inspect()).toEqual([]);
       });
     });
 

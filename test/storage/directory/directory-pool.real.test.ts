@@ -1,13 +1,25 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import {
+  chmod,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { BlockSource } from '../../../protocol/block-source.ts';
 import type { GuestId } from '../../../protocol/types.ts';
 import { directoryPool } from '../../../storage/directory/directory-pool.ts';
-import type { Pool, VolumeOwner, VolumeSpec } from '../../../storage/pool.ts';
+import type { Pool, SeedSpec, VolumeOwner, VolumeSpec } from '../../../storage/pool.ts';
 import { newGuest, type PoolHarness, poolConformance, work } from '../../conformance/pool.ts';
 import { isRoot, run, scratchDirectory, sha256OfFile } from '../scratch-directory.ts';
 
@@ -20,6 +32,22 @@ const makeBase = async (directory: string, sizeBytes: number): Promise<BlockSour
   await run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 7 0 64k', path);
   await chmod(path, 0o444);
   return { format: 'qcow2', path, readOnly: true, sizeBytes };
+};
+
+const readIso = async (
+  path: string,
+  scratch: string,
+): Promise<{ readonly label: string; readonly files: Record<string, string> } | undefined> => {
+  if (!existsSync(path)) return undefined;
+  const label = await run('blkid', '-p', '-s', 'LABEL', '-o', 'value', path);
+  const to = join(scratch, randomUUID());
+  await run('osirrox', '-indev', `stdio:${path}`, '-extract', '/', to);
+  const names = await readdir(to);
+  const texts = await Promise.all(names.map((name) => readFile(join(to, name), 'utf8')));
+  return {
+    label: label.trim(),
+    files: Object.fromEntries(names.map((name, index) => [name, texts[index] ?? ''])),
+  };
 };
 
 const guestDirectory = (pool: Pool, guest: GuestId): string => join(pool.path, 'guests', guest);
@@ -39,6 +67,13 @@ const harness = async (owner: VolumeOwner | undefined): Promise<PoolHarness> => 
       await writeFile(join(directory, `.partial-${volume.name}.qcow2`), 'QFI\xfb and no more', 'latin1');
       await writeFile(join(directory, '.partial-record.json'), '{"generation": 9');
     },
+    leaveHalfMadeSeed: async (guest) => {
+      const directory = guestDirectory(pool, guest);
+      await mkdir(join(directory, '.partial-seed.d'));
+      await writeFile(join(directory, '.partial-seed.d', 'user-data'), '#cloud-con');
+      await writeFile(join(directory, '.partial-seed.iso'), 'CD0');
+    },
+    readSeed: (_guest, { path }) => readIso(path, scratch.path),
     strays: async (guest) =>
       (await readdir(guestDirectory(pool, guest))).filter((name) => name.startsWith('.')),
     [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
@@ -74,6 +109,45 @@ interface ImageInfo {
 
 const imageInfo = async (path: string): Promise<ImageInfo> =>
   JSON.parse(await run('qemu-img', 'info', '-f', 'qcow2', '--output=json', path)) as ImageInfo;
+
+describe('a seed on disk', () => {
+  const seedOf = (guest: GuestId, owner?: VolumeOwner): SeedSpec => ({
+    guest,
+    label: 'cidata',
+    files: { 'user-data': '#cloud-config\npassword: "secret"\n' },
+    ...(owner === undefined ? {} : { owner }),
+  });
+
+  it.runIf(isRoot)('can be read by the guest alone, and written by nobody', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, OWNER);
+    const { path } = await pool.writeSeed(seedOf(guest, OWNER), work());
+    const { mode, uid, gid } = await stat(path);
+    expect({ mode: mode & 0o7777, uid, gid }).toEqual({ mode: 0o440, uid: 0, gid: OWNER.gid });
+  });
+
+  it('goes on being read by whoever has it open when it changes', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, undefined);
+    const { path } = await pool.writeSeed(seedOf(guest), work());
+    await using before = await open(path);
+    await pool.writeSeed({ ...seedOf(guest), files: { 'user-data': '#!/bin/sh\n' } }, work());
+    expect((await before.readFile('latin1')).includes('password: "secret"')).toBe(true);
+  });
+
+  it.runIf(isRoot)('says ResourceExhausted when the file system is full, and leaves nothing', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await mkdir(pool.path);
+    await run('mount', '-t', 'tmpfs', '-o', 'size=32k', 'tmpfs', pool.path);
+    onTestFinished(async () => void (await run('umount', pool.path)));
+    await pool.prepareGuest(guest, undefined);
+    await expect(pool.writeSeed(seedOf(guest), work())).rejects.toMatchObject({ class: 'ResourceExhausted' });
+    expect(await readdir(guestDirectory(pool, guest))).toEqual([]);
+  });
+});
 
 describe('a volume on disk', () => {
   it('is an overlay of its own size that reads what the base holds', async () => {

@@ -21,6 +21,12 @@ poolConformance('the pool in memory', () => {
     writeInto: nothing,
     fingerprint: (path) => Promise.resolve(path),
     leaveHalfMade: nothing,
+    leaveHalfMadeSeed: nothing,
+    readSeed: (guest, { path }) => {
+      const seed = pool.seedOf(guest);
+      const there = seed !== undefined && pool.seedSource(seed).path === path;
+      return Promise.resolve(there ? { label: seed.label, files: seed.files } : undefined);
+    },
     strays: () => Promise.resolve([]),
     [Symbol.asyncDispose]: nothing,
   });
