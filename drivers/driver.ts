@@ -97,6 +97,8 @@ export interface Launch {
   readonly disks: readonly BlockSource[];
   /** In the order of `machine.nics`. */
   readonly nics: readonly NetPort[];
+  /** A further disk that is only read, by which the guest learns who it is; never booted from. */
+  readonly seed?: BlockSource;
 }
 
 export interface LaunchPlan {

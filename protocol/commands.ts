@@ -46,6 +46,7 @@ const declared = [
   guest.queryGuest,
   guest.queryGuestHistory,
   guest.queryGuestLog,
+  guest.queryGuestCloudInit,
   guest.guestConsole,
   operation.queryOperations,
   operation.queryOperation,

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { agentState } from './agent.ts';
+import { cloudInitChanges, cloudInitSpec, cloudInitView, SEED_DEVICE } from './cloud-init.ts';
 import {
   actor,
   byteCount,
@@ -90,9 +91,14 @@ const bootSpec = z.discriminatedUnion('kind', [
 export const firmware = z.enum(['bios', 'uefi']);
 export type Firmware = z.infer<typeof firmware>;
 
+export const diskName = deviceName.refine(
+  (name) => name !== SEED_DEVICE,
+  `must not be ${SEED_DEVICE}: that is the disk of cloud-init`,
+);
+
 export const diskSpec = z
   .strictObject({
-    name: deviceName.optional().describe('disk0, disk1 … unless given'),
+    name: diskName.optional().describe('disk0, disk1 … unless given'),
     image: imageReference.optional().describe('Image under the disk; without it the disk is empty'),
     sizeBytes: byteCount
       .min(512)
@@ -189,6 +195,9 @@ export const guestSpec = z.strictObject({
   ...machineSettings,
   disks: z.array(diskSpec).max(16).default([]),
   nics: z.array(nicSpec).max(8).default([]),
+  cloudInit: cloudInitSpec
+    .optional()
+    .describe('What cloud-init in the guest is told, on a further read-only disk; without it there is none'),
   ...policySettings,
 });
 export type GuestSpecInput = z.input<typeof guestSpec>;
@@ -235,6 +244,10 @@ export const guestChanges = z.strictObject({
   cpu: z.strictObject(changesTo(cpuSpec.shape)).optional(),
   agent: z.strictObject(changesTo(agentSpec.shape)).optional(),
   qemu: z.strictObject(changesTo(qemuSpec.shape)).optional(),
+  cloudInit: cloudInitChanges
+    .nullable()
+    .optional()
+    .describe('Applies at the next start, and in the guest where cloud-init looks again; null takes it away'),
 });
 export type GuestChanges = z.output<typeof guestChanges>;
 
@@ -297,6 +310,7 @@ export const guestView = z.strictObject({
     .describe('Detached and not deleted; guest-disk-attach attaches them again'),
   nics: z.array(nicView),
   agent: agentView,
+  cloudInit: cloudInitView.optional().describe('What cloud-init in the guest is told'),
   qemu: qemuSpec,
   tainted: z
     .array(z.string())

@@ -9,6 +9,7 @@ import {
   restartPolicySpec,
 } from '../../protocol/guest.ts';
 import { issuesOf } from '../../protocol/wire.ts';
+import { changeCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
 
 interface Checked<T> {
@@ -38,20 +39,25 @@ const merged = <T extends object>(
 /** `boot` is resolved already, because its images are looked up. */
 export type SpecChanges = Omit<GuestChanges, 'boot'> & { readonly boot?: StoredSpec['boot'] | undefined };
 
-export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => ({
-  ...spec,
-  description: changes.description ?? spec.description,
-  labels: changes.labels ?? spec.labels,
-  deleteProtection: changes.deleteProtection ?? spec.deleteProtection,
-  stopTimeoutMs: changes.stopTimeoutMs ?? spec.stopTimeoutMs,
-  memoryBytes: changes.memoryBytes ?? spec.memoryBytes,
-  boot: changes.boot ?? spec.boot,
-  autostart: merged('autostart', autostartSpec, spec.autostart, changes.autostart),
-  restartPolicy: merged('restartPolicy', restartPolicySpec, spec.restartPolicy, changes.restartPolicy),
-  agent: { enabled: changes.agent?.enabled ?? spec.agent.enabled },
-  cpu: merged('cpu', cpuSpec, spec.cpu, changes.cpu),
-  qemu: merged('qemu', qemuSpec, spec.qemu, changes.qemu),
-});
+export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => {
+  const { cloudInit: told, ...rest } = spec;
+  const cloudInit = changeCloudInit(told, changes.cloudInit);
+  return {
+    ...rest,
+    ...(cloudInit === undefined ? {} : { cloudInit }),
+    description: changes.description ?? spec.description,
+    labels: changes.labels ?? spec.labels,
+    deleteProtection: changes.deleteProtection ?? spec.deleteProtection,
+    stopTimeoutMs: changes.stopTimeoutMs ?? spec.stopTimeoutMs,
+    memoryBytes: changes.memoryBytes ?? spec.memoryBytes,
+    boot: changes.boot ?? spec.boot,
+    autostart: merged('autostart', autostartSpec, spec.autostart, changes.autostart),
+    restartPolicy: merged('restartPolicy', restartPolicySpec, spec.restartPolicy, changes.restartPolicy),
+    agent: { enabled: changes.agent?.enabled ?? spec.agent.enabled },
+    cpu: merged('cpu', cpuSpec, spec.cpu, changes.cpu),
+    qemu: merged('qemu', qemuSpec, spec.qemu, changes.qemu),
+  };
+};
 
 /** A stored spec as a driver pins it again: devices with their names and MACs. */
 export const specToRepin = (name: string, machineType: string, spec: StoredSpec): GuestSpec => ({

@@ -1,7 +1,8 @@
 /** A guest as clients see it: pure, from what is recorded and seen. */
 import type { GuestView } from '../../protocol/guest.ts';
 import type { NetworkId, OperationId } from '../../protocol/types.ts';
-import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
+import { cloudInitViewOf } from '../cloud-init/render-seed.ts';
+import type { AppliedSettings, GuestRecord, GuestStatus, StoredSpec } from '../inventory/guest-table.ts';
 
 export interface ViewedGuest {
   readonly record: GuestRecord;
@@ -13,10 +14,27 @@ export interface ViewedGuest {
     | undefined;
 }
 
-const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'agent', 'qemu'] as const;
+/** What a launch with this spec applies, to be held against later ones. */
+export const machineSettings = ({
+  memoryBytes,
+  cpu,
+  boot,
+  agent,
+  qemu,
+  cloudInit,
+}: StoredSpec): AppliedSettings => ({
+  memoryBytes,
+  cpu,
+  boot,
+  agent,
+  qemu,
+  ...(cloudInit === undefined ? {} : { cloudInit: cloudInit.digest }),
+});
+
+const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'agent', 'qemu', 'cloudInit'] as const;
 
 /** JSON with the members of every object in order, so that equal values are equal texts. */
-const canonical = (value: unknown): string =>
+const canonical = (value: unknown): string | undefined =>
   JSON.stringify(value, (_member, inner: unknown) =>
     typeof inner === 'object' && inner !== null && !Array.isArray(inner)
       ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -27,9 +45,8 @@ const canonical = (value: unknown): string =>
 export const pendingChanges = (record: GuestRecord, status: GuestStatus): string[] => {
   const { applied } = status;
   if (!applied) return [];
-  return MACHINE_SETTINGS.filter(
-    (setting) => canonical(applied[setting]) !== canonical(record.spec[setting]),
-  );
+  const wanted = machineSettings(record.spec);
+  return MACHINE_SETTINGS.filter((setting) => canonical(applied[setting]) !== canonical(wanted[setting]));
 };
 
 const diskViews = (record: GuestRecord): GuestView['disks'] =>
@@ -84,6 +101,9 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
       ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
     })),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
+    ...(spec.cloudInit === undefined
+      ? {}
+      : { cloudInit: cloudInitViewOf({ ...record, ...spec, cloudInit: spec.cloudInit }) }),
     qemu: spec.qemu,
     tainted: spec.qemu.extraArgs.map((extra) => extra.reason),
     autostart: spec.autostart,

@@ -3,11 +3,16 @@
  * ledger rows of its plan); the guest's mailbox does the rest.
  */
 import { randomUUID } from 'node:crypto';
+import type { SeedFiles } from '../../protocol/cloud-init.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId, Role } from '../../protocol/types.ts';
+import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
+import { checkSeed } from '../cloud-init/check-seed.ts';
+import { redactSeed } from '../cloud-init/redact.ts';
+import { renderSeed } from '../cloud-init/render-seed.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
@@ -15,7 +20,7 @@ import { allocateNic } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
-import { existenceObjects, plannedLaunch, portObjects, recordRun } from './launch-of.ts';
+import { existenceObjects, plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
 import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
@@ -36,9 +41,14 @@ export interface GuestsOptions {
 
 type VerbArguments = {
   readonly guest: string;
+  readonly cloudInit?: object | null | undefined;
   readonly force?: boolean;
   readonly idempotencyKey?: string | undefined;
 };
+
+type Warned = Accepted & { readonly warnings?: string[] };
+const warned = (accepted: Accepted, warnings: string[]): Warned =>
+  warnings.length === 0 ? accepted : { ...accepted, warnings };
 
 export class Guests {
   readonly registry: GuestRegistry;
@@ -55,7 +65,17 @@ export class Guests {
     this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
   }
 
-  async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Accepted> {
+  async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Warned> {
+    const warnings = checkSeed(args.cloudInit ?? {});
+    return warned(await this.#create(args, asker), warnings);
+  }
+
+  async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
+    const warnings = checkSeed(args.cloudInit ?? {});
+    return warned(await this.#update(args, asker), warnings);
+  }
+
+  async #create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Accepted> {
     const { inventory, operations } = this.#house;
     const { start, idempotencyKey, ...spec } = args;
     const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
@@ -92,7 +112,7 @@ export class Guests {
         kind: 'guest-create',
         subject: { kind: 'guest', id, name: spec.name },
         actor: asker.actor,
-        arguments: args,
+        arguments: withoutCloudInitTexts(args),
         idempotencyKey,
       });
       const starting = start ? this.#insertStart(guest, asker.actor, {}) : undefined;
@@ -189,7 +209,7 @@ export class Guests {
     return accepted;
   }
 
-  async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
+  async #update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
     const { guest: reference, idempotencyKey: _key, boot, ...rest } = args;
     const repeated = this.before('guest-update', args);
     if (repeated) return repeated;
@@ -202,7 +222,8 @@ export class Guests {
       rest.cpu === undefined &&
       rest.qemu === undefined &&
       rest.agent === undefined &&
-      rest.memoryBytes === undefined
+      rest.memoryBytes === undefined &&
+      (wanted.cloudInit === undefined || guest.record.spec.cloudInit !== undefined)
         ? guest.record.machine
         : await guest.driver.repin(
             specToRepin(guest.name, guest.record.machine.type, wanted),
@@ -220,7 +241,20 @@ export class Guests {
       // Devices may have come or gone since it was pinned.
       return { ...record, spec, machine: { ...record.machine, type, cpuModel } };
     };
-    return await this.#apply('guest-update', guest, args, asker, change, changed);
+    const accepted = await this.#apply('guest-update', guest, args, asker, change, changed);
+    if (changes.cloudInit === null) void guest.mailbox.post(() => guest.dropSeed());
+    return accepted;
+  }
+
+  /** What cloud-init in a guest is told, without secrets. Errors: FailedPrecondition for a guest without it. */
+  seedFiles(reference: string): SeedFiles {
+    const guest = this.registry.find(reference);
+    const subject = seedSubject(guest);
+    if (subject) return redactSeed(renderSeed(subject));
+    throw new RoostError('FailedPrecondition', `Guest ${guest.name} has no cloud-init settings`, {
+      data: { guest: guest.name },
+      hint: 'Give it some with guest-update.',
+    });
   }
 
   /** The command line and host objects of a start, without making anything. */
@@ -333,7 +367,7 @@ export class Guests {
       kind,
       subject: { kind: 'guest', id: guest.id, name: guest.name },
       actor,
-      arguments: { ...args },
+      arguments: withoutCloudInitTexts(args),
       idempotencyKey: args.idempotencyKey,
       already,
     });

@@ -1,9 +1,11 @@
 /** From a guest's record to what storage, network and driver are asked for: pure but for the look-up of names. */
 import type { Launch } from '../../drivers/driver.ts';
 import type { PortSpec } from '../../network/backend.ts';
+import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { NetworkId } from '../../protocol/types.ts';
-import type { VolumeSpec } from '../../storage/pool.ts';
+import type { SeedSpec, VolumeSpec } from '../../storage/pool.ts';
+import { renderSeed, type SeedSubject } from '../cloud-init/render-seed.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import { portNumberOf } from './device-record.ts';
 import type { Guest } from './guest.ts';
@@ -22,6 +24,25 @@ export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
 
 export const volumeSpecs = (guest: Guest): readonly VolumeSpec[] =>
   guest.record.spec.disks.map((disk) => volumeSpecOf(guest, disk));
+
+export const seedSubject = ({ record }: Guest): SeedSubject | undefined => {
+  const { cloudInit, nics } = record.spec;
+  return cloudInit && { id: record.id, name: record.name, cloudInit, nics };
+};
+
+/** The seed of cloud-init; undefined for a guest that has none. */
+export const seedSpec = (guest: Guest): SeedSpec | undefined => {
+  const { credentials } = guest.place;
+  const subject = seedSubject(guest);
+  return (
+    subject && {
+      guest: guest.id,
+      label: SEED_DEVICE,
+      files: renderSeed(subject),
+      ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
+    }
+  );
+};
 
 interface PlacedPort {
   readonly network: NetworkId;
@@ -71,7 +92,12 @@ const bootOf = (guest: Guest): Launch['boot'] => {
   };
 };
 
-export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nics']): Launch => {
+export const launchOf = (
+  guest: Guest,
+  disks: Launch['disks'],
+  nics: Launch['nics'],
+  seed?: Launch['seed'],
+): Launch => {
   const { memoryBytes, cpu, qemu, agent } = guest.record.spec;
   const { place, name } = guest;
   return {
@@ -88,6 +114,7 @@ export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nic
       : {}),
     disks,
     nics,
+    ...(seed === undefined ? {} : { seed }),
   };
 };
 
@@ -95,7 +122,8 @@ export const launchOf = (guest: Guest, disks: Launch['disks'], nics: Launch['nic
 export const plannedLaunch = (guest: Guest): Launch => {
   const disks = volumeSpecs(guest).map((volume) => guest.house.pool.source(volume));
   const nics = portSpecs(guest).map(({ network, port }) => guest.house.networks.planPort(network, port).port);
-  return launchOf(guest, disks, nics);
+  const seed = seedSpec(guest);
+  return launchOf(guest, disks, nics, seed && guest.house.pool.seedSource(seed));
 };
 
 /** Host objects of a NIC's port. */

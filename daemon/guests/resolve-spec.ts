@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { RoostError } from '../../protocol/errors.ts';
 import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
 import type { MacAddress } from '../../protocol/types.ts';
+import { storedCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { Images } from '../images.ts';
 import type { StoredDisk, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { Networks } from '../networks.ts';
@@ -73,7 +74,7 @@ export const resolveNic = (nic: GuestSpec['nics'][number], name: string, network
 
 /** Addresses are not chosen here: that is done in the transaction that records them. */
 export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => {
-  const { name: _name, machine: _machine, ...rest } = spec;
+  const { name: _name, machine: _machine, cloudInit, ...rest } = spec;
   const disks = spec.disks.map((disk, index) =>
     resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images),
   );
@@ -95,7 +96,8 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk, or boot it by a kernel.',
     });
-  return { ...rest, keptDisks: [], boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
+  const told = cloudInit === undefined ? {} : { cloudInit: storedCloudInit(cloudInit) };
+  return { ...rest, ...told, keptDisks: [], boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */

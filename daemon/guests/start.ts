@@ -10,12 +10,14 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
+import { machineSettings } from './guest-view.ts';
 import {
   ensureFirmwareVariables,
   launchOf,
   portSpecs,
   recordRun,
   runObjects,
+  seedSpec,
   volumeSpecs,
 } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
@@ -45,6 +47,7 @@ const letGoOfPorts = async ({ ports, guards }: Gathered): Promise<void> => {
 /** Attached ports and leased volumes on their way to the launch. */
 interface Gathered {
   sources: readonly BlockSource[];
+  seed: BlockSource | undefined;
   readonly ports: AttachedPort[];
   /** What has to hold before the guest runs: the rules of its ports. */
   readonly guards: Promise<void>[];
@@ -54,7 +57,7 @@ interface Gathered {
 
 const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
   name: 'volumes',
-  do: async ({ signal }) => {
+  do: async (work) => {
     gathered.runsAlready = guest.handle !== undefined && operation.state === 'queued';
     if (gathered.runsAlready) return;
     // Again, because whatever ended the run before released them.
@@ -66,8 +69,11 @@ const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): 
     });
     await ensureFirmwareVariables(guest);
     gathered.sources = await Promise.all(
-      volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, signal)),
+      volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, work.signal)),
     );
+    // Here and not when something changes: it tells also of NICs and of the guest's name.
+    const seed = seedSpec(guest);
+    gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));
   },
   undo: async () => {
     // A process that could not be ended keeps what it has.
@@ -102,14 +108,14 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
       guest,
       gathered.sources,
       gathered.ports.map((attached) => attached.port),
+      gathered.seed,
     );
     const descriptors = new Map(
       gathered.ports.flatMap(({ port, descriptor }) =>
         port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
       ),
     );
-    const { memoryBytes, cpu, boot, agent, qemu } = guest.record.spec;
-    guest.setStatus({ cursor: 0, applied: { memoryBytes, cpu, boot, agent, qemu } });
+    guest.setStatus({ cursor: 0, applied: machineSettings(guest.record.spec) });
     try {
       guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
       for (const object of runObjects(guest)) enter({ kind: 'made', object: hostObjectKey(object) });
@@ -147,7 +153,7 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
 });
 
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
-  const gathered: Gathered = { sources: [], ports: [], guards: [], runsAlready: false };
+  const gathered: Gathered = { sources: [], seed: undefined, ports: [], guards: [], runsAlready: false };
   return {
     steps: [
       volumes(guest, operation, gathered),

@@ -1,12 +1,20 @@
 /** Guests as recorded: what was asked (guest), what was seen (status) and the addresses kept for NICs (address). */
 import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
+import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
 import type { GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
 import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
 
+/** With the number of the instance-id, and a digest of all of it. */
+export interface StoredCloudInit extends CloudInitSpec {
+  readonly instance: number;
+  readonly digest: string;
+}
+
 /** A guest's spec with every reference resolved and every default filled in. */
 export interface StoredSpec
-  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'nics'> {
+  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'nics' | 'cloudInit'> {
+  readonly cloudInit?: StoredCloudInit;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -55,6 +63,11 @@ export interface GuestRecord {
   readonly createdAt: number;
 }
 
+/** Settings of the machine that a process was launched with; `cloudInit` is the digest of what it was told. */
+export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'> {
+  readonly cloudInit?: string;
+}
+
 export interface GuestStatus {
   readonly state: GuestState;
   readonly reason?: string;
@@ -63,7 +76,7 @@ export interface GuestStatus {
   readonly cursor: number;
   readonly process?: ProcessIdentity & { readonly startedAt: number; readonly accel: string };
   /** Generation-independent copy of the machine settings the running process was launched with. */
-  readonly applied?: Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'>;
+  readonly applied?: AppliedSettings;
   readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string };
   readonly restartCount: number;
   readonly restartAt?: number;

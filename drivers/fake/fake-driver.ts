@@ -66,7 +66,9 @@ export class FakeDriver implements Driver {
   async plan(...[launch, signal]: Parameters<Driver['plan']>): ReturnType<Driver['plan']> {
     signal.throwIfAborted();
     const disks = launch.disks.map(({ path }) => `disk=${path}`);
-    return { argv: ['fake', launch.name, ...disks], objects: this.runObjects(launch.place, launch) };
+    const seed = launch.seed === undefined ? [] : [`seed=${launch.seed.path}`];
+    const argv = ['fake', launch.name, ...disks, ...seed];
+    return { argv, objects: this.runObjects(launch.place, launch) };
   }
 
   async launch(...[launch, context]: Parameters<Driver['launch']>): ReturnType<Driver['launch']> {

@@ -4,9 +4,10 @@
  * whichever way it came. Pure.
  *
  * Every object has a name that follows from the device's: `disk-NAME` with the nodes `disk-NAME-0`, its own file, and
- * `disk-NAME-1` and so on, what lies under it; `nic-NAME` with its back end `net-NAME`.
+ * `disk-NAME-1` and so on, what lies under it; `nic-NAME` with its back end `net-NAME`; `cidata`, the seed.
  */
 import type { BlockSource } from '../../protocol/block-source.ts';
+import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { PinnedMachine } from '../driver.ts';
 
@@ -52,6 +53,15 @@ export const diskDevice = (
   serial: pinned.serial,
   ...more,
   ...addressOf(machine, pinned.address),
+});
+
+/** Without a boot index: it is never booted from. */
+export const seedDevice = (machine: PinnedMachine): Device => ({
+  driver: virtio('blk', machine),
+  id: SEED_DEVICE,
+  drive: topNode(SEED_DEVICE),
+  serial: SEED_DEVICE,
+  ...addressOf(machine, String(machine.settings['seed'])),
 });
 
 /** `descriptor`: number or name by which QEMU knows the descriptor of a tap. */

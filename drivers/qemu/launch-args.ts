@@ -9,6 +9,7 @@
  */
 
 import type { BlockSource } from '../../protocol/block-source.ts';
+import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { Launch, PinnedMachine } from '../driver.ts';
 import {
@@ -20,6 +21,7 @@ import {
   netdev,
   nicDevice,
   relativeTo,
+  seedDevice,
   virtio,
 } from './devices.ts';
 
@@ -124,6 +126,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
     ...rngArgs(launch),
     ...rootPortArgs(launch.machine),
     ...launch.disks.flatMap((disk, index) => diskArgs(launch, disk, index, pathFor)),
+    ...seedArgs(launch, pathFor),
     ...nicArgs(launch),
     ...agentArgs(launch),
     ...monitorArgs,
@@ -235,6 +238,14 @@ const diskArgs = (
     ),
   ];
 };
+
+const seedArgs = ({ seed, machine }: Launch, pathFor: (path: string) => string): readonly string[] =>
+  seed === undefined
+    ? []
+    : [
+        ...blockNodes(SEED_DEVICE, seed, pathFor).flatMap((node) => ['-blockdev', JSON.stringify(node)]),
+        ...deviceArgs(seedDevice(machine)),
+      ];
 
 const nicArgs = (launch: Launch): readonly string[] => {
   const links = tapLinks(launch.nics);

@@ -84,7 +84,9 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
   refuseTwins('disks', diskNames);
   refuseTwins('NICs', nicNames);
 
+  const { seed } = machine.settings;
   const places = freePlaces(family, machine.formatVersion, [
+    ...(seed === undefined ? [] : [String(seed)]),
     ...kept(machine.disks, diskNames).map(({ address }) => address),
     ...kept(machine.nics, nicNames).map(({ address }) => address),
   ]);
@@ -103,8 +105,10 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     if (mac === undefined) throw new RoostError('Internal', `NIC ${name} has no MAC address`);
     return { name, mac, address: before?.address ?? places.take() };
   });
-  const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics]) : 0;
-  const settings = { ...machine.settings, nextSerial, ports };
+  const seeds = seedPlace(spec, machine, places);
+  const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics, ...seeds]) : 0;
+  const seedSetting = Object.fromEntries(seeds.map(({ address }) => ['seed', address]));
+  const settings = { ...machine.settings, nextSerial, ports, ...seedSetting };
   return { ...machine, cpuModel: spec.cpu.model, disks, nics, settings };
 };
 
@@ -112,6 +116,17 @@ const kept = <T extends { readonly name: string }>(
   devices: readonly T[],
   names: readonly string[],
 ): readonly T[] => devices.filter((device) => names.includes(device.name));
+
+/** The seed keeps its place for good: it may be in a running guest still when the spec has none any more. */
+const seedPlace = (
+  spec: GuestSpec,
+  machine: PinnedMachine,
+  places: { take(): string },
+): readonly { readonly address: string }[] => {
+  const { seed } = machine.settings;
+  if (seed !== undefined) return [{ address: String(seed) }];
+  return spec.cloudInit === undefined ? [] : [{ address: places.take() }];
+};
 
 /** Ports never become fewer: that would move the ones behind. */
 const portsFor = (machine: PinnedMachine, devices: readonly { readonly address: string }[]): number => {

@@ -1,7 +1,7 @@
 /** Commands on the disks and NICs of a guest: plugged and unplugged while it runs, or put down for its next start. */
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
-import { diskSpec, nicSpec } from '../guest.ts';
+import { diskName, diskSpec, nicSpec } from '../guest.ts';
 import { accepted, changing } from '../operation.ts';
 import { byteCount, deviceName, durationMs, guestReference } from '../types.ts';
 
@@ -27,7 +27,7 @@ export const guestDiskAttach = defineCommand({
   arguments: z.strictObject({
     ...guest,
     ...diskSpec.shape,
-    name: deviceName.optional().describe('The first of disk0, disk1 … that is free unless given'),
+    name: diskName.optional().describe('The first of disk0, disk1 … that is free unless given'),
     ...changing,
   }),
   returns: accepted,

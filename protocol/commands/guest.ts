@@ -1,5 +1,6 @@
 /** Commands on guests. */
 import { z } from 'zod';
+import { seedFiles, warnings } from '../cloud-init.ts';
 import { defineCommand } from '../command.ts';
 import { guestChanges, guestFields, guestSpec, guestState, guestView } from '../guest.ts';
 import { guestHistory } from '../history.ts';
@@ -9,6 +10,11 @@ import { durationMs, guestName, guestReference, page } from '../types.ts';
 
 const since = '0.1.0';
 const guest = { guest: guestReference };
+const acceptedWithWarnings = accepted.extend({
+  warnings: warnings
+    .optional()
+    .describe('What cloud-init would take, but hardly as it was meant; for people'),
+});
 
 export const guestCreate = defineCommand({
   name: 'guest-create',
@@ -23,7 +29,7 @@ export const guestCreate = defineCommand({
     start: z.boolean().default(false).describe('Start it as well'),
     ...changing,
   }),
-  returns: accepted,
+  returns: acceptedWithWarnings,
 });
 
 export const guestUpdate = defineCommand({
@@ -35,7 +41,7 @@ export const guestUpdate = defineCommand({
   nature: 'change',
   since,
   arguments: z.strictObject({ ...guest, ...guestChanges.shape, ...changing }),
-  returns: accepted,
+  returns: acceptedWithWarnings,
 });
 
 export const guestRename = defineCommand({
@@ -210,6 +216,18 @@ export const queryGuestHistory = defineCommand({
   since: '0.2.0',
   arguments: z.strictObject({ ...guest, ...page }),
   returns: guestHistory,
+});
+
+export const queryGuestCloudInit = defineCommand({
+  name: 'query-guest-cloud-init',
+  summary: 'Show what cloud-init in a guest is told',
+  description:
+    'The files of the seed as the next start would make them. Passwords and what looks like a secret are hidden.',
+  role: 'operate',
+  nature: 'query',
+  since,
+  arguments: z.strictObject(guest),
+  returns: seedFiles,
 });
 
 export const guestLogStreams = ['console', 'process', 'events'] as const;

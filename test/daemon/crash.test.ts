@@ -22,6 +22,7 @@ const places = (Object.keys(stepsOf) as Kind[]).flatMap((kind) =>
 const guest = aGuest('web1', {
   nics: [{ network: 'lan' }],
   disks: [{ sizeBytes: 512 }, { sizeBytes: 1024 }],
+  cloudInit: { user: 'alice' },
 });
 
 /** Brings a guest to where the operation can be asked for, with a daemon that nothing happens to. */

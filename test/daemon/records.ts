@@ -11,7 +11,13 @@ export const NETWORK = '01890a5d-ac96-774b-bcce-b302099a8059' as NetworkId;
 export const nthId = (n: number): string => `01890a5d-ac96-774b-bcce-${n.toString(16).padStart(12, '0')}`;
 
 export const aRecord = (change: Partial<GuestRecord> = {}): GuestRecord => {
-  const { name, machine: _machine, boot: _boot, ...spec } = guestSpec.parse({ name: 'web1', driver: 'fake' });
+  const {
+    name,
+    machine: _machine,
+    boot: _boot,
+    cloudInit: _told,
+    ...spec
+  } = guestSpec.parse({ name: 'web1', driver: 'fake' });
   const mac = '52:54:00:00:00:01' as MacAddress;
   return {
     id: GUEST,

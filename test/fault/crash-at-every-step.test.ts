@@ -24,7 +24,11 @@ const operations: readonly Operation[] = [
   { kind: 'guest-delete', steps: ['end', 'remove'], from: 'running', to: 'absent' },
 ];
 
-const spec = tinyGuest('one', 'acpi', { nics: [{ network: 'lan' }], stopTimeoutMs: 20_000 });
+const spec = tinyGuest('one', 'acpi', {
+  nics: [{ network: 'lan' }],
+  cloudInit: { user: 'alice' },
+  stopTimeoutMs: 20_000,
+});
 
 const ask = (daemon: RealDaemon, kind: Operation['kind']): Promise<unknown> => {
   switch (kind) {

@@ -27,12 +27,18 @@ describe('every command', () => {
     expect(issues.map(({ code }) => code)).toContain('unrecognized_keys');
   });
 
-  test('a query or a wait never needs more than reading, but for tokens and cancelling', () => {
+  test('a query or a wait never needs more than reading, but for tokens, cancelling and what a guest is told', () => {
     const needing = commandNames.filter((name) => {
       const command = findCommand(name);
       return (command?.nature === 'query' || command?.nature === 'wait') && command.role !== 'read';
     });
-    expect(needing.sort()).toEqual(['operation-cancel', 'query-tokens', 'token-create', 'token-revoke']);
+    expect(needing.sort()).toEqual([
+      'operation-cancel',
+      'query-guest-cloud-init',
+      'query-tokens',
+      'token-create',
+      'token-revoke',
+    ]);
   });
 
   const changing = commandNames.filter((name) => findCommand(name)?.nature === 'change');

@@ -7,7 +7,12 @@ import type { Services } from './services.ts';
 
 type GuestCommands = Extract<
   keyof Handlers,
-  `guest-${string}` | 'query-guests' | 'query-guest' | 'query-guest-history' | 'query-guest-log'
+  | `guest-${string}`
+  | 'query-guests'
+  | 'query-guest'
+  | 'query-guest-history'
+  | 'query-guest-log'
+  | 'query-guest-cloud-init'
 >;
 
 const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>
@@ -66,6 +71,7 @@ export const guestHandlers = ({
       ...(page.more ? { next: String(from + page.items.length) } : {}),
     };
   },
+  'query-guest-cloud-init': ({ guest }) => guests.seedFiles(guest),
   'query-guest-log': async ({ guest: reference, stream, offset, maxBytes }) => {
     const guest = guests.registry.find(reference);
     const part = await guest.driver.readLog(guest.place, stream, {

@@ -31,6 +31,7 @@ interface Wanted {
   readonly disks?: readonly BlockSource[];
   readonly nics?: readonly NetPort[];
   readonly boot?: Launch['boot'];
+  readonly seed?: BlockSource;
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
@@ -84,6 +85,7 @@ const launchOf = (wanted: Wanted): Launch => {
     boot,
     disks,
     nics,
+    ...(wanted.seed === undefined ? {} : { seed: wanted.seed }),
   };
 };
 
@@ -115,6 +117,13 @@ const rawDisk = (name: string, readOnly = false): BlockSource => ({
   readOnly,
   sizeBytes: GIBIBYTE,
 });
+const seed: BlockSource = {
+  format: 'raw',
+  path: `${stateRoot}/pools/default/${id}/seed-0123.iso`,
+  readOnly: true,
+  sizeBytes: 1024 ** 2,
+};
+const told = { spec: { cloudInit: {} }, seed };
 const tap = (last: number): NetPort => ({ kind: 'tap', link: `rabcde${last}`, mac: mac(last) });
 const user = (last: number): NetPort => ({ kind: 'user', mac: mac(last) });
 const kernelBoot: Launch['boot'] = {
@@ -173,6 +182,15 @@ const cases: Readonly<Record<string, Wanted>> = {
     disks: [overlay],
     firmwarePath: '/usr/share/seabios/bios-microvm.bin',
   },
+  'q35-seed': { disks: [overlay], nics: [tap(1)], ...told },
+  'pc-seed': { family: 'pc', disks: [overlay], nics: [tap(1)], ...told },
+  'microvm-seed': {
+    family: 'microvm',
+    disks: [overlay],
+    firmwarePath: '/usr/share/seabios/bios-microvm.bin',
+    ...told,
+  },
+  'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
   'extra-arguments': {
     disks: [overlay],
     spec: {
@@ -203,6 +221,16 @@ describe('launchArgs', () => {
     expect(after.filter((device) => device.includes('disk-disk0'))).toEqual(
       before.filter((device) => device.includes('disk-disk0')),
     );
+  });
+
+  it('adds a seed without moving what was there', () => {
+    const devicesOf = (wanted: Wanted): readonly string[] =>
+      argsOf(wanted).filter((argument) => argument.includes('"bus"') && !argument.includes('pcie-root-port'));
+    const before = devicesOf({ disks: [overlay], nics: [tap(1)] });
+    const after = devicesOf({ disks: [overlay], nics: [tap(1)], ...told });
+    expect(after).toHaveLength(before.length + 1);
+    expect(after).toEqual(expect.arrayContaining([...before]));
+    expect(after.filter((device) => device.includes('"bootindex"'))).toHaveLength(1);
   });
 
   it('names paths outside of the state directory as they are', () => {

@@ -111,6 +111,40 @@ describe('a record of form 1', () => {
   });
 });
 
+describe('the place of a seed', () => {
+  const told = (disks: readonly string[], nics: readonly string[]): GuestSpec => ({
+    ...specOf(disks, nics),
+    cloudInit: {},
+  });
+
+  it('comes after the devices there are, and is kept when the seed is gone', () => {
+    const plain = pinMachine(specOf(['a'], ['x']), basicsOf('q35'));
+    expect(plain.settings).not.toHaveProperty('seed');
+    const seeded = fitMachine(told(['a'], ['x']), plain);
+    expect(seeded.settings['seed']).toBe('port2');
+    expect(seeded).toMatchObject({ disks: plain.disks, nics: plain.nics });
+    const gone = fitMachine(specOf(['a', 'b'], ['x']), seeded);
+    expect(gone.disks.map(({ address }) => address)).toEqual(['port0', 'port3']);
+    expect(fitMachine(told(['a', 'b'], ['x']), gone).settings['seed']).toBe('port2');
+    expect(gone.settings['ports']).toBe(8);
+  });
+
+  it.each(machineFamilies)('is the same that nothing else has on %s', (family) => {
+    const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 4 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(names, names, fc.boolean()), { minLength: 1, maxLength: 6 }), (steps) => {
+        let machine = pinMachine(told([], []), basicsOf(family));
+        const { seed } = machine.settings;
+        for (const [disks, nics, isTold] of steps) {
+          machine = fitMachine((isTold ? told : specOf)(disks, nics), machine);
+          expect(machine.settings['seed']).toBe(seed);
+          expect([...machine.disks, ...machine.nics].map(({ address }) => address)).not.toContain(seed);
+        }
+      }),
+    );
+  });
+});
+
 describe('familyOfType', () => {
   it.each([
     ['q35', 'q35'],
