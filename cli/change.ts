@@ -54,19 +54,23 @@ const operationFailure = (operation: OperationView): CliFailure | undefined => {
 const follow = (operation: string): string =>
   `follow it with 'roost operation wait ${operation}', end it with 'roost operation cancel ${operation}'`;
 
-const carryOut = async (
-  change: Change,
-  client: Client,
-  context: Context,
-  onAccepted: (operation: string) => void,
-): Promise<Outcome> => {
+const warningsOf = (reply: Arguments): readonly string[] =>
+  Array.isArray(reply['warnings']) ? reply['warnings'].map(String) : [];
+
+interface Told {
+  readonly accepted: (operation: string) => void;
+  readonly warned: (warning: string) => void;
+}
+
+const carryOut = async (change: Change, client: Client, context: Context, tell: Told): Promise<Outcome> => {
   const { signal } = context;
   let operation: string | undefined;
   try {
-    const reply = await client.callAny(change.command, change.args, { signal });
-    operation = String((reply as Arguments)['operation']);
+    const reply = (await client.callAny(change.command, change.args, { signal })) as Arguments;
+    operation = String(reply['operation']);
+    for (const warning of warningsOf(reply)) tell.warned(warning);
     if (!context.wait) return { kind: 'accepted', change, operation };
-    onAccepted(operation);
+    tell.accepted(operation);
     const ended = await client.callAny('operation-wait', { operation }, { signal });
     return { kind: 'ended', change, operation: ended as OperationView };
   } catch (error) {
@@ -138,7 +142,15 @@ const runChanges = async (changes: readonly Change[], context: Context): Promise
   const several = changes.length > 1;
   const outcomes = await Promise.all(
     changes.map(async (change) => {
-      const outcome = await carryOut(change, client, context, (id) => line?.add(id, change.subject));
+      const outcome = await carryOut(change, client, context, {
+        accepted: (id) => line?.add(id, change.subject),
+        warned: (warning) => {
+          const note = (): void =>
+            context.note(context.json ? JSON.stringify({ warning }) : `warning: ${warning}`);
+          if (line) line.aside(note);
+          else note();
+        },
+      });
       const code = line
         ? line.aside(() => report(outcome, context, several))
         : report(outcome, context, several);

@@ -98,6 +98,13 @@ const common = (schema: Schema): Omit<Facts, 'type'> => ({
 /** Facts of the schema of a member called `name`. */
 const readFacts = (schema: Schema, name: string): Facts => {
   const forms = schema.oneOf ?? schema.anyOf;
+  const [only, ...others] = (forms ?? []).filter((form) => form.type !== 'null');
+  // A value or null: a flag gives the value.
+  if (only && others.length === 0)
+    return readFacts(
+      { ...only, ...(schema.description === undefined ? {} : { description: schema.description }) },
+      name,
+    );
   if (forms?.every((form) => form.properties !== undefined)) return mergeForms(forms, name, schema);
   const unit = unitOf(name);
   const choices = schema.enum ?? (schema.const === undefined ? undefined : [schema.const]);

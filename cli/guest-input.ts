@@ -66,9 +66,26 @@ const devices = (invocation: Invocation, args: Arguments): Arguments => {
   };
 };
 
+/** Flags about cloud-init that fill no argument by themselves. */
+const cloudInitFlags = [
+  'cloud-init',
+  'ssh-key',
+  'password',
+  'user-data',
+  'meta-data',
+  'network-config',
+] as const;
+
+const withCloudInit: Prepare = async (args, invocation, context) => {
+  if (!cloudInitFlags.some((flag) => invocation.flags[flag] !== undefined)) return args;
+  const { cloudInitInput } = await import('./cloud-init-input.ts');
+  const filled = args['cloudInit'] as Arguments | undefined;
+  return { ...args, cloudInit: await cloudInitInput(filled, invocation, context) };
+};
+
 export const prepareCreate: Prepare = async (args, invocation, context) => {
   const path = invocation.flags['from-json'];
-  const fromFlags = withKernelBoot(devices(invocation, args));
+  const fromFlags = withKernelBoot(devices(invocation, await withCloudInit(args, invocation, context)));
   if (typeof path !== 'string') return fromFlags;
   return merged(await readJsonObject(path, context.io), fromFlags);
 };
@@ -91,7 +108,8 @@ const mergedBoot = (current: unknown, given: Arguments): Arguments => {
 export const prepareUpdate: Prepare = async (args, invocation, context) => {
   const path = invocation.flags['from-json'];
   const removed = listOf(invocation.flags['unlabel']);
-  const fromFlags: Arguments = removed.length > 0 ? { ...args, labels: args['labels'] ?? {} } : args;
+  const given = await withCloudInit(args, invocation, context);
+  const fromFlags: Arguments = removed.length > 0 ? { ...given, labels: given['labels'] ?? {} } : given;
   const touched = groups.filter((group) => isObject(fromFlags[group]));
   let result = fromFlags;
   if (touched.length > 0) {
@@ -102,10 +120,12 @@ export const prepareUpdate: Prepare = async (args, invocation, context) => {
       { signal: context.signal },
     )) as Arguments;
     for (const group of touched) {
-      const given = fromFlags[group] as Arguments;
+      const changes = fromFlags[group] as Arguments;
       const current = guest[group];
       const whole =
-        group === 'boot' ? mergedBoot(current, given) : { ...(isObject(current) ? current : {}), ...given };
+        group === 'boot'
+          ? mergedBoot(current, changes)
+          : { ...(isObject(current) ? current : {}), ...changes };
       result = { ...result, [group]: whole };
     }
     result = withoutLabels(result, removed);

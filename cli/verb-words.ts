@@ -26,6 +26,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-guests': 'ls',
   'query-guest': 'show',
   'query-guest-log': 'logs',
+  'query-guest-cloud-init': 'cloud-init show',
   'image-import': 'image import',
   'image-build': 'image build',
   'image-delete': 'image delete',

@@ -24,6 +24,7 @@ export const verbs: readonly Verb[] = [
 export const groupSummaries: Readonly<Record<string, string>> = {
   disk: 'Attach, detach, enlarge and delete disks of guests',
   nic: 'Attach and detach NICs of guests',
+  'cloud-init': 'Show what cloud-init in a guest is told',
   image: 'Import, list, name and delete images',
   network: 'Create, list and delete networks',
   pool: 'List storage pools',

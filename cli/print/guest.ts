@@ -130,6 +130,20 @@ const statusFields = (guest: GuestView, nowMs: number): [string, string | undefi
   ['Tainted', guest.tainted.join(', ')],
 ];
 
+const cloudInitText = (told: NonNullable<GuestView['cloudInit']>): string =>
+  [
+    `host name ${told.hostname}`,
+    told.user && `user ${told.user}`,
+    told.sshKeys.length > 0 && `${told.sshKeys.length} SSH ${told.sshKeys.length === 1 ? 'key' : 'keys'}`,
+    told.hasPassword && 'a password',
+    told.userDataBytes !== undefined && `user-data of ${formatSize(told.userDataBytes)}`,
+    told.metaDataBytes !== undefined && `meta-data of ${formatSize(told.metaDataBytes)}`,
+    told.networkConfigBytes !== undefined && `network-config of ${formatSize(told.networkConfigBytes)}`,
+    `instance ${told.instanceId}`,
+  ]
+    .filter(Boolean)
+    .join(', ');
+
 const settingFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
   ['Description', guest.description],
   ['Labels', labelsText(guest.labels)],
@@ -139,6 +153,7 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Memory', formatSize(guest.memoryBytes)],
   ['Firmware', guest.firmware],
   ['Boot', bootText(guest.boot)],
+  ['Cloud-init', guest.cloudInit && cloudInitText(guest.cloudInit)],
   ['Accel', guest.qemu.accel],
   ['Autostart', autostartText(guest.autostart)],
   ['Restart', restartText(guest, nowMs)],
@@ -194,3 +209,11 @@ export const printPlan = (plan: CommandReturn<'guest-plan'>): string[] => [
     plan.objects.map((object) => [object.kind, object.name]),
   ),
 ];
+
+/** The files of a seed one after the other, each under its name. */
+export const printSeed = (files: CommandReturn<'query-guest-cloud-init'>): string[] =>
+  Object.entries(files).flatMap(([name, text]) => [
+    `==> ${name} <==`,
+    ...String(text).trimEnd().split('\n'),
+    '',
+  ]);

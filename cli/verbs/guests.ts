@@ -7,7 +7,7 @@ import { attachConsole } from '../console.ts';
 import { prepareCreate, prepareUpdate } from '../guest-input.ts';
 import type { Context } from '../io.ts';
 import { showLog } from '../logs.ts';
-import { listFields, printGuest, printGuests, printPlan, wideFields } from '../print/guest.ts';
+import { listFields, printGuest, printGuests, printPlan, printSeed, wideFields } from '../print/guest.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
 
 const guest: Positional = { name: 'NAME', member: 'guest', complete: 'guest' };
@@ -61,6 +61,46 @@ const settings: readonly Flag[] = [
   },
 ];
 
+/** What cloud-init is told; create and update share it. */
+const cloudInit: readonly Flag[] = [
+  { name: 'user', member: 'cloudInit.user', value: 'name' },
+  { name: 'hostname', member: 'cloudInit.hostname', value: 'name' },
+  {
+    name: 'ssh-key',
+    type: 'strings',
+    value: 'file|key',
+    description: 'Public key with which the user may log in by SSH; may be given again',
+    complete: 'file',
+  },
+  {
+    name: 'password',
+    description:
+      "The user's password on the console: asked for, or the first line of standard input; only its hash is kept",
+  },
+  { name: 'password-hash', member: 'cloudInit.passwordHash', value: 'hash' },
+  {
+    name: 'user-data',
+    type: 'string',
+    value: 'file',
+    description: 'User-data of your own for cloud-init: a cloud-config, a script or another of its formats',
+    complete: 'file',
+  },
+  {
+    name: 'meta-data',
+    type: 'string',
+    value: 'file',
+    description: 'Meta-data of your own for cloud-init, YAML',
+    complete: 'file',
+  },
+  {
+    name: 'network-config',
+    type: 'string',
+    value: 'file',
+    description: 'Network configuration of your own for cloud-init, version 1 or 2',
+    complete: 'file',
+  },
+];
+
 const fromJson: Flag = {
   name: 'from-json',
   type: 'string',
@@ -100,6 +140,12 @@ const create = change({
     { name: 'firmware', member: 'firmware' },
     { name: 'driver', member: 'driver', description: 'Driver that runs it' },
     ...settings,
+    ...cloudInit,
+    {
+      name: 'cloud-init',
+      description:
+        'Tell cloud-init the name and the NICs of the guest, also where there is nothing else to tell',
+    },
     fromJson,
     { name: 'start', short: 's', member: 'start' },
   ],
@@ -111,10 +157,19 @@ const update = change({
   words: 'update',
   command: 'guest-update',
   uses: ['query-guest'],
-  details: 'Flags not given leave their settings as they are; labels are added to those it has.',
+  details:
+    "Flags not given leave their settings as they are; labels are added to those it has. SSH keys are replaced, and a file called '' takes away what cloud-init was told from a file.",
   positionals: [guest],
   flags: [
     ...settings.map((flag) => ({ ...flag, negatable: true })),
+    ...cloudInit.map((flag) => (flag.name === 'password' ? { ...flag, negatable: true } : flag)),
+    {
+      name: 'cloud-init',
+      negatable: true,
+      description:
+        'Tell cloud-init the name and the NICs of the guest; --no-cloud-init tells it nothing any more',
+    },
+    { name: 'new-instance-id', member: 'cloudInit.newInstance' },
     {
       name: 'unlabel',
       type: 'strings',
@@ -290,4 +345,10 @@ export const guestVerbs: readonly Verb[] = [
   }),
   logs,
   consoleVerb,
+  query({
+    words: 'cloud-init show',
+    command: 'query-guest-cloud-init',
+    positionals: [guest],
+    print: (reply) => printSeed(reply),
+  }),
 ];

@@ -43,6 +43,10 @@ const commandLines: readonly (readonly string[])[] = [
   ['list', '--wide', '--state', 'running', '--state', 'paused'],
   ['ls', '--json', '--all-fields', '--label', 'tier=front', '--filter', 'web*'],
   ['show', 'web1'],
+  ['cloud-init', 'show', 'web1'],
+  ['create', 'web1', '--user', 'alice', '--hostname', 'www', '--password-hash', '$6$salt$hash'],
+  ['update', 'web1', '--new-instance-id', '--user', 'alice'],
+  ['update', 'web1', '--no-cloud-init'],
   ['plan', 'web1'],
   ['disk', 'attach', 'web1', '--size', '1GiB'],
   ['disk', 'attach', 'web1', 'data', '-i', 'debian', '-s', '4GiB', '--read-only'],
@@ -95,6 +99,7 @@ const commandLines: readonly (readonly string[])[] = [
 const spread = { p50: 0.1, p99: 1.25, max: 3 };
 const replies = {
   'query-guests': () => ({ guests: [aGuest()], total: 1 }),
+  'query-guest-cloud-init': () => ({ 'meta-data': 'a', 'user-data': 'b', 'network-config': 'c' }),
   'guest-plan': () => ({ argv: ['qemu-system-x86_64', '-S'], objects: [{ kind: 'bridge', name: 'rst1' }] }),
   'query-guest-log': () => ({ text: 'login: ', offset: 0, nextOffset: 7, sizeBytes: 7 }),
   'query-images': () => ({ images: [] }),

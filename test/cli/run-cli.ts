@@ -12,6 +12,8 @@ export interface Ran {
 
 export interface RunOptions {
   readonly stdin?: string;
+  /** Standard input as a terminal, instead of a text. */
+  readonly terminal?: Io['stdin'];
   readonly env?: Readonly<Record<string, string>>;
   readonly uid?: number;
   readonly signal?: AbortSignal;
@@ -37,7 +39,8 @@ export const runCli = async (argv: readonly string[], options: RunOptions = {}):
   const stdout = sink(options.onStdout);
   const stderr = sink(options.onStderr);
   const io: Io = {
-    stdin: options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]),
+    stdin:
+      options.terminal ?? (options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin])),
     stdout: stdout.stream,
     stderr: Object.assign(stderr.stream, { isTTY: options.isTTY ?? false, columns: 80 }),
     env: options.env ?? {},
