@@ -409,16 +409,6 @@ export class Guest {
     }
   }
 
-  /** Takes away the seed of a guest that is to have none any more; one that runs keeps what it has open. */
-  async dropSeed(): Promise<void> {
-    if (this.removed || this.#record.spec.cloudInit !== undefined) return;
-    try {
-      await this.house.pool.deleteSeed(this.id);
-    } catch (error) {
-      this.house.log.warn({ err: error, guest: this.name }, 'the seed could not be removed');
-    }
-  }
-
   /** Leaves the inventory; whoever still waits in the queue is told. */
   remove(why?: string): void {
     this.removed = true;

@@ -18,6 +18,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
 import { allocateNic } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
+import { dropSeed } from './drop-seed.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { existenceObjects, plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
@@ -242,7 +243,7 @@ export class Guests {
       return { ...record, spec, machine: { ...record.machine, type, cpuModel } };
     };
     const accepted = await this.#apply('guest-update', guest, args, asker, change, changed);
-    if (changes.cloudInit === null) void guest.mailbox.post(() => guest.dropSeed());
+    if (changes.cloudInit === null) void guest.mailbox.post(() => dropSeed(guest));
     return accepted;
   }
 
