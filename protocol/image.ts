@@ -11,7 +11,7 @@ export const imageKind = z.enum(imageKinds);
 export type ImageKind = z.infer<typeof imageKind>;
 
 /** Formats that an import names. A format is never guessed from the bytes. */
-export const imageSourceFormat = z.enum(['qcow2', 'raw']);
+export const imageSourceFormat = z.enum(['qcow2', 'raw', 'vmdk', 'vhdx']);
 export type ImageSourceFormat = z.infer<typeof imageSourceFormat>;
 
 /** What an image was made of. A URL is kept without its credentials and its query, which may be one. */

@@ -14,6 +14,8 @@ const alias: Positional = { name: 'ALIAS', member: 'alias', complete: 'image' };
 const formatsByExtension: Readonly<Record<string, ImageSourceFormat>> = {
   '.qcow2': 'qcow2',
   '.raw': 'raw',
+  '.vmdk': 'vmdk',
+  '.vhdx': 'vhdx',
 };
 
 const madeAs =
@@ -30,7 +32,7 @@ const importImage = change({
   words: 'image import',
   command: 'image-import',
   details:
-    'The format of a disk is taken from the end of the file name (.qcow2, .raw) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was.',
+    'The format of a disk is taken from the end of the file name (.qcow2, .raw, .vmdk, .vhdx) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was.',
   positionals: [
     { name: 'NAME', member: 'name', description: 'Name of the image, as debian/12, or NAME@VERSION' },
     { name: 'SOURCE', description: 'File on the host, or http(s) URL', complete: 'file' },

@@ -44,7 +44,9 @@ export const imageImport = defineCommand({
       .describe("Certificates in PEM that the server of the URL is held against, instead of the host's"),
     format: imageSourceFormat
       .optional()
-      .describe('Format of a disk, qcow2 unless given; a kernel or initial ramdisk is taken as it is'),
+      .describe(
+        'Format of a disk, qcow2 unless given; a VMDK has to be one whole file (monolithicSparse, streamOptimized). A kernel or initial ramdisk is taken as it is',
+      ),
     sha256: z
       .string()
       .regex(/^[0-9a-f]{64}$/)

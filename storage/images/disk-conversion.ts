@@ -13,13 +13,16 @@ import type { ImageSourceFormat } from '../../protocol/image.ts';
 import type { Confinement } from '../files/confined-tool.ts';
 import { removeDirectory } from '../files/durable-files.ts';
 import { failureFacts, saysFull } from '../files/storage-errors.ts';
+import { type FormatFlaw, formatFlaws } from '../foreign-formats/format-verdict.ts';
+import { judgeVhdx } from '../foreign-formats/vhdx-header.ts';
+import { judgeVmdk } from '../foreign-formats/vmdk-header.ts';
 import {
   judgeQcow2Header,
   MAX_VIRTUAL_SIZE_BYTES,
   QCOW2_HEADER_BYTES,
   qcow2Flaws,
 } from '../qcow2/qcow2-header.ts';
-import { checkQcow2, convertToQcow2 } from '../qcow2/qemu-img.ts';
+import { checkImage, convertToQcow2 } from '../qcow2/qemu-img.ts';
 
 const SECTOR_BYTES = 512;
 /** From this exit code on the launcher or env(1) speaks, not qemu-img. */
@@ -40,6 +43,17 @@ const hints = {
   'too-large': 'Shrink it, or fetch it again if it should be smaller.',
   empty: 'Fetch it again, or leave the image out to get an empty disk.',
 } as const;
+
+const foreignHints: Readonly<Record<FormatFlaw, string>> = {
+  'not-vmdk': 'Name the right format: a plain disk image is raw.',
+  'not-vhdx': 'Name the right format: a plain disk image is raw.',
+  'other-files': 'Make one file of it where it was made, with qemu-img convert, and import the result.',
+  parent: 'Flatten it where it was made, with qemu-img convert, and import the result.',
+  'unknown-version': 'Convert it with qemu-img convert, and import the result.',
+  damaged: 'Fetch it again and give its SHA-256 digest with the import.',
+  empty: hints.empty,
+  'too-large': hints['too-large'],
+};
 
 /** Follows no link and waits for no writer: the identity that wrote the result chose what stands under the name. */
 const readHeader = async (path: string): Promise<Uint8Array> => {
@@ -74,9 +88,9 @@ const damaged = (shownAs: string, cause: unknown): RoostError =>
 /** Clusters that leak are harmless (exit code 3); they do not survive the conversion. */
 const LEAKS_ONLY = 3;
 
-const checkSource = async (source: DiskSource, run: Parameters<typeof checkQcow2>[1]): Promise<void> => {
+const checkSource = async (source: DiskSource, run: Parameters<typeof checkImage>[2]): Promise<void> => {
   try {
-    await checkQcow2(relative(run.cwd ?? '/', source.path), run);
+    await checkImage(source.format, relative(run.cwd ?? '/', source.path), run);
   } catch (error) {
     if (error instanceof ExecError && error.exitCode === LEAKS_ONLY) return;
     throw blamesImage(error) ? damaged(source.shownAs, error) : error;
@@ -92,10 +106,39 @@ export interface DiskSource {
   readonly shownAs: string;
 }
 
-const virtualSizeOf = async (source: DiskSource): Promise<number> =>
-  source.format === 'qcow2'
-    ? virtualSizeOfQcow2(source.path, source.shownAs)
-    : Math.ceil(source.sizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
+/** The copy is ours: nobody puts another file under its name. */
+const judgeForeign = async (source: DiskSource, judge: typeof judgeVmdk): Promise<number> => {
+  await using file = await open(source.path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const verdict = await judge(source.sizeBytes, async (offset, length) => {
+    if (offset < 0 || offset >= source.sizeBytes) return new Uint8Array();
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);
+    return buffer.subarray(0, bytesRead);
+  });
+  const flaw = !verdict.ok
+    ? verdict.flaw
+    : verdict.virtualSizeBytes > BigInt(MAX_VIRTUAL_SIZE_BYTES)
+      ? 'too-large'
+      : undefined;
+  if (verdict.ok && flaw === undefined) return Number(verdict.virtualSizeBytes);
+  const named = flaw ?? 'damaged';
+  throw new RoostError('InvalidArgument', `${source.shownAs} cannot be imported: ${formatFlaws[named]}`, {
+    data: { path: source.shownAs, flaw: named },
+    hint: foreignHints[named],
+  });
+};
+
+const virtualSizeOf = async (source: DiskSource): Promise<number> => {
+  switch (source.format) {
+    case 'qcow2':
+      return await virtualSizeOfQcow2(source.path, source.shownAs);
+    case 'raw':
+      return Math.ceil(source.sizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
+    case 'vmdk':
+      return await judgeForeign(source, judgeVmdk);
+    case 'vhdx':
+      return await judgeForeign(source, judgeVhdx);
+  }
+};
 
 const longestResult = async (directory: string, virtualSizeBytes: number): Promise<number> => {
   const { bavail, bsize } = await statfs(directory);
@@ -122,7 +165,7 @@ export const convertDisk = async (
   const cwd = dirname(result);
   const { identity } = confinement;
   const run = { signal: work.signal, confinement, cwd };
-  if (source.format === 'qcow2') {
+  if (source.format !== 'raw') {
     work.progress({ done: 0, total: virtualSizeBytes, unit: 'bytes', message: 'Checking' });
     await checkSource(source, run);
   }

@@ -3,6 +3,7 @@
  * Bytes of disks go from file to file inside qemu-img; this process sees only progress and verdicts.
  */
 import { exec } from '../../lib/exec.ts';
+import type { ImageSourceFormat } from '../../protocol/image.ts';
 import { type Confinement, confined } from '../files/confined-tool.ts';
 
 export interface ToolRun {
@@ -42,12 +43,15 @@ const qemuImg = async (args: readonly string[], run: ToolRun): Promise<void> => 
   });
 };
 
+/** Formats that can name another image below themselves. */
+const layered: ReadonlySet<ImageSourceFormat> = new Set(['qcow2', 'vmdk']);
+
 /** One file and nothing behind it. */
-const loneImage = (format: 'qcow2' | 'raw', path: string): string =>
+const loneImage = (format: ImageSourceFormat, path: string): string =>
   `json:${JSON.stringify({
     driver: format,
     file: { driver: 'file', filename: path },
-    ...(format === 'qcow2' ? { backing: null } : {}),
+    ...(layered.has(format) ? { backing: null } : {}),
   })}`;
 
 export interface NewOverlay {
@@ -73,11 +77,11 @@ export const resizeQcow2 = async (
 };
 
 /**
- * Reads the metadata of a qcow2 file and holds it against the file: convert takes what lies beyond the end of a
+ * Reads the metadata of an image that is not raw and holds it against the file: convert takes what lies beyond the end of a
  * truncated file for zeros, without a word. Throws ExecError with exit code 2 for a damaged image.
  */
-export const checkQcow2 = async (path: string, run: ToolRun): Promise<void> => {
-  await qemuImg(['check', '-q', loneImage('qcow2', path)], run);
+export const checkImage = async (format: ImageSourceFormat, path: string, run: ToolRun): Promise<void> => {
+  await qemuImg(['check', '-q', loneImage(format, path)], run);
 };
 
 const percentages = /\(\s*(\d+(?:\.\d+)?)\/100%\)/g;
@@ -89,7 +93,7 @@ export const lastPercentage = (text: string): number | undefined => {
 };
 
 export interface Conversion {
-  readonly from: { readonly format: 'qcow2' | 'raw'; readonly path: string };
+  readonly from: { readonly format: ImageSourceFormat; readonly path: string };
   /** A new qcow2 file. */
   readonly to: string;
   /** Gets the part done, from 0 to 1, never falling. */

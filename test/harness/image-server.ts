@@ -1,9 +1,23 @@
 /** A web server on the loopback interface that serves one file, well or badly, and writes down what it was asked. */
 import { createHash } from 'node:crypto';
+import { statSync, watch } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { dirname } from 'node:path';
 import { onTestFinished } from 'vitest';
+
+/** Resolves when a file has so many bytes; its directory is there already. */
+export const whenFileHas = (path: string, bytes: number): Promise<void> =>
+  new Promise((resolve) => {
+    const look = (): void => {
+      if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) < bytes) return;
+      watcher.close();
+      resolve();
+    };
+    const watcher = watch(dirname(path), look);
+    look();
+  });
 
 /** How one request is answered; each member departs from what a good server does. */
 export interface Manner {
@@ -39,6 +53,8 @@ export class ImageServer {
   lastModified: Date | undefined;
   /** Called with the number of requests so far, ahead of the answer. */
   onAsked: (count: number) => void = () => undefined;
+  /** Called when the client of a response that stalls has gone. */
+  onLeft: () => void = () => undefined;
   /** Called when a response stalls. */
   onStall: () => void = () => undefined;
 
@@ -121,8 +137,10 @@ export class ImageServer {
   #sendBody(response: ServerResponse, body: Buffer, manner: Manner): void {
     const { dropAfter, stallAfter } = manner;
     if (dropAfter !== undefined) response.write(body.subarray(0, dropAfter), () => response.destroy());
-    else if (stallAfter !== undefined) response.write(body.subarray(0, stallAfter), () => this.onStall());
-    else if (manner.announcesMore !== undefined) response.write(body, () => response.destroy());
+    else if (stallAfter !== undefined) {
+      response.once('close', () => this.onLeft());
+      response.write(body.subarray(0, stallAfter), () => this.onStall());
+    } else if (manner.announcesMore !== undefined) response.write(body, () => response.destroy());
     else response.end(body);
   }
 }

@@ -11,7 +11,7 @@ import { imageStore, MAX_KERNEL_BYTES } from '../../../storage/images/image-stor
 import type { ImageImport, ImageStore, StoredImage } from '../../../storage/pool.ts';
 import { newImage } from '../../conformance/image-store.ts';
 import { work } from '../../conformance/pool.ts';
-import { ImageServer } from '../../harness/image-server.ts';
+import { ImageServer, whenFileHas } from '../../harness/image-server.ts';
 import { isRoot, run, scratchDirectory } from '../scratch-directory.ts';
 
 const importer = { uid: 2_000_000_102, gid: 2_000_000_102 };
@@ -140,10 +140,11 @@ describe('a download that is cut short', () => {
   });
 
   it('goes on in another process, and remove takes what was there away', async () => {
-    const { server, store, request, images } = await setUp();
+    const { server, store, request, images, id } = await setUp();
     const controller = new AbortController();
     const reason = new Error('the daemon stops');
-    server.onStall = () => controller.abort(reason);
+    const partial = join(images, `.working-${id}`, 'fetching', 'partial');
+    server.onStall = () => void whenFileHas(partial, HALF / 2).then(() => controller.abort(reason));
     server.next({ stallAfter: HALF }, { stallAfter: HALF / 2 });
     const stopped = { ...work(), signal: controller.signal };
     await expect(store.download(request(server.url()), stopped)).rejects.toBe(reason);
