@@ -9,8 +9,8 @@ TS := node --import tsx
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: build ## start a development daemon in ./.roost and boot a first guest
-	@$(TS) tools/run-development.ts
+run: build ## start a development daemon in ./.roost and boot a Debian in it (IMAGE=small: a small Linux)
+	@IMAGE=$(or $(IMAGE),debian) $(TS) tools/run-development.ts
 
 clean: ## take that daemon away, with its guests (FORCE=1: also those that you made)
 	@if [ -d .roost ]; then \

@@ -1,6 +1,6 @@
 /**
  * `make run` and `make clean`: a daemon of one's own in ./.roost, with its own bridge and rules, that never touches an
- * installed service; a small Linux image, and a first guest booted from it to its login.
+ * installed service; an image, Debian or with IMAGE=small a small Linux, and a first guest booted from it to its login.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, watch } from 'node:fs';
@@ -10,8 +10,9 @@ import { execa } from 'execa';
 import { type Client, connect } from '../cli/client.ts';
 import { deadline } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';
-import { MEBIBYTE } from '../protocol/types.ts';
+import { ensureDebianImage } from './debian-image/ensure-debian-image.ts';
 import { withFileLock } from './file-lock.ts';
+import { type FirstGuest, firstGuestOf, IMAGE_LABEL } from './first-guest.ts';
 import { ensureSmallImage } from './small-image/ensure-small-image.ts';
 
 const root = dirname(import.meta.dirname);
@@ -25,17 +26,16 @@ const cacheDirectory = join(root, '.cache', 'guest-images');
 const instanceLockPath = join(root, '.cache', 'development.lock');
 
 const GUEST = 'first';
-const IMAGE = 'small';
 const NETWORK = 'default';
 /** Marks what `make run` made, so that `make clean` knows it from what a person made. */
 const MADE_BY = { 'roost/made-by': 'make-run' } as const;
 
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 30_000;
-const LOGIN_TIMEOUT_MS = 300_000;
+/** Debian under emulation on a busy machine. */
+const LOGIN_TIMEOUT_MS = 900_000;
 /** The daemon's own last word of its start. */
 const READY_LINE = '"msg":"ready"';
-const LOGIN = /[a-z0-9-]+ login: *$/m;
 
 const isTty = process.stdout.isTTY;
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
@@ -135,17 +135,32 @@ const change = async (
   return id;
 };
 
-const ensureImage = async (client: Client): Promise<void> => {
-  const { images } = await client.call('query-images', {});
-  if (images.some((image) => image.name === IMAGE)) return;
-  const built = await ensureSmallImage({
+/** The file of an image, out of the cache or built now. */
+const imageFile = async (image: FirstGuest['image']): Promise<string> => {
+  if (image === 'small') {
+    const built = await ensureSmallImage({
+      directory: cacheDirectory,
+      onProgress: ({ done, total, message }) => sayBriefly(`Small Linux image: ${done}/${total} ${message}`),
+    });
+    endBrief();
+    say('Small Linux image built from Debian packages');
+    return built.smallDisk;
+  }
+  const path = await ensureDebianImage({
     directory: cacheDirectory,
-    onProgress: ({ done, total, message }) => sayBriefly(`Small Linux image: ${done}/${total} ${message}`),
+    onBuild: () => say('Building a Debian image out of packages: a minute or two, once'),
+    onProgress: ({ done, message }) => sayBriefly(`Debian image: ${done} % ${message ?? ''}`),
   });
   endBrief();
-  say('Small Linux image built from Debian packages');
-  await change(client, `Image ${IMAGE} imported`, () =>
-    client.call('image-import', { name: IMAGE, kind: 'disk', format: 'qcow2', path: built.smallDisk }),
+  return path;
+};
+
+const ensureImage = async (client: Client, image: FirstGuest['image']): Promise<void> => {
+  const { images } = await client.call('query-images', {});
+  if (images.some(({ name }) => name === image)) return;
+  const path = await imageFile(image);
+  await change(client, `Image ${image} imported`, () =>
+    client.call('image-import', { name: image, kind: 'disk', format: 'qcow2', path }),
   );
 };
 
@@ -158,8 +173,8 @@ const ensureNetwork = async (client: Client): Promise<void> => {
   );
 };
 
-/** Watches the guest's console until it asks for a login; resolves with what it wrote last. */
-const watchBoot = async (signal: AbortSignal): Promise<string> => {
+/** Watches the guest's console until it says that it is up; resolves with what it wrote last. */
+const watchBoot = async (up: RegExp, signal: AbortSignal): Promise<string> => {
   const client = await connect({ socketPath, signal });
   const console = await client.attachConsole({ guest: GUEST, replayBytes: 65_536 }, { signal });
   const startedAt = systemClock.now();
@@ -176,7 +191,7 @@ const watchBoot = async (signal: AbortSignal): Promise<string> => {
       );
       console.on('data', (chunk: Buffer) => {
         text = (text + chunk.toString('utf8')).slice(-65_536);
-        if (LOGIN.test(text)) resolve(text);
+        if (up.test(text)) resolve(text);
         else
           sayBriefly(
             `Booting, ${Math.round((systemClock.now() - startedAt) / 1000)} s: ${text.trimEnd().split('\n').at(-1)?.trim().slice(0, 70) ?? ''}`,
@@ -190,15 +205,18 @@ const watchBoot = async (signal: AbortSignal): Promise<string> => {
   }
 };
 
-const tellNext = (): void => {
+const tellNext = async (client: Client, { login, more }: FirstGuest): Promise<void> => {
+  const { nics } = await client.call('query-guest', { guest: GUEST });
+  const address = nics[0]?.ipv4;
+  const lines = address === undefined ? [] : more(address);
   const socket = relative(process.cwd(), socketPath);
   say(`
-Log in as root with the password roost. Try next:
+${login} Try next:
 
   export ROOST_SOCKET=${socket.startsWith('..') ? socketPath : `$PWD/${socket}`}
   bin/roost ls                 # every guest, its state and addresses
   bin/roost console ${GUEST}      # its serial console; Ctrl-] leaves
-  bin/roost stop ${GUEST}         # press its power button
+${lines.map((line) => `  ${line}\n`).join('')}  bin/roost stop ${GUEST}         # press its power button
 `);
 };
 
@@ -206,9 +224,12 @@ const run = async (): Promise<void> => {
   const client = await openDaemon();
   const { guests } = await client.call('query-guests', { nameGlob: GUEST });
   const before = guests[0];
+  const first = await firstGuestOf(
+    before ? (before.labels?.[IMAGE_LABEL] ?? 'small') : (process.env['IMAGE'] ?? 'debian'),
+  );
   if (before?.state === 'running') {
     say(`The guest ${GUEST} is there and runs.`);
-    tellNext();
+    await tellNext(client, first);
     client.close();
     return;
   }
@@ -219,15 +240,14 @@ const run = async (): Promise<void> => {
     );
   }
   if (!before) {
-    await ensureImage(client);
+    await ensureImage(client, first.image);
     await ensureNetwork(client);
     await change(client, `Guest ${GUEST} created`, () =>
       client.call('guest-create', {
         name: GUEST,
         description: 'Made by make run',
-        labels: { ...MADE_BY },
-        memoryBytes: 256 * MEBIBYTE,
-        disks: [{ image: IMAGE, sizeBytes: 1024 * MEBIBYTE }],
+        labels: { ...MADE_BY, ...first.labels },
+        ...first.spec,
         nics: [{ network: NETWORK }],
       }),
     );
@@ -236,9 +256,9 @@ const run = async (): Promise<void> => {
   const { process: started } = await client.call('query-guest', { guest: GUEST });
   say(`Booting (${started?.accel ?? 'unknown accelerator'}) …`);
   using limit = deadline(LOGIN_TIMEOUT_MS);
-  const text = await watchBoot(limit.signal);
-  say(text.trimEnd().split('\n').slice(-6).join('\n'));
-  tellNext();
+  const text = await watchBoot(first.up, limit.signal);
+  if (first.showsEnd) say(text.trimEnd().split('\n').slice(-6).join('\n'));
+  await tellNext(client, first);
   client.close();
 };
 

@@ -9,6 +9,7 @@ import { runRoost } from '../harness/roost-cli.ts';
 import { testDirectory } from '../harness/test-directory.ts';
 
 const banner = 'ROOST-BOOT-SECTOR';
+const PUBLIC_KEY = '~/.ssh/id_ed25519.pub';
 
 /** The lines of `roost` in the README's first ten minutes, without their comments. */
 const readmeLines = async (): Promise<readonly string[]> => {
@@ -21,12 +22,12 @@ const readmeLines = async (): Promise<readonly string[]> => {
 
 /** What `make run` makes: an image, a network and a running guest. The guest is a boot sector, so that it takes no time. */
 const likeMakeRun = async (home: DaemonHome): Promise<void> => {
-  const path = join(await testDirectory('image'), 'small.raw');
+  const path = join(await testDirectory('image'), 'debian.raw');
   await writeFile(path, bootSectorDisk('acpi'));
   const lines = [
-    `image import small ${path} --format raw`,
+    `image import debian ${path} --format raw`,
     'network create default --kind nat',
-    'create first --image small --network default --memory 16MiB --accel tcg --start',
+    'create first --image debian --network default --memory 16MiB --accel tcg --start',
   ];
   for (const line of lines)
     expect({ line, ...(await runRoost(home, line.split(' '))) }).toMatchObject({ line, code: 0, stderr: '' });
@@ -37,10 +38,11 @@ const expected: Readonly<Record<string, string | RegExp>> = {
   'roost ls': /^NAME +STATE.*\nfirst +running/i,
   'roost host': 'Accelerator',
   'roost logs -f first': banner,
-  'roost image ls': /^small +\d{8} \* .*disk +ready/m,
+  'roost image ls': /^debian +\d{8} \* .*disk +ready/m,
   'roost network ls': /^default +nat/m,
   'roost plan first': '-sandbox',
-  'roost create second --image small --network default --memory 256MiB --start': 'second created and started',
+  [`roost create second --image debian --network default --memory 1GiB --user ada --ssh-key ${PUBLIC_KEY} --start`]:
+    'second created and started',
   'roost show second': /^State: +running/m,
   'roost events -f': 'GUEST_',
   'roost stop second': 'second stopped',
@@ -60,6 +62,11 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'roost
     const home = await testDaemonHome();
     const daemon = await home.start();
     await likeMakeRun(home);
+    const publicKeyPath = join(await testDirectory('key'), 'id_ed25519.pub');
+    await writeFile(
+      publicKeyPath,
+      `ssh-ed25519 ${'A'.repeat(4)}C3NzaC1lZDI1NTE5AAAAIPNIjWYfJZW2NMMcbMYb8 reader\n`,
+    );
     // A console needs a terminal and has a test of its own.
     const lines = (await readmeLines()).filter((line) => line !== 'roost console first');
     expect(lines).toEqual(Object.keys(expected));
@@ -67,7 +74,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'roost
       // The power button does nothing before the guest looks at it.
       if (line === 'roost stop second')
         await waitForConsole(daemon, 'second', (text) => text.includes(banner));
-      const words = line.split(' ').slice(1);
+      const words = line.replace(PUBLIC_KEY, publicKeyPath).split(' ').slice(1);
       const { more = [], until } = following[line] ?? {};
       const options = until === undefined ? {} : { interruptAt: until };
       const { code, stdout, stderr } = await runRoost(home, [...words, ...more], options);
@@ -120,7 +127,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'roost
     expect(await parsed('show first')).toEqual(await daemon.guest('first'));
     expect(await parsed('ls --all-fields')).toEqual(await daemon.client.call('query-guests', {}));
     expect(await parsed('image ls')).toMatchObject({
-      images: [{ name: 'small', usedBy: ['first'] }],
+      images: [{ name: 'debian', usedBy: ['first'] }],
     });
     expect(await parsed('network ls')).toMatchObject({
       networks: [{ name: 'default', kind: 'nat' }],

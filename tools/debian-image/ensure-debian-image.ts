@@ -14,6 +14,8 @@ import { withFileLock } from '../file-lock.ts';
 export interface EnsureDebianOptions {
   /** Made if missing. */
   readonly directory: string;
+  /** Called when it is to be built, which takes a minute or more. */
+  readonly onBuild?: () => void;
   readonly onProgress?: Work['progress'];
   readonly signal?: AbortSignal;
 }
@@ -57,6 +59,7 @@ export const ensureDebianImage = async (options: EnsureDebianOptions): Promise<s
   return await withFileLock({ path: join(directory, 'debian.lock'), signal }, async () => {
     const found = await stat(path).catch(() => undefined);
     if (found?.isFile()) return path;
+    options.onBuild?.();
     await build(path, SUITE, { signal, progress: options.onProgress ?? (() => undefined) });
     const old = (await readdir(directory)).filter(
       (each) => each.startsWith(PREFIX) && each.endsWith('.qcow2') && each !== name,
