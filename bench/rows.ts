@@ -1,4 +1,5 @@
 /** Every row that can be measured, and what is said of it in docs/SPECIFICATION.md. */
+import { createFromImage } from './create-rows.ts';
 import type { InstanceOptions } from './instance.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
@@ -43,6 +44,16 @@ export const rowGroups: readonly RowGroup[] = [
     ],
     needsRoot: true,
     measure: startDiskNic,
+  },
+  {
+    rows: [
+      {
+        name: 'create-from-image',
+        what: '`guest-create` of a guest with a disk on an image, a linked clone, until the operation has succeeded',
+      },
+    ],
+    needsRoot: false,
+    measure: createFromImage,
   },
   {
     rows: [
