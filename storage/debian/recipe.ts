@@ -137,6 +137,11 @@ locale: false
 ssh_genkeytypes: [ ed25519, ecdsa ]
 `;
 
+/** Neighbours are known by their bare names to the network's own DNS, which has to be asked for them. */
+const RESOLVED_CONFIG = `[Resolve]
+ResolveUnicastSingleLabel=yes
+`;
+
 const FSTAB = `LABEL=${ROOT_LABEL} / ext4 errors=remount-ro 0 1
 LABEL=ROOST-ESP /boot/efi vfat umask=0077,nofail 0 2
 `;
@@ -155,6 +160,7 @@ const overlayFiles = (suite: string): Readonly<Record<string, string>> => ({
   'etc/default/locale': 'LANG=C.UTF-8\n',
   'etc/apt/sources.list': guestSources(suite),
   'etc/cloud/cloud.cfg.d/90_roost.cfg': CLOUD_CONFIG,
+  'etc/systemd/resolved.conf.d/90-roost.conf': RESOLVED_CONFIG,
   'etc/hostname': 'debian\n',
   // Present and empty: systemd makes one at the first boot.
   'etc/machine-id': '',
