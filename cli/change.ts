@@ -19,6 +19,7 @@ import {
   type Prepare,
   type Verb,
 } from './verb.ts';
+import type { AfterChange } from './waiting.ts';
 
 /** One change of one thing. */
 interface Change {
@@ -28,10 +29,18 @@ interface Change {
   readonly args: Arguments;
   /** What has happened to the subject then, as `started`. */
   readonly done: (result: Arguments) => string;
+  /** Done after it has succeeded; resolves with words on that. */
+  readonly after?: (client: Client, signal: AbortSignal) => Promise<string | undefined>;
 }
 
 type Outcome =
-  | { readonly kind: 'ended'; readonly change: Change; readonly operation: OperationView }
+  | {
+      readonly kind: 'ended';
+      readonly change: Change;
+      readonly operation: OperationView;
+      /** Words on what was done after it. */
+      readonly also?: string;
+    }
   | { readonly kind: 'accepted'; readonly change: Change; readonly operation: string }
   | {
       readonly kind: 'left';
@@ -71,8 +80,10 @@ const carryOut = async (change: Change, client: Client, context: Context, tell: 
     for (const warning of warningsOf(reply)) tell.warned(warning);
     if (!context.wait) return { kind: 'accepted', change, operation };
     tell.accepted(operation);
-    const ended = await client.callAny('operation-wait', { operation }, { signal });
-    return { kind: 'ended', change, operation: ended as OperationView };
+    const ended = (await client.callAny('operation-wait', { operation }, { signal })) as OperationView;
+    operation = undefined;
+    const also = ended.state === 'succeeded' ? await change.after?.(client, signal) : undefined;
+    return { kind: 'ended', change, operation: ended, ...(also === undefined ? {} : { also }) };
   } catch (error) {
     if (error instanceof Interrupted) return { kind: 'left', change, operation, exitCode: error.exitCode };
     return { kind: 'failed', change, failure: toFailure(error) };
@@ -93,7 +104,7 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   if (outcome.kind === 'left') {
     context.note(
       outcome.operation === undefined
-        ? `${subject}: interrupted before the answer; see 'roost operation ls --subject ${subject}'`
+        ? `${subject}: interrupted; what was asked for goes on, see 'roost operation ls --subject ${subject}'`
         : `${subject}: the operation goes on; ${follow(outcome.operation)}`,
     );
     return outcome.exitCode;
@@ -102,7 +113,8 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   const failure = operationFailure(outcome.operation);
   if (failure) return fail(failure);
   if (context.json) return 0;
-  context.print(`${subject} ${done(outcome.operation.result ?? {})}`);
+  const did = done(outcome.operation.result ?? {});
+  context.print([subject, did, outcome.also && `and ${outcome.also}`].filter(Boolean).join(' '));
   for (const text of gaveUpOn(outcome.operation)) context.note(`${subject}: gave up on ${text}`);
   return 0;
 };
@@ -176,11 +188,12 @@ interface ChangeRow extends Omit<Verb, 'run' | 'positionals' | 'flags' | 'change
   readonly prepare?: Prepare;
   /** What has happened then, as `started`. */
   readonly done: string | ((args: Arguments, result: Arguments) => string);
+  readonly after?: AfterChange;
 }
 
 /** A verb that changes something by a journaled operation. */
 export const change = (row: ChangeRow): Verb => {
-  const { fixed, prepare, done, positionals, flags = [], ...verb } = row;
+  const { fixed, prepare, done, after, positionals, flags = [], ...verb } = row;
   const [subjectPositional] = positionals;
   const changeOf = async (subject: string, invocation: Invocation, context: Context): Promise<Change> => {
     const one = {
@@ -194,6 +207,7 @@ export const change = (row: ChangeRow): Verb => {
       command: row.command,
       args,
       done: (result) => (typeof done === 'string' ? done : done(args, result)),
+      ...(after ? { after: (client, signal) => after(subject, one, client, signal) } : {}),
     };
   };
   return {

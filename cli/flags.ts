@@ -43,13 +43,15 @@ const parseScalar = (text: string, facts: Facts): unknown => {
   return text;
 };
 
-const recordKeys = (facts: Facts): string[] => Object.keys(facts.members ?? {}).map(keyOf);
+/** Members that can be typed as `key=value`: a list or an object cannot. */
+const typedMembers = (facts: Facts): [string, Facts][] =>
+  Object.entries(facts.members ?? {}).filter(([, { type }]) => type !== 'list' && type !== 'object');
+
+const recordKeys = (facts: Facts): string[] => typedMembers(facts).map(([name]) => keyOf(name));
 
 /** `image=debian,size=4GiB,read-only` as an object of the contract. Throws UnitError. */
 export const parseRecord = (text: string, facts: Facts): Record<string, unknown> => {
-  const members = new Map(
-    Object.entries(facts.members ?? {}).map(([name, of]) => [keyOf(name), { name, of }]),
-  );
+  const members = new Map(typedMembers(facts).map(([name, of]) => [keyOf(name), { name, of }]));
   const record: Record<string, unknown> = {};
   for (const part of text.split(',')) {
     const [, key = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(part) ?? [];

@@ -5,7 +5,9 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { usageFailure } from './failure.ts';
+import { parseForward } from './forward.ts';
 import type { Io } from './io.ts';
+import { UnitError } from './units.ts';
 import type { Arguments, Invocation, Prepare } from './verb.ts';
 
 const isObject = (value: unknown): value is Arguments =>
@@ -53,12 +55,27 @@ const withKernelBoot = (args: Arguments): Arguments => {
   return { ...args, boot: { kind: 'kernel', ...boot } };
 };
 
+/** Throws CliFailure. */
+const withForwards = (nics: readonly unknown[], given: readonly unknown[]): readonly unknown[] => {
+  if (given.length === 0) return nics;
+  const [first, ...others] = nics;
+  if (!isObject(first))
+    throw usageFailure('--forward needs a NIC', 'Give a network of kind user with --network or --nic.');
+  try {
+    return [{ ...first, forwards: given.map((text) => parseForward(String(text))) }, ...others];
+  } catch (error) {
+    if (error instanceof UnitError) throw usageFailure(error.message);
+    throw error;
+  }
+};
+
 /** `--image` is the first disk, `--network` a NIC without more said. */
 const devices = (invocation: Invocation, args: Arguments): Arguments => {
   const image = invocation.flags['image'];
   const networks = listOf(invocation.flags['network']);
   const disks = [...(image === undefined ? [] : [{ image }]), ...listOf(args['disks'])];
-  const nics = [...networks.map((network) => ({ network })), ...listOf(args['nics'])];
+  const plain = [...networks.map((network) => ({ network })), ...listOf(args['nics'])];
+  const nics = withForwards(plain, listOf(invocation.flags['forward']));
   return {
     ...args,
     ...(disks.length > 0 ? { disks } : {}),

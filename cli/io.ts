@@ -12,6 +12,8 @@ export interface Io {
   readonly now: () => number;
   /** Aborts with Interrupted. */
   readonly signal: AbortSignal;
+  /** Runs a program on this terminal; resolves with its exit code. */
+  readonly runProgram: (argv: readonly [string, ...string[]], signal: AbortSignal) => Promise<number>;
 }
 
 /** One run of one verb. */

@@ -28,6 +28,7 @@ const io: Io = {
   uid: process.geteuid?.() ?? 0,
   now: () => Date.now(),
   signal: controller.signal,
+  runProgram: async (argv, signal) => (await import('./run-program.ts')).runProgram(argv, signal),
 };
 
 process.exitCode = await run(process.argv.slice(2), io);

@@ -23,6 +23,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-reset-state': 'reset-state',
   'guest-plan': 'plan',
   'guest-console': 'console',
+  'guest-wait': 'wait',
+  'query-guest-addresses': 'address',
   'query-guests': 'ls',
   'query-guest': 'show',
   'query-guest-log': 'logs',

@@ -18,6 +18,7 @@ import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
 import type { ImageBuilder, ImageStore, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
+import { guestFindingHandlers } from './api/handlers/guest-finding.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
 import { fsckHandlers } from './api/handlers/recovery.ts';
@@ -248,6 +249,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
   return createDispatch({
     ...sessionHandlers(services),
     ...guestHandlers(services),
+    ...guestFindingHandlers(services),
     ...operationHandlers(services),
     ...imageHandlers(services),
     ...networkHandlers(services),

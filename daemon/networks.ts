@@ -14,7 +14,9 @@ import type {
   AttachedPort,
   NetworkBackend,
   NetworkPlace,
+  PortAnswer,
   PortPlan,
+  PortReport,
   PortSpec,
 } from '../network/backend.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
@@ -23,6 +25,7 @@ import { type HostObject, hostObjectKey } from '../protocol/host-object.ts';
 import type { NetworkKind, NetworkView } from '../protocol/network.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, InstanceId, NetworkId } from '../protocol/types.ts';
+import { allocateAddress } from './allocate-address.ts';
 import type { EventLog } from './event-log.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
@@ -31,7 +34,7 @@ import { cleanUp } from './operations/clean-up.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
 import type { Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
-import { subnetFor } from './subnet-for.ts';
+import { hasSubnet, requireBridgeName, subnetFor } from './subnet-for.ts';
 
 export interface NetworksOptions {
   readonly inventory: Inventory;
@@ -79,8 +82,10 @@ export class Networks {
   async create(args: CommandArguments<'network-create'>, actor: Actor): Promise<Accepted> {
     const { inventory, operations, clock } = this.#options;
     const backend = this.#backendFor(args.kind);
-    const onHost =
-      args.kind === 'user' ? [] : ((await backend.usedSubnets?.(new AbortController().signal)) ?? []);
+    requireBridgeName(args);
+    const onHost = hasSubnet(args.kind)
+      ? ((await backend.usedSubnets?.(new AbortController().signal)) ?? [])
+      : [];
     const record = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, 'network-create', args.name);
       if (repeated) return repeated;
@@ -89,6 +94,7 @@ export class Networks {
           data: { name: args.name },
           hint: 'Choose another name, or use that network.',
         });
+      this.#refuseJoinedTwice(args.bridge);
       const taken = [...onHost, ...inventory.networks.all().flatMap((network) => network.subnet ?? [])];
       const subnet = subnetFor(args, taken, this.#options.addressing);
       const id = randomUUID() as NetworkId;
@@ -98,6 +104,7 @@ export class Networks {
         kind: args.kind,
         createdAt: clock.now(),
         ...(subnet === undefined ? {} : { subnet, gateway: this.#options.addressing.gatewayOf(subnet) }),
+        ...(args.bridge === undefined ? {} : { bridge: args.bridge }),
       });
       inventory.ledger.record(
         { kind: 'network', id },
@@ -162,14 +169,17 @@ export class Networks {
       ...this.#bridgeOf(network),
       ...(network.subnet === undefined ? {} : { subnet: network.subnet }),
       ...(network.gateway === undefined ? {} : { gateway: network.gateway }),
+      ...this.#namesOf(network),
       usedBy: [...inventory.networks.users(network.id)],
       createdAt: network.createdAt,
     }));
   }
 
   /**
-   * An address for a NIC, the wished one or the next free; undefined where the network gives none. In the accepting
-   * transaction; `chosen` are those just given to other NICs of the same guest. Errors: InvalidArgument, AlreadyExists, ResourceExhausted.
+   * An address for a NIC, the wished one or the next free; undefined where the network gives none. In a transaction.
+   *
+   * @param chosen just given to other NICs of the same guest
+   * Errors: InvalidArgument, AlreadyExists, ResourceExhausted.
    */
   allocate(
     network: NetworkRecord,
@@ -177,41 +187,13 @@ export class Networks {
     chosen: readonly string[],
   ): string | undefined {
     const { addressing, inventory } = this.#options;
-    const { subnet } = network;
-    if (subnet === undefined) {
-      if (wished === undefined) return undefined;
-      throw new RoostError(
-        'InvalidArgument',
-        `Network ${network.name} (${network.kind}) keeps no addresses`,
-        {
-          hint: 'Leave out ipv4.',
-        },
-      );
-    }
     const used = [...inventory.guests.addressesOf(network.id), ...chosen];
-    if (wished !== undefined) {
-      if (!addressing.isGuestAddress(subnet, wished))
-        throw new RoostError('InvalidArgument', `${wished} is no guest's address in ${subnet}`, {
-          data: { subnet, address: wished },
-        });
-      if (used.includes(wished))
-        throw new RoostError(
-          'AlreadyExists',
-          `${wished} is kept for another guest of network ${network.name}`,
-          {
-            data: { address: wished },
-            hint: 'Leave out ipv4 to get a free one.',
-          },
-        );
-      return wished;
-    }
-    const free = addressing.freeAddress(subnet, used);
-    if (free === undefined)
-      throw new RoostError('ResourceExhausted', `Network ${network.name} has no free address in ${subnet}`, {
-        data: { subnet, used: used.length },
-        hint: 'Delete guests that are not needed, or create another network.',
-      });
-    return free;
+    return allocateAddress(network, wished, used, addressing);
+  }
+
+  /** Ports of the host in use at this moment, where a network passes them on to guests. */
+  async usedPorts(network: NetworkRecord, signal: AbortSignal): Promise<ReadonlySet<number>> {
+    return (await this.#backendFor(network.kind).usedPorts?.(signal)) ?? new Set();
   }
 
   planPort(network: NetworkId, port: PortSpec): PortPlan {
@@ -250,6 +232,18 @@ export class Networks {
     if (record) await this.#backendFor(record.kind).detach(this.place(record), port, signal);
   }
 
+  /** See `NetworkBackend.answer`. */
+  async answer(network: NetworkId, port: PortSpec, since: number, signal: AbortSignal): Promise<PortAnswer> {
+    const record = this.#find(network);
+    return await this.#backendFor(record.kind).answer(this.place(record), port, since, signal);
+  }
+
+  /** See `NetworkBackend.report`. */
+  async report(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<PortReport> {
+    const record = this.#find(network);
+    return await this.#backendFor(record.kind).report(this.place(record), port, signal);
+  }
+
   place(network: NetworkRecord): NetworkPlace {
     const { instance, stateDirectory, runDirectory } = this.#options;
     return {
@@ -259,6 +253,7 @@ export class Networks {
       kind: network.kind,
       instance,
       ...(network.subnet === undefined ? {} : { subnet: network.subnet }),
+      ...(network.bridge === undefined ? {} : { bridge: network.bridge }),
       stateDirectory: join(stateDirectory, 'networks', network.id),
       runDirectory: join(runDirectory, 'networks', network.id),
     };
@@ -358,7 +353,23 @@ export class Networks {
     });
   }
 
+  /** One network a bridge: two would keep two accounts of the addresses on it. */
+  #refuseJoinedTwice(bridge: string | undefined): void {
+    const other = this.#options.inventory.networks.all().find((network) => network.bridge === bridge);
+    if (bridge === undefined || other === undefined) return;
+    throw new RoostError('AlreadyExists', `The bridge ${bridge} is network ${other.name} already`, {
+      data: { bridge, network: other.name },
+      hint: 'Attach guests to that network.',
+    });
+  }
+
+  #namesOf(network: NetworkRecord): Pick<NetworkView, 'names'> {
+    const names = this.#backendFor(network.kind).namesOf?.(this.place(network));
+    return names === undefined ? {} : { names: { ...names } };
+  }
+
   #bridgeOf(network: NetworkRecord): { bridge?: string } {
+    if (network.bridge !== undefined) return { bridge: network.bridge };
     const bridge = this.#backendFor(network.kind)
       .plan(this.place(network))
       .find((object) => object.kind === 'bridge');

@@ -1,7 +1,23 @@
-/** The subnet of a new network: the one asked for or a free one, never one in use. */
+/** What a new network needs besides its name: a subnet, the one asked for or a free one, never one in use; or a bridge. */
 import type { Addressing } from '../network/backend.ts';
 import { RoostError } from '../protocol/errors.ts';
-import type { NetworkSpec } from '../protocol/network.ts';
+import type { NetworkKind, NetworkSpec } from '../protocol/network.ts';
+
+/** Whether networks of this kind hand out addresses of a subnet of theirs. */
+export const hasSubnet = (kind: NetworkKind): boolean => kind === 'nat' || kind === 'isolated';
+
+/** A bridge is named for kind bridge and for no other. Errors: InvalidArgument. */
+export const requireBridgeName = ({ kind, bridge }: Pick<NetworkSpec, 'kind' | 'bridge'>): void => {
+  if ((kind === 'bridge') === (bridge !== undefined)) return;
+  throw kind === 'bridge'
+    ? new RoostError('InvalidArgument', 'A network of kind bridge needs the name of the bridge', {
+        hint: 'Give bridge, as br0; `ip link show type bridge` lists those of the host.',
+      })
+    : new RoostError('InvalidArgument', `A network of kind ${kind} joins no bridge of the host`, {
+        data: { kind, ...(bridge === undefined ? {} : { bridge }) },
+        hint: 'Give kind bridge, or leave out bridge.',
+      });
+};
 
 /** Undefined for a kind that has none. Errors: InvalidArgument, AlreadyExists, ResourceExhausted. */
 export const subnetFor = (
@@ -9,9 +25,9 @@ export const subnetFor = (
   taken: readonly string[],
   addressing: Addressing,
 ): string | undefined => {
-  if (args.kind === 'user') {
+  if (!hasSubnet(args.kind)) {
     if (args.subnet === undefined) return undefined;
-    throw new RoostError('InvalidArgument', 'A network of kind user has no subnet of its own', {
+    throw new RoostError('InvalidArgument', `A network of kind ${args.kind} has no subnet of its own`, {
       hint: 'Leave out subnet.',
     });
   }

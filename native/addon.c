@@ -12,6 +12,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("enslaveLink", enslave_link),
         FUNCTION("setLinkUp", set_link_up),
         FUNCTION("linkIndex", link_index),
+        FUNCTION("openNeighbourEvents", open_neighbour_events),
         FUNCTION("listenUnix", listen_unix),
         FUNCTION("notify", notify),
         FUNCTION("sendDescriptor", send_descriptor),

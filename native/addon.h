@@ -76,6 +76,7 @@ napi_value open_tap(napi_env env, napi_callback_info info);
 napi_value enslave_link(napi_env env, napi_callback_info info);
 napi_value set_link_up(napi_env env, napi_callback_info info);
 napi_value link_index(napi_env env, napi_callback_info info);
+napi_value open_neighbour_events(napi_env env, napi_callback_info info);
 
 /* sockets.c */
 napi_value listen_unix(napi_env env, napi_callback_info info);

@@ -1,6 +1,6 @@
 /**
- * The system calls that Node lacks: locks, taps, listening descriptors and descriptors sent to others, children by
- * posix_spawn, pidfds, peer credentials, sd_notify.
+ * The system calls that Node lacks: locks, taps, neighbour events, listening descriptors and descriptors sent to others,
+ * children by posix_spawn, pidfds, peer credentials, sd_notify.
  *
  * Rules kept here: every descriptor is close-on-exec and belongs to the caller, who closes it with
  * `fs.closeSync`; nothing waits; every failure is a {@link NativeError}. The addon is loaded on first use, so
@@ -64,6 +64,7 @@ interface Addon {
   enslaveLink(link: string, bridge: string): void;
   setLinkUp(link: string): void;
   linkIndex(name: string): number | undefined;
+  openNeighbourEvents(): number;
   listenUnix(path: string, mode: number, backlog: number): number;
   notify(target: string, message: string): void;
   sendDescriptor(fd: number, text: string, descriptor: number): number;
@@ -132,6 +133,14 @@ export function setLinkUp(link: string): void {
 /** The link's index in this network namespace, or undefined when there is no such link. */
 export function linkIndex(name: string): number | undefined {
   return addon().linkIndex(name);
+}
+
+/**
+ * Opens a netlink socket that gets every change of the neighbour table of this network namespace (rtnetlink(7), group
+ * RTMGRP_NEIGH), one message or a few in a read. It does not block; a reader that is too slow loses messages (`ENOBUFS`).
+ */
+export function openNeighbourEvents(): number {
+  return addon().openNeighbourEvents();
 }
 
 /**

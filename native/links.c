@@ -1,4 +1,4 @@
-/* Network links: taps that live as long as their descriptor, and their bridge. */
+/* Network links: taps that live as long as their descriptor, their bridge, and who is on it. */
 #define _GNU_SOURCE
 #include "addon.h"
 
@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <string.h>
@@ -156,4 +158,25 @@ napi_value link_index(napi_env env, napi_callback_info info)
     if (index >= 0)
         return int_value(env, index);
     return failure.error == ENODEV ? undefined_value(env) : throw_failure(env, &failure, name);
+}
+
+/* openNeighbourEvents(): descriptor of a socket that gets rtnetlink(7)'s messages on neighbours, each in a read of its own */
+napi_value open_neighbour_events(napi_env env, napi_callback_info info)
+{
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_NEIGH};
+    struct failure failure;
+    int fd;
+
+    (void)info;
+    fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0) {
+        failed(&failure, "socket");
+        return throw_failure(env, &failure, "NETLINK_ROUTE");
+    }
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        failed(&failure, "bind");
+        close(fd);
+        return throw_failure(env, &failure, "NETLINK_ROUTE");
+    }
+    return int_value(env, fd);
 }

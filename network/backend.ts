@@ -3,16 +3,16 @@
  * `NetPort` for each NIC; what consumes it is none of its business.
  *
  * Words. *Network*: a place where ports meet. *Port*: one NIC's end on the host. *Attach*: make the port and let its
- * frames through. *Lease*: an address the network gave to a port.
+ * frames through. *Lease*: an address the network gave to a port. *Answer*: proof that a guest is there, given by itself.
  *
  * Rules every backend keeps; `test/conformance/network.ts` holds it to them:
  * - Every method may be done again after any crash: a finished one changes nothing.
  * - `attach` either gives a port or leaves nothing behind; a port that is not guarded yet passes nothing.
- * - A port lets through only frames from its own MAC and, for IPv4 and ARP, its own address.
+ * - A port lets through only frames from its own MAC and, for IPv4 and ARP, its own address where it has one.
  * - Nothing of the host outside the backend's own computable names is changed.
  */
 import type { HostObject } from '../protocol/host-object.ts';
-import type { NetPort } from '../protocol/net-port.ts';
+import type { NetPort, PortForward } from '../protocol/net-port.ts';
 import type { NetworkKind } from '../protocol/network.ts';
 import type { GuestId, InstanceId, MacAddress, NetworkId } from '../protocol/types.ts';
 
@@ -23,8 +23,10 @@ export interface NetworkPlace {
   readonly name: string;
   readonly kind: NetworkKind;
   readonly instance: InstanceId;
-  /** As 10.91.7.0/24; absent for kind user. */
+  /** As 10.91.7.0/24; only of kinds nat and isolated. */
   readonly subnet?: string;
+  /** Link name of the bridge it joins; only of kind bridge. */
+  readonly bridge?: string;
   /** `<state-dir>/networks/<id>`: leases and host files; kept while the network exists. */
   readonly stateDirectory: string;
   /** `<run-dir>/networks/<id>`: pid file of its server; gone after a boot of the host. */
@@ -38,8 +40,10 @@ export interface PortSpec {
   /** Index of the NIC in its guest. */
   readonly index: number;
   readonly mac: MacAddress;
-  /** Address kept for it; absent for kind user. */
+  /** Address kept for it; absent for kind user, and for kind bridge unless it is fixed. */
   readonly ipv4?: string;
+  /** What of the host is passed on to it; only of kind user. */
+  readonly forwards?: readonly PortForward[];
 }
 
 export interface PortPlan {
@@ -57,6 +61,41 @@ export interface AttachedPort {
    * detaches when it rejects: with HostError, Unsupported or the signal's reason.
    */
   readonly guarded?: Promise<void>;
+}
+
+/** Proof that the guest of a port is up and at its address: it was asked, and answered. */
+export interface PortAnswer {
+  /**
+   * `lease`: it took its lease in this run, and its address answers ARP · `neighbour`: its address answers ARP ·
+   * `banner`: a server in it spoke through a forwarded port.
+   */
+  readonly kind: 'lease' | 'neighbour' | 'banner';
+  /** Where it answered, as seen from the host. */
+  readonly address: string;
+}
+
+/** What is known of a port at this moment. */
+export interface PortReport {
+  /** Addresses with where each is known from. */
+  readonly addresses: readonly {
+    readonly source: 'lease' | 'neighbour';
+    readonly address: string;
+    /** State of a neighbour entry, as `reachable` or `stale`. */
+    readonly state?: string;
+    /** End of a lease, in milliseconds since the epoch. */
+    readonly expiresAt?: number;
+  }[];
+  /** Frames of the guest that were dropped since its port was attached, by reason; only reasons that occurred. */
+  readonly droppedFrames: Readonly<Record<string, number>>;
+}
+
+export interface NetworkNames {
+  /** `guest.domain` is the name of a guest. */
+  readonly domain: string;
+  /** Address of the DNS server that answers for it. */
+  readonly server: string;
+  /** Whether the host's own resolver asks that server. */
+  readonly onHost: boolean;
 }
 
 export interface NetworkBackend {
@@ -82,8 +121,23 @@ export interface NetworkBackend {
    */
   restorePort?(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;
 
+  /**
+   * Resolves once the guest of an attached port has given an answer in the run that began at `since`; never where nothing
+   * can be asked. It asks by itself as long as it is waited for. Rejects with the signal's reason only.
+   */
+  answer(network: NetworkPlace, port: PortSpec, since: number, signal: AbortSignal): Promise<PortAnswer>;
+
+  /** What is known of a port, attached or not. Errors: HostError. */
+  report(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<PortReport>;
+
+  /** How the names of guests are asked for; undefined where it gives them none. From memory. */
+  namesOf?(network: NetworkPlace): NetworkNames | undefined;
+
   /** Subnets in use on the host, by whomever. */
   usedSubnets?(signal: AbortSignal): Promise<readonly string[]>;
+
+  /** Ports on which somebody listens or talks, at any address of the host; where ports are passed on to guests. */
+  usedPorts?(signal: AbortSignal): Promise<ReadonlySet<number>>;
 
   /**
    * Removes objects that `inspect` gave and that belong to no network and no port any more; those that are gone do not

@@ -19,10 +19,21 @@ import type { NetworkKind } from '../protocol/network.ts';
 import type { InstanceId, MacAddress } from '../protocol/types.ts';
 import { bridgePrefix, tapPrefix } from './link-names.ts';
 
+/** Counters of the guard: frames dropped, by reason. */
+export const guardCounters = [
+  'forged_mac',
+  'forged_arp',
+  'forged_ipv4',
+  'guest_dhcp_server',
+  'guest_router',
+  'other_protocol',
+] as const;
+export type DropReason = (typeof guardCounters)[number];
+
 /** Element of a set: where it is, and what it is made of. */
 export interface SetElement {
   readonly family: 'bridge' | 'inet';
-  readonly set: 'mac' | 'ip4' | 'bridged' | 'nat_bridges' | 'nat_subnets';
+  readonly set: 'mac' | 'ip4' | 'any_ip4' | 'joined' | 'bridged' | 'nat_bridges' | 'nat_subnets' | DropSet;
   /** In the set's order; more than one is a concatenation. */
   readonly parts: readonly string[];
 }
@@ -38,6 +49,13 @@ export const elementObject = (instance: InstanceId, element: SetElement): HostOb
   kind: 'nft-element',
   name: `${element.family}/${tableName(instance)}/${element.set}/${element.parts.join(' . ')}`,
 });
+
+/** The set in which the rules count the drops of each tap, by reason; its elements are made by the rules themselves. */
+export type DropSet = `${DropReason}_ports`;
+export const dropSet = (reason: DropReason): DropSet => `${reason}_ports`;
+/** The reason that a set of this name counts; undefined for any other set. */
+export const reasonOfSet = (set: string): DropReason | undefined =>
+  guardCounters.find((reason) => dropSet(reason) === set);
 
 export interface RuledNetwork {
   readonly bridge: string;
@@ -56,32 +74,46 @@ export const networkElements = (network: RuledNetwork): readonly SetElement[] =>
     : []),
 ];
 
+/** A bridge of somebody else that our taps join. No rule asks for it: it keeps the tables while no bridge of ours does. */
+export const joinedElements = (bridge: string): readonly SetElement[] => [
+  { family: 'bridge', set: 'joined', parts: [bridge] },
+];
+
 export interface RuledPort {
   readonly tap: string;
   readonly mac: MacAddress;
+  /** Its one address; `any`: whichever it takes; without one it has no IPv4 at all. */
   readonly ipv4?: string;
 }
 
 /** What a tap may send: its MAC address, and with it its IPv4 address in IPv4 and ARP. */
-export const portElements = (port: RuledPort): readonly SetElement[] => [
-  { family: 'bridge', set: 'mac', parts: [port.tap, port.mac] },
-  ...(port.ipv4 === undefined
-    ? []
-    : [{ family: 'bridge', set: 'ip4', parts: [port.tap, port.mac, port.ipv4] } as const]),
-];
+export const portElements = ({ tap, mac, ipv4 }: RuledPort): readonly SetElement[] => {
+  const own = { family: 'bridge', set: 'mac', parts: [tap, mac] } as const;
+  if (ipv4 === undefined) return [own];
+  return ipv4 === 'any'
+    ? [own, { family: 'bridge', set: 'any_ip4', parts: [tap, mac] }]
+    : [own, { family: 'bridge', set: 'ip4', parts: [tap, mac, ipv4] }];
+};
 
-/** Counters of the guard: frames dropped, by reason. */
-export const guardCounters = [
-  'forged_mac',
-  'forged_arp',
-  'forged_ipv4',
-  'guest_dhcp_server',
-  'guest_router',
-  'other_protocol',
-] as const;
+/** What the rules may have counted of a tap. */
+export const dropElements = (tap: string): readonly SetElement[] =>
+  guardCounters.map((reason) => ({ family: 'bridge', set: dropSet(reason), parts: [tap] }));
 
 /** ARP for IPv4 over Ethernet (RFC 826); any other form could hide its addresses from the rules. */
 const PLAIN_ARP = 'arp htype 1 arp ptype ip arp hlen 6 arp plen 4';
+
+/** Where a drop is counted for its tap; a set that cannot take one more tap must not keep the frame from being dropped. */
+const dropSetText = (reason: DropReason): string => `	set ${dropSet(reason)} {
+		type ifname
+		flags dynamic
+		counter
+	}
+`;
+const dropChainText = (reason: DropReason): string => `	chain ${reason} {
+		update @${dropSet(reason)} { iifname }
+		counter name ${reason} drop
+	}
+`;
 
 /** The guard. An address probe (RFC 5227 section 2.1.1) has no sender address: only one's own may be asked for. */
 function guard(instance: InstanceId): string {
@@ -95,29 +127,37 @@ ${guardCounters.map((counter) => `\tcounter ${counter} {\n\t}`).join('\n')}
 	set ip4 {
 		type ifname . ether_addr . ipv4_addr
 	}
-	chain guard {
+	set any_ip4 {
+		type ifname . ether_addr
+	}
+	set joined {
+		type ifname
+	}
+${guardCounters.map(dropSetText).join('')}${guardCounters.map(dropChainText).join('')}	chain guard {
 		type filter hook prerouting priority dstnat; policy accept;
 		iifname != "${tapPrefix(instance)}*" accept
-		iifname . ether saddr != @mac counter name forged_mac drop
+		iifname . ether saddr != @mac goto forged_mac
 		ether type arp goto guard_arp
 		ether type ip goto guard_ipv4
 		ether type ip6 goto guard_ipv6
-		counter name other_protocol drop
+		goto other_protocol
 	}
 	chain guard_arp {
 		${PLAIN_ARP} iifname . arp saddr ether . arp saddr ip @ip4 accept
 		${PLAIN_ARP} arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @ip4 accept
-		counter name forged_arp drop
+		${PLAIN_ARP} iifname . arp saddr ether @any_ip4 accept
+		goto forged_arp
 	}
 	chain guard_ipv4 {
-		udp sport 67 counter name guest_dhcp_server drop
+		udp sport 67 goto guest_dhcp_server
 		iifname . ether saddr . ip saddr @ip4 accept
 		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
-		counter name forged_ipv4 drop
+		iifname . ether saddr @any_ip4 accept
+		goto forged_ipv4
 	}
 	chain guard_ipv6 {
-		icmpv6 type nd-router-advert counter name guest_router drop
-		udp sport 547 counter name guest_dhcp_server drop
+		icmpv6 type nd-router-advert goto guest_router
+		udp sport 547 goto guest_dhcp_server
 		accept
 	}
 }
@@ -184,6 +224,6 @@ export const deleteElementsText = (instance: InstanceId, elements: readonly SetE
     .join('');
 
 function change(verb: 'add' | 'delete', instance: InstanceId, { family, set, parts }: SetElement): string {
-  const words = parts.map((part) => (/^[a-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
+  const words = parts.map((part) => (/^[A-Za-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
   return `${verb} element ${family} ${tableName(instance)} ${set} { ${words.join(' . ')} }`;
 }

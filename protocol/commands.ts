@@ -48,6 +48,8 @@ const declared = [
   guest.queryGuestLog,
   guest.queryGuestCloudInit,
   guest.guestConsole,
+  guest.guestWait,
+  guest.queryGuestAddresses,
   operation.queryOperations,
   operation.queryOperation,
   operation.operationCancel,

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { agentState } from './agent.ts';
 import { guestState, guestTarget } from './guest.ts';
+import { readiness } from './guest-address.ts';
 import { operationState } from './operation.ts';
 import { actor, guestId, imageId, networkId, operationId } from './types.ts';
 
@@ -18,6 +19,10 @@ export const events = {
   GUEST_STATE_CHANGED: {
     lifecycle: true,
     data: z.strictObject({ ...guest, from: guestState, to: guestState, reason: z.string().optional() }),
+  },
+  GUEST_READY: {
+    lifecycle: true,
+    data: z.strictObject({ ...guest, kind: readiness.shape.kind, address: z.string().optional() }),
   },
   GUEST_TARGET_CHANGED: { lifecycle: true, data: z.strictObject({ ...guest, target: guestTarget, actor }) },
   GUEST_EXITED: {

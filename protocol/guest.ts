@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { agentState } from './agent.ts';
 import { cloudInitChanges, cloudInitSpec, cloudInitView, SEED_DEVICE } from './cloud-init.ts';
+import { forwards, portForward, portNumber, readiness } from './guest-address.ts';
 import {
   actor,
   byteCount,
@@ -113,7 +114,12 @@ export const nicSpec = z.strictObject({
   name: deviceName.optional().describe('nic0, nic1 … unless given'),
   network: networkReference,
   mac: macAddress.optional().describe('Chosen once and kept unless given'),
-  ipv4: ipv4Address.optional().describe('Fixed address; else the next free one of the network, kept'),
+  ipv4: ipv4Address
+    .optional()
+    .describe(
+      'Fixed address; else the next free one of the network, kept. On a network of kind bridge any is let through unless one is given',
+    ),
+  forwards: forwards.optional(),
 });
 
 export const qemuSpec = z.strictObject({
@@ -272,6 +278,10 @@ export const nicView = z.strictObject({
   network: z.string().describe('Name of the network'),
   mac: macAddress,
   ipv4: z.string().optional().describe('Address kept for it, where the network gives one'),
+  forwards: z
+    .array(portForward.extend({ hostPort: portNumber }))
+    .optional()
+    .describe('Ports of the host that are passed on to it'),
 });
 
 export const agentView = z.strictObject({
@@ -293,6 +303,9 @@ export const guestView = z.strictObject({
   stale: z.boolean().describe('True until the daemon has looked again after its own start'),
   target: guestTarget.describe('What was asked for'),
   targetActor: actor.describe('Who asked for the target'),
+  ready: readiness
+    .optional()
+    .describe('Proof that the guest is up, the first of this run; absent until there is one'),
   operation: z
     .strictObject({ id: operationId, kind: z.string(), queued: z.int() })
     .optional()

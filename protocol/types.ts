@@ -65,6 +65,11 @@ export const macAddress = z
   .refine((mac) => (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0, 'must be a unicast address')
   .brand<'MacAddress'>();
 export type MacAddress = z.infer<typeof macAddress>;
+/** A network interface of the host, as the kernel takes it (dev_valid_name): 15 bytes, no slash, colon or white space. */
+export const linkName = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9._-]{0,14}$/, 'must be 1 to 15 of A-Z, a-z, 0-9, dot, underscore and hyphen')
+  .describe('Name of a network interface of the host');
 export const ipv4Address = z.ipv4();
 export const ipv4Subnet = z.cidrv4();
 

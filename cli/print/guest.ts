@@ -2,6 +2,7 @@
 import type { CommandReturn } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { formatAge, formatDuration, formatSize } from '../units.ts';
+import { forwardText } from './addresses.ts';
 import { renderFields, renderTable } from './table.ts';
 
 type PartialGuest = CommandReturn<'query-guests'>['guests'][number];
@@ -30,8 +31,13 @@ const labelsText = (labels: Readonly<Record<string, string>> | undefined): strin
     .map(([key, value]) => `${key}=${value}`)
     .join(',');
 
-const addresses = (guest: PartialGuest): string =>
-  (guest.nics ?? []).flatMap((nic) => nic.ipv4 ?? []).join(',');
+/** The address kept for it, or the ports of the host that lead to it. */
+const nicAddresses = (nic: GuestView['nics'][number]): readonly string[] => [
+  ...(nic.ipv4 === undefined ? [] : [nic.ipv4]),
+  ...(nic.forwards ?? []).map(forwardText),
+];
+
+const addresses = (guest: PartialGuest): string => (guest.nics ?? []).flatMap(nicAddresses).join(',');
 
 const maybeSize = (bytes: number | undefined): string | undefined =>
   bytes === undefined ? undefined : formatSize(bytes);
@@ -114,6 +120,11 @@ const statusFields = (guest: GuestView, nowMs: number): [string, string | undefi
   ['Name', guest.name],
   ['Id', guest.id],
   ['State', `${stateText(guest)}, seen ${formatAge(guest.observedAt, nowMs)}`],
+  [
+    'Ready',
+    guest.ready &&
+      `${[guest.ready.kind, guest.ready.address].filter(Boolean).join(', ')}, ${formatAge(guest.ready.at, nowMs)}`,
+  ],
   ['Target', `${guest.target}, by ${guest.targetActor}`],
   [
     'Operation',
@@ -194,7 +205,7 @@ export const printGuest = (guest: GuestView, nowMs: number): string[] => [
         ...indented(
           renderTable(
             ['name', 'network', 'mac', 'address'],
-            guest.nics.map((nic) => [nic.name, nic.network, nic.mac, nic.ipv4]),
+            guest.nics.map((nic) => [nic.name, nic.network, nic.mac, nicAddresses(nic).join(', ')]),
           ),
         ),
       ]),

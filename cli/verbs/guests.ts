@@ -9,6 +9,8 @@ import type { Context } from '../io.ts';
 import { showLog } from '../logs.ts';
 import { listFields, printGuest, printGuests, printPlan, printSeed, wideFields } from '../print/guest.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
+import { afterWithReady, readyFlags } from '../waiting.ts';
+import { findingVerbs } from './guest-finding.ts';
 
 const guest: Positional = { name: 'NAME', member: 'guest', complete: 'guest' };
 const guests: Positional = { ...guest, variadic: true };
@@ -112,6 +114,7 @@ const fromJson: Flag = {
 const create = change({
   words: 'create',
   command: 'guest-create',
+  uses: ['guest-wait'],
   positionals: [{ name: 'NAME', member: 'name', description: 'Name of the new guest: a DNS label' }],
   flags: [
     {
@@ -146,10 +149,20 @@ const create = change({
       description:
         'Tell cloud-init the name and the NICs of the guest, also where there is nothing else to tell',
     },
+    {
+      name: 'forward',
+      short: 'p',
+      type: 'strings',
+      value: '[port:]guest-port',
+      description:
+        'A port of the host for one of the guest, on its first NIC, of a network of kind user: 8080:80, 0.0.0.0:8080:80, 5353:53/udp, or 22 for a free port of the host; may be given again',
+    },
     fromJson,
     { name: 'start', short: 's', member: 'start' },
+    ...readyFlags,
   ],
   prepare: prepareCreate,
+  after: afterWithReady,
   done: (args) => (args['start'] === true ? 'created and started' : 'created'),
 });
 
@@ -299,8 +312,10 @@ export const guestVerbs: readonly Verb[] = [
     words: 'start',
     command: 'guest-start',
     positionals: [guests],
-    flags: [{ name: 'paused', member: 'paused' }],
+    uses: ['guest-wait'],
+    flags: [{ name: 'paused', member: 'paused' }, ...readyFlags],
     done: 'started',
+    after: afterWithReady,
   }),
   change({
     words: 'stop',
@@ -343,6 +358,7 @@ export const guestVerbs: readonly Verb[] = [
     positionals: [guest],
     print: (reply) => printPlan(reply),
   }),
+  ...findingVerbs,
   logs,
   consoleVerb,
   query({

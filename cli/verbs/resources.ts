@@ -22,9 +22,11 @@ export const networkVerbs: readonly Verb[] = [
         name: 'kind',
         short: 'k',
         member: 'kind',
+        value: 'kind',
         description:
-          'nat reaches out through the host, isolated does not, user is a stack of its own for each guest',
+          'nat reaches out through the host, isolated does not, bridge joins a bridge of the host, user is a stack of its own for each guest',
       },
+      { name: 'bridge', short: 'b', member: 'bridge', value: 'link' },
       { name: 'subnet', member: 'subnet', value: 'cidr' },
     ],
     done: 'created',

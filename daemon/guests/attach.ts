@@ -11,7 +11,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
-import { allocateNic } from './allocate-nic.ts';
+import { allocateNic, busyPorts } from './allocate-nic.ts';
 import { specToRepin } from './change-spec.ts';
 import {
   refuseTooMany,
@@ -224,10 +224,11 @@ const recordNic = (guest: Guest, wanted: NicAttachment, shared: Shared): Step =>
       signal,
     );
     const isLive = guest.isLive();
+    const busy = await busyPorts([nic], house);
     await changeRecord(
       guest,
       (record) => {
-        const allocated = allocateNic(house, nic, []);
+        const allocated = allocateNic(house, nic, { name: guest.name, others: [], busyPorts: busy });
         house.inventory.guests.keepAddress(guest.id, allocated);
         return withNic(record, allocated, fitted);
       },

@@ -69,6 +69,9 @@ const observedViews = (status: GuestStatus): Partial<GuestView> => ({
           accel: status.process.accel,
         },
       }),
+  ...(status.state === 'running' && status.process?.ready !== undefined
+    ? { ready: status.process.ready }
+    : {}),
   ...(status.lastExit === undefined ? {} : { lastExit: status.lastExit }),
 });
 
@@ -99,6 +102,9 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
       network: networkName(nic.network),
       mac: nic.mac,
       ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+      ...(nic.forwards === undefined || nic.forwards.length === 0
+        ? {}
+        : { forwards: nic.forwards.map((forward) => ({ ...forward })) }),
     })),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
     ...(spec.cloudInit === undefined

@@ -20,7 +20,7 @@ import type {
 } from '../../drivers/driver.ts';
 import { Mailbox } from '../../lib/mailbox.ts';
 import { toRoostError } from '../../protocol/errors.ts';
-import type { GuestState, GuestView } from '../../protocol/guest.ts';
+import type { GuestView } from '../../protocol/guest.ts';
 import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
@@ -29,24 +29,14 @@ import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
 import { runRemains, takeAway } from './free-run.ts';
+import { isDeviceWork, LIVE_STATES } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
+import { Readiness } from './readiness.ts';
 import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
-
-/** States in which a process exists or may exist. */
-const LIVE_STATES: ReadonlySet<GuestState> = new Set([
-  'starting',
-  'running',
-  'paused',
-  'stopping',
-  'unresponsive',
-  'unknown',
-]);
-
-/** Kinds that may wait for a guest's consent. */
-const isDeviceWork = (kind: string): boolean => /^guest-(disk|nic)-(attach|detach)$/.test(kind);
+import { saveRecord } from './save-record.ts';
 
 export interface GuestEvents {
   /** The restart policy wants the guest started. */
@@ -61,6 +51,7 @@ export class Guest {
   readonly mailbox = new Mailbox();
   readonly restarts: Restarts;
   readonly agent: Agent;
+  readonly readiness: Readiness;
   /** Becomes true once the daemon has looked at the process after its own start. */
   reconciled = false;
   /** How the process was found when the daemon started; for operations that an earlier daemon left. */
@@ -77,6 +68,7 @@ export class Guest {
   #status: GuestStatus;
   #unfinished: OperationRecord[] = [];
   #view: GuestView | undefined;
+  readonly #observers = new Set<() => void>();
   #forced: (() => void) | undefined;
   readonly #tell: GuestEvents;
   readonly #eventBudget = new EventBudget();
@@ -88,9 +80,11 @@ export class Guest {
     this.#status = status;
     this.#tell = tell;
     this.agent = new Agent(this, () => {
-      this.#view = undefined;
+      this.#changed();
+      this.readiness.heardAgent();
     });
     this.restarts = new Restarts(this, () => tell.restartDue(this));
+    this.readiness = new Readiness(this);
   }
 
   get id(): GuestId {
@@ -154,10 +148,21 @@ export class Guest {
     return this.#view;
   }
 
+  /** Calls back after each change of what is recorded or seen, until the returned function is called. */
+  onChange(observer: () => void): () => void {
+    this.#observers.add(observer);
+    return () => this.#observers.delete(observer);
+  }
+
+  #changed(): void {
+    this.#view = undefined;
+    for (const observer of this.#observers) observer();
+  }
+
   /** The record as committed; written to the disks' side when its turn comes. */
   setRecord(record: GuestRecord, options: { readonly save: boolean }): void {
     this.#record = record;
-    this.#view = undefined;
+    this.#changed();
     if (options.save) void this.mailbox.post(() => this.saveRecord());
   }
 
@@ -200,7 +205,7 @@ export class Guest {
       Object.entries(merged).filter(([, value]) => value !== undefined),
     ) as unknown as GuestStatus;
     this.#status = status;
-    this.#view = undefined;
+    this.#changed();
     if (this.removed) return;
     this.house.inventory.db.soon(() => this.house.inventory.guests.writeStatus(this.id, status));
     if (status.state === before.state && status.reason === before.reason) return;
@@ -218,13 +223,13 @@ export class Guest {
 
   markReconciled(): void {
     this.reconciled = true;
-    this.#view = undefined;
+    this.#changed();
   }
 
   /** Takes an accepted operation into the queue. */
   enqueue(operation: OperationRecord): void {
     this.#unfinished.push(operation);
-    this.#view = undefined;
+    this.#changed();
     this.house.operations.admitted(operation, () => {
       withdrawOperation(this, operation.id);
       this.#leaveQueue(operation.id);
@@ -237,7 +242,7 @@ export class Guest {
 
   #leaveQueue(id: OperationId): void {
     this.#unfinished = this.#unfinished.filter((each) => each.id !== id);
-    this.#view = undefined;
+    this.#changed();
   }
 
   placeInQueue(id: OperationId): { position: number; waitsFor?: OperationId } | undefined {
@@ -282,12 +287,12 @@ export class Guest {
   take(handle: GuestHandle): void {
     this.handle = handle;
     const before = this.#status.process;
-    const startedAt =
-      before?.pid === handle.process.pid && before.startTicks === handle.process.startTicks
-        ? before.startedAt
-        : this.house.clock.now();
-    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel } });
+    const same = before?.pid === handle.process.pid && before.startTicks === handle.process.startTicks;
+    const startedAt = same ? before.startedAt : this.house.clock.now();
+    const ready = same && before.ready ? { ready: before.ready } : {};
+    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel, ...ready } });
     this.agent.took(handle);
+    this.readiness.begin();
     void handle.ended.then((end) => {
       void this.mailbox
         .post(
@@ -380,6 +385,7 @@ export class Guest {
     const { handle } = this;
     this.handle = undefined;
     this.agent.took(undefined);
+    this.readiness.end();
     await handle?.release();
     const failures = await takeAway(this, runRemains(this));
     if (failures.length === 0)
@@ -389,24 +395,7 @@ export class Guest {
   }
 
   async saveRecord(): Promise<void> {
-    if (this.removed) return;
-    const { name, spec, machine, generation, createdAt, number } = this.#record;
-    try {
-      await this.house.pool.writeRecord(this.id, {
-        generation,
-        id: this.id,
-        number,
-        name,
-        spec,
-        machine,
-        createdAt,
-      });
-    } catch (error) {
-      this.house.log.warn(
-        { err: error, guest: this.name },
-        'the record beside the disks could not be written',
-      );
-    }
+    if (!this.removed) await saveRecord(this);
   }
 
   /** Leaves the inventory; whoever still waits in the queue is told. */
@@ -414,7 +403,9 @@ export class Guest {
     this.removed = true;
     if (why !== undefined) this.removedWhy = why;
     this.restarts.silence();
+    this.readiness.end();
     this.#tell.gone(this);
+    this.#changed();
   }
 
   // Recovery

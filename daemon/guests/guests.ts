@@ -13,10 +13,10 @@ import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
 import { redactSeed } from '../cloud-init/redact.ts';
 import { renderSeed } from '../cloud-init/render-seed.ts';
-import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
-import { allocateNic } from './allocate-nic.ts';
+import { allocateNic, busyPorts } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import { dropSeed } from './drop-seed.ts';
 import type { Guest } from './guest.ts';
@@ -87,6 +87,7 @@ export class Guests {
     const driver = this.registry.driverOf(spec);
     const id = randomUUID() as GuestId;
     const machine = await driver.pin(specToPin(spec, resolved), id, this.#house.stopping);
+    const busy = await busyPorts(resolved.nics, this.#house);
     using _promised = start
       ? await this.#memory.promise({ name: spec.name, spec: resolved, driver })
       : undefined;
@@ -95,7 +96,7 @@ export class Guests {
       const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
       if (repeated) return { kind: 'repeated', operation: repeated } as const;
       this.#refuseTakenName(spec.name);
-      const stored = this.#allocate(resolved);
+      const stored = this.#allocate(spec.name, resolved, busy);
       const now = this.#house.clock.now();
       const record = inventory.guests.insert({
         id,
@@ -392,14 +393,12 @@ export class Guests {
     return { operation: starting?.id ?? creation.id, id };
   }
 
-  #allocate(spec: StoredSpec): StoredSpec {
+  /** In the accepting transaction: what of the host and its networks the guest gets for itself. */
+  #allocate(name: string, spec: StoredSpec, busy: ReadonlySet<number>): StoredSpec {
     this.#requireImages(spec);
-    const chosen: string[] = [];
-    const nics = spec.nics.map((nic) => {
-      const allocated = allocateNic(this.#house, nic, chosen);
-      if (allocated.ipv4 !== undefined) chosen.push(allocated.ipv4);
-      return allocated;
-    });
+    const nics: StoredNic[] = [];
+    for (const nic of spec.nics)
+      nics.push(allocateNic(this.#house, nic, { name, others: nics, busyPorts: busy }));
     return { ...spec, nics };
   }
 

@@ -74,6 +74,7 @@ export const portSpecOf = (
     index: portNumberOf(nic, index),
     mac: nic.mac,
     ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+    ...(nic.forwards?.length ? { forwards: nic.forwards } : {}),
   },
 });
 

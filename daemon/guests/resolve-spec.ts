@@ -6,6 +6,7 @@ import type { MacAddress } from '../../protocol/types.ts';
 import { storedCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { Images } from '../images.ts';
 import type { StoredDisk, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type { NetworkRecord } from '../inventory/network-table.ts';
 import type { Networks } from '../networks.ts';
 
 export interface Resolver {
@@ -64,12 +65,23 @@ export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): Stor
         commandLine: boot.commandLine,
       };
 
-/** Errors: those of `Networks.require`. */
+/** A guest on a bridge has an address of its own, at which all its ports are reached. */
+const networkOf = (nic: GuestSpec['nics'][number], networks: Networks): NetworkRecord => {
+  const network = networks.require(nic.network);
+  if (!nic.forwards?.length || network.kind === 'user') return network;
+  throw new RoostError('InvalidArgument', `Network ${network.name} (${network.kind}) forwards no ports`, {
+    data: { network: network.name, kind: network.kind },
+    hint: 'Reach the guest at its own address, or attach it to a network of kind user.',
+  });
+};
+
+/** Errors: those of `Networks.require`, InvalidArgument for ports that its network cannot forward. */
 export const resolveNic = (nic: GuestSpec['nics'][number], name: string, networks: Networks): StoredNic => ({
   name,
-  network: networks.require(nic.network).id,
+  network: networkOf(nic, networks).id,
   mac: nic.mac ?? randomMac(),
   ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
+  ...(nic.forwards?.length ? { forwards: nic.forwards } : {}),
 });
 
 /** Addresses are not chosen here: that is done in the transaction that records them. */

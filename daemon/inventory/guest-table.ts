@@ -2,6 +2,8 @@
 import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
 import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
 import type { GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
+import type { Readiness } from '../../protocol/guest-address.ts';
+import type { PortForward } from '../../protocol/net-port.ts';
 import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
 
@@ -47,6 +49,8 @@ export interface StoredNic {
   readonly network: NetworkId;
   readonly mac: MacAddress;
   readonly ipv4?: string;
+  /** Absent where there are none. */
+  readonly forwards?: readonly PortForward[];
   /** Number of its port, part of the link's name on the host; its place among the NICs unless given. */
   readonly port?: number;
 }
@@ -74,7 +78,12 @@ export interface GuestStatus {
   readonly observedAt: number;
   /** Place in the driver's own record of events up to which all was observed. */
   readonly cursor: number;
-  readonly process?: ProcessIdentity & { readonly startedAt: number; readonly accel: string };
+  readonly process?: ProcessIdentity & {
+    readonly startedAt: number;
+    readonly accel: string;
+    /** Proof that the guest is up, the first of this run. */
+    readonly ready?: Readiness;
+  };
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;
   readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string };
@@ -165,6 +174,7 @@ export class GuestTable {
   readonly #deleteAddress;
   readonly #addressesOf;
   readonly #macTaken;
+  readonly #forwards;
   readonly #insertImageUse;
   readonly #deleteImageUses;
 
@@ -197,6 +207,10 @@ export class GuestTable {
       'SELECT ipv4 FROM address WHERE network = ? AND ipv4 IS NOT NULL',
     );
     this.#macTaken = db.prepare<[string], { guest: string }>('SELECT guest FROM address WHERE mac = ?');
+    this.#forwards = db.prepare<[], { name: string; forward: string }>(
+      `SELECT guest.name AS name, forward.value AS forward FROM guest,
+         json_each(guest.spec, '$.nics') AS nic, json_each(nic.value, '$.forwards') AS forward`,
+    );
     this.#insertImageUse = db.prepare<[string, string], never>(
       'INSERT OR IGNORE INTO image_use (guest, image) VALUES (?, ?)',
     );
@@ -285,6 +299,13 @@ export class GuestTable {
 
   macTaken(mac: string): boolean {
     return this.#macTaken.get(mac) !== undefined;
+  }
+
+  /** Ports of the host that are kept for guests, each with the name of its guest. */
+  forwards(): readonly (PortForward & { readonly guest: string })[] {
+    return this.#forwards
+      .all()
+      .map(({ name, forward }) => ({ ...(JSON.parse(forward) as PortForward), guest: name }));
   }
 
   #useImages(guest: GuestId, spec: StoredSpec): void {

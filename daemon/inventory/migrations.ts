@@ -230,4 +230,6 @@ export const migrations: readonly string[] = [
     created_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  // Networks of kind bridge join a bridge of the host.
+  'ALTER TABLE network ADD COLUMN bridge TEXT',
 ];

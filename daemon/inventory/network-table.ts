@@ -10,6 +10,8 @@ export interface NetworkRecord {
   readonly kind: NetworkKind;
   readonly subnet?: string;
   readonly gateway?: string;
+  /** Bridge of somebody else that it joins; only of kind bridge. */
+  readonly bridge?: string;
   readonly state: NetworkView['state'];
   readonly reason?: string;
   readonly createdAt: number;
@@ -25,6 +27,7 @@ interface Row {
   state: NetworkRecord['state'];
   reason: string | null;
   created_at: number;
+  bridge: string | null;
 }
 
 const fromRow = (row: Row): NetworkRecord => ({
@@ -36,6 +39,7 @@ const fromRow = (row: Row): NetworkRecord => ({
   createdAt: row.created_at,
   ...(row.subnet === null ? {} : { subnet: row.subnet }),
   ...(row.gateway === null ? {} : { gateway: row.gateway }),
+  ...(row.bridge === null ? {} : { bridge: row.bridge }),
   ...(row.reason === null ? {} : { reason: row.reason }),
 });
 
@@ -48,8 +52,11 @@ export class NetworkTable {
   readonly #users;
 
   constructor(db: Database) {
-    this.#insert = db.prepare<[string, string, string, string | null, string | null, number], Row>(
-      "INSERT INTO network (id, name, kind, subnet, gateway, state, created_at) VALUES (?, ?, ?, ?, ?, 'creating', ?) RETURNING *",
+    this.#insert = db.prepare<
+      [string, string, string, string | null, string | null, string | null, number],
+      Row
+    >(
+      "INSERT INTO network (id, name, kind, subnet, gateway, bridge, state, created_at) VALUES (?, ?, ?, ?, ?, ?, 'creating', ?) RETURNING *",
     );
     this.#state = db.prepare<[string, string | null, string], never>(
       'UPDATE network SET state = ?, reason = ? WHERE id = ?',
@@ -71,6 +78,7 @@ export class NetworkTable {
       network.kind,
       network.subnet ?? null,
       network.gateway ?? null,
+      network.bridge ?? null,
       network.createdAt,
     );
     if (!row) throw new Error('INSERT … RETURNING gave no row');

@@ -8,7 +8,7 @@
  */
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
-import type { NetPort } from '../../protocol/net-port.ts';
+import type { NetPort, PortForward } from '../../protocol/net-port.ts';
 import type { PinnedMachine } from '../driver.ts';
 
 export type Json = Readonly<Record<string, string | number | boolean | null>>;
@@ -17,7 +17,10 @@ export type BlockNode = Json & { readonly driver: string; readonly 'node-name': 
 /** A device as `-device` and `device_add` take it. */
 export type Device = Json & { readonly driver: string; readonly id: string };
 /** A network back end as `-netdev` and `netdev_add` take it. */
-export type Netdev = Json & { readonly type: string; readonly id: string };
+export type Netdev = Readonly<Record<string, Json[string] | readonly Json[]>> & {
+  readonly type: string;
+  readonly id: string;
+};
 
 export const diskId = (name: string): string => `disk-${name}`;
 export const nicId = (name: string): string => `nic-${name}`;
@@ -72,9 +75,14 @@ export const netdev = (name: string, port: NetPort, descriptor: string): Netdev 
       // vhost needs /dev/vhost-net, which a guest's uid cannot open.
       return { type: 'tap', id, fd: descriptor, vhost: false };
     case 'user':
-      return { type: 'user', id };
+      return { type: 'user', id, ...(port.forwards ? { hostfwd: port.forwards.map(hostfwd) } : {}) };
   }
 };
+
+/** A forwarded port as QEMU's user-mode stack takes it; without a guest address it is the guest's first. */
+const hostfwd = ({ protocol, hostAddress, hostPort, guestPort }: PortForward): Json => ({
+  str: `${protocol}:${hostAddress}:${hostPort}-:${guestPort}`,
+});
 
 export const nicDevice = (machine: PinnedMachine, pinned: PinnedMachine['nics'][number]): Device => ({
   driver: virtio('net', machine),

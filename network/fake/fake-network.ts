@@ -2,10 +2,12 @@
  * A network backend in memory, for tests of what stands above: it makes nothing, but keeps the same account of host
  * objects as a real one, and fails where it is told to.
  */
+import { waitOrAbort } from '../../lib/abort.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
-import type { NetworkBackend, NetworkPlace, PortSpec } from '../backend.ts';
+import { gatewayOf } from '../addressing.ts';
+import type { NetworkBackend, NetworkPlace, PortAnswer, PortReport, PortSpec } from '../backend.ts';
 import { bridgeName, bridgePrefix, tapName, tapPrefix } from '../link-names.ts';
 
 export type FakeNetworkCall = 'ensure' | 'remove' | 'attach' | 'detach' | 'discard' | 'inspect';
@@ -20,6 +22,10 @@ export interface FakeNetworkOptions {
   /** What an attached port's `guarded` is; none unless given. */
   readonly guard?: () => Promise<void>;
   readonly usedSubnets?: readonly string[];
+  /** What a port's guest answers; never anything unless given. */
+  readonly answer?: (port: PortSpec, signal: AbortSignal) => Promise<PortAnswer>;
+  /** What is known of a port; nothing unless given. */
+  readonly report?: (port: PortSpec) => PortReport;
 }
 
 export interface FakeNetworkBackend extends NetworkBackend {
@@ -46,7 +52,7 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
   };
   return {
     host,
-    kinds: options.kinds ?? ['nat', 'isolated', 'user'],
+    kinds: options.kinds ?? ['nat', 'isolated', 'bridge', 'user'],
     plan: objectsOfNetwork,
     ensure: async (network, signal) => {
       await begin('ensure', { network }, signal);
@@ -76,6 +82,13 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
         ({ name }) =>
           ![bridgePrefix(instance), tapPrefix(instance)].some((prefix) => name.startsWith(prefix)),
       ),
+    answer: (_network, port, _since, signal) =>
+      waitOrAbort(options.answer?.(port, signal) ?? new Promise<never>(() => undefined), signal),
+    report: async (_network, port) => options.report?.(port) ?? { addresses: [], droppedFrames: {} },
+    namesOf: ({ kind, name, subnet }) =>
+      subnet === undefined || kind === 'bridge'
+        ? undefined
+        : { domain: name, server: gatewayOf(subnet), onHost: false },
     usedSubnets: async () => options.usedSubnets ?? [],
     inspect: async ({ instance }, signal) => {
       await begin('inspect', {}, signal);
@@ -86,10 +99,16 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
 }
 
 /** A driver of a test needs no descriptor for a port of this kind. */
-const portOf = (port: PortSpec): NetPort => ({ kind: 'user', mac: port.mac });
+const portOf = ({ mac, forwards = [] }: PortSpec): NetPort => ({
+  kind: 'user',
+  mac,
+  ...(forwards.length === 0 ? {} : { forwards }),
+});
 
 const objectsOfNetwork = (network: NetworkPlace): readonly HostObject[] =>
-  network.kind === 'user' ? [] : [{ kind: 'bridge', name: bridgeName(network.instance, network.number) }];
+  network.kind === 'user' || network.kind === 'bridge'
+    ? []
+    : [{ kind: 'bridge', name: bridgeName(network.instance, network.number) }];
 
 const objectsOfPort = (network: NetworkPlace, port: PortSpec): readonly HostObject[] =>
   network.kind === 'user'

@@ -84,6 +84,6 @@ function deleteElement(name: string): string {
   const value = rest.join('/');
   const words = value
     .split(' . ')
-    .map((part) => (/^[a-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
+    .map((part) => (/^[A-Za-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
   return `delete element ${family} ${table} ${set} { ${words.join(' . ')} }`;
 }

@@ -1,5 +1,6 @@
 /** Command line of the DHCP and DNS server of a network (dnsmasq(8)). Pure. */
 import { netmaskOf, networkAddressOf } from '../addressing.ts';
+import { LEASE_SECONDS } from './leases.ts';
 import type { Site } from './site.ts';
 
 /** Tells our server of a network from every other process. */
@@ -18,7 +19,7 @@ export const dnsmasqArgs = (site: Site, user: string): readonly string[] => [
   '--bind-dynamic',
   '--except-interface=lo',
   // Only guests we know, at their own addresses, under the names we gave them.
-  `--dhcp-range=${networkAddressOf(site.subnet)},static,${netmaskOf(site.subnet)},1h`,
+  `--dhcp-range=${networkAddressOf(site.subnet)},static,${netmaskOf(site.subnet)},${LEASE_SECONDS}`,
   `--dhcp-hostsdir=${site.dhcpDirectory}`,
   `--dhcp-leasefile=${site.leaseFile}`,
   '--dhcp-lease-max=65536',

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { InstanceId } from '../../protocol/types.ts';
 import { bridgePrefix, tapPrefix } from '../link-names.ts';
-import { tableName } from '../ruleset.ts';
+import { reasonOfSet, tableName } from '../ruleset.ts';
 import { serverLives } from './dnsmasq.ts';
 import { linkNames } from './links.ts';
 import { nftIfPresent } from './nft.ts';
@@ -81,6 +81,18 @@ async function entries(directory: string): Promise<readonly string[]> {
   return names.map((name) => join(directory, name));
 }
 
+/** Bridges of somebody else that networks of the instance have joined. */
+export async function joinedBridges(instance: InstanceId, signal: AbortSignal): Promise<readonly string[]> {
+  const listing = await nftIfPresent(['-j', 'list', 'set', 'bridge', tableName(instance), 'joined'], signal);
+  return listing === undefined ? [] : setsIn(listing).flatMap(({ elem }) => (elem ?? []).map(words));
+}
+
+/** What the rules have counted is no object of its own: it goes with its table, or with its port. */
+const setsIn = (listing: string) =>
+  (JSON.parse(listing) as NftListing).nftables
+    .flatMap(({ set }) => set ?? [])
+    .filter(({ name }) => reasonOfSet(name) === undefined);
+
 /** A value of `nft -j`: a word, a concatenation, or a subnet (libnftables-json(5)). */
 type NftValue =
   | string
@@ -101,7 +113,7 @@ async function tableObjects(
   const table = `${family}/${tableName(instance)}`;
   const listing = await nftIfPresent(['-j', 'list', 'table', family, tableName(instance)], signal);
   if (listing === undefined) return [];
-  const sets = (JSON.parse(listing) as NftListing).nftables.flatMap(({ set }) => set ?? []);
+  const sets = setsIn(listing);
   return [
     { kind: 'nft-table', name: table },
     ...sets.flatMap(({ name, elem }) =>

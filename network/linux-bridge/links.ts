@@ -1,7 +1,10 @@
 /** Bridges of networks, and what links and addresses there are on the host. */
+import { existsSync } from 'node:fs';
 import { linkIndex } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
+import type { InstanceId } from '../../protocol/types.ts';
 import { bridgeMac, overlapping } from '../addressing.ts';
+import { bridgePrefix } from '../link-names.ts';
 import { ip } from './host-tool.ts';
 import type { Site } from './site.ts';
 
@@ -38,6 +41,25 @@ function refuseOverlap(subnet: string, used: readonly string[]): void {
     {
       data: { subnet, overlaps: other },
       hint: 'Create the network with another subnet, or without one to have a free one chosen.',
+    },
+  );
+}
+
+/** Errors: FailedPrecondition where there is no such bridge, InvalidArgument for one of our own. */
+export async function requireBridge(bridge: string, instance: InstanceId): Promise<void> {
+  if (bridge.startsWith(bridgePrefix(instance)))
+    throw new RoostError('InvalidArgument', `The bridge ${bridge} is one of Roost's own networks`, {
+      data: { bridge },
+      hint: 'Attach guests to that network itself.',
+    });
+  const missing = linkIndex(bridge) === undefined;
+  if (!missing && existsSync(`/sys/class/net/${bridge}/bridge`)) return;
+  throw new RoostError(
+    'FailedPrecondition',
+    missing ? `There is no bridge ${bridge} on this host` : `The link ${bridge} is no Linux bridge`,
+    {
+      data: { bridge },
+      hint: '`ip link show type bridge` lists those there are; Roost makes none of its own here.',
     },
   );
 }

@@ -12,8 +12,16 @@ import type { InstanceId } from '../../protocol/types.ts';
 import { gatewayOf } from '../addressing.ts';
 import type { NetworkPlace, PortSpec } from '../backend.ts';
 import { bridgeName, tapName } from '../link-names.ts';
-import { elementObject, networkElements, portElements, type SetElement, tableObjects } from '../ruleset.ts';
+import {
+  elementObject,
+  joinedElements,
+  networkElements,
+  portElements,
+  type SetElement,
+  tableObjects,
+} from '../ruleset.ts';
 
+/** A network with a bridge of its own. */
 export interface Site {
   readonly instance: InstanceId;
   readonly networkName: string;
@@ -36,17 +44,29 @@ export interface Site {
   readonly serverLog: string;
 }
 
+/** A network on a bridge of somebody else: nothing of it is ours but what our taps may send. */
+export interface JoinedSite {
+  readonly instance: InstanceId;
+  readonly networkName: string;
+  readonly kind: 'bridge';
+  readonly bridge: string;
+}
+
+export type AnySite = Site | JoinedSite;
+
 /** Name of the server's log in a network's state directory. */
 export const SERVER_LOG = 'dnsmasq.log';
 
-export function siteOf(network: NetworkPlace, portsRoot: string): Site {
-  const { kind, subnet } = network;
-  if (kind === 'user' || subnet === undefined)
+export function siteOf(network: NetworkPlace, portsRoot: string): AnySite {
+  const { kind, subnet, instance } = network;
+  if (kind === 'bridge' && network.bridge !== undefined)
+    return { instance, networkName: network.name, kind, bridge: network.bridge };
+  if (kind === 'user' || kind === 'bridge' || subnet === undefined)
     throw new RoostError('Internal', `Network ${network.name} (${kind}) has no bridge or no subnet`);
-  const bridge = bridgeName(network.instance, network.number);
+  const bridge = bridgeName(instance, network.number);
   const portsDirectory = join(portsRoot, bridge);
   return {
-    instance: network.instance,
+    instance,
     networkName: network.name,
     networkNumber: network.number,
     kind,
@@ -64,22 +84,29 @@ export function siteOf(network: NetworkPlace, portsRoot: string): Site {
   };
 }
 
-export const siteObjects = (site: Site): readonly HostObject[] => [
+/** Elements that make it a network. */
+export const siteElements = (site: AnySite): readonly SetElement[] =>
+  site.kind === 'bridge' ? joinedElements(site.bridge) : networkElements(site);
+
+export const siteObjects = (site: AnySite): readonly HostObject[] => [
+  ...(site.kind === 'bridge' ? [] : ownObjects(site)),
+  ...tableObjects(site.instance),
+  ...siteElements(site).map((element) => elementObject(site.instance, element)),
+];
+
+const ownObjects = (site: Site): readonly HostObject[] => [
   { kind: 'directory', name: site.stateDirectory },
   { kind: 'directory', name: site.runDirectory },
   { kind: 'directory', name: site.portsDirectory },
-  ...tableObjects(site.instance),
-  ...networkElements(site).map((element) => elementObject(site.instance, element)),
   { kind: 'bridge', name: site.bridge },
   { kind: 'process', name: site.serverLog },
 ];
 
-export const tapOf = (site: Site, port: PortSpec): string =>
+export const tapOf = (site: AnySite, port: PortSpec): string =>
   tapName(site.instance, port.guestNumber, port.index);
 
-export const elementsOf = (site: Site, port: PortSpec): readonly SetElement[] =>
-  portElements({
-    tap: tapOf(site, port),
-    mac: port.mac,
-    ...(port.ipv4 === undefined ? {} : { ipv4: port.ipv4 }),
-  });
+/** On a bridge of somebody else an address may be given by a server of somebody else. */
+export const elementsOf = (site: AnySite, port: PortSpec): readonly SetElement[] => {
+  const ipv4 = port.ipv4 ?? (site.kind === 'bridge' ? 'any' : undefined);
+  return portElements({ tap: tapOf(site, port), mac: port.mac, ...(ipv4 === undefined ? {} : { ipv4 }) });
+};

@@ -3,10 +3,20 @@ import { z } from 'zod';
 import { seedFiles, warnings } from '../cloud-init.ts';
 import { defineCommand } from '../command.ts';
 import { guestChanges, guestFields, guestSpec, guestState, guestView } from '../guest.ts';
+import { addressSource, readiness } from '../guest-address.ts';
 import { guestHistory } from '../history.ts';
 import { hostObject } from '../host-object.ts';
 import { accepted, changing } from '../operation.ts';
-import { durationMs, guestName, guestReference, page } from '../types.ts';
+import {
+  deviceName,
+  durationMs,
+  guestId,
+  guestName,
+  guestReference,
+  macAddress,
+  millisecondsSinceEpoch,
+  page,
+} from '../types.ts';
 
 const since = '0.1.0';
 const guest = { guest: guestReference };
@@ -228,6 +238,71 @@ export const queryGuestCloudInit = defineCommand({
   since,
   arguments: z.strictObject(guest),
   returns: seedFiles,
+});
+
+/** What guest-wait can wait for. */
+export const guestWaits = {
+  ready: 'It runs and has proven that it is up',
+  running: 'It runs',
+  paused: 'Its CPUs stand still',
+  stopped: 'It has no process',
+} as const;
+export type GuestWait = keyof typeof guestWaits;
+
+export const guestWait = defineCommand({
+  name: 'guest-wait',
+  summary: 'Wait until a guest is ready, or in a state',
+  description:
+    'Answers at once if it is so. Fails with FailedPrecondition when the guest comes to an end where it would not get there any more, with DeadlineExceeded after timeoutMs; the guest is left alone either way.',
+  role: 'read',
+  nature: 'wait',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    until: z
+      .enum(Object.keys(guestWaits) as [GuestWait, ...GuestWait[]])
+      .default('ready')
+      .describe('ready: it runs and its agent, its address or its SSH server has answered since the start'),
+    timeoutMs: durationMs.max(86_400_000).optional().describe('Give up waiting after this'),
+  }),
+  returns: guestView,
+});
+
+export const queryGuestAddresses = defineCommand({
+  name: 'query-guest-addresses',
+  summary: 'Show the addresses of a guest, and where each is known from',
+  description:
+    'The best evidence first. Asks the host, and the agent of the guest where it has one, so it may take a moment; a silent agent is passed over.',
+  role: 'read',
+  nature: 'wait',
+  since,
+  arguments: z.strictObject(guest),
+  returns: z.strictObject({
+    guest: guestId,
+    name: z.string(),
+    ready: readiness.optional(),
+    nics: z.array(
+      z.strictObject({
+        name: deviceName,
+        network: z.string(),
+        mac: macAddress,
+        addresses: z.array(
+          z.strictObject({
+            address: z.string().describe('IPv4 or IPv6; of a forward the address of the host'),
+            source: addressSource,
+            port: z.int().optional().describe('Of a forward: the port of the host'),
+            guestPort: z.int().optional().describe('Of a forward: the port in the guest'),
+            protocol: z.enum(['tcp', 'udp']).optional().describe('Of a forward'),
+            state: z.string().optional().describe('Of a neighbour entry, as reachable or stale'),
+            expiresAt: millisecondsSinceEpoch.optional().describe('Of a lease'),
+          }),
+        ),
+        droppedFrames: z
+          .record(z.string(), z.int())
+          .describe('Frames of the guest that were dropped since its start, by reason'),
+      }),
+    ),
+  }),
 });
 
 export const guestLogStreams = ['console', 'process', 'events'] as const;

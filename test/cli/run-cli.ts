@@ -21,6 +21,7 @@ export interface RunOptions {
   /** Called with all of standard error so far. */
   readonly onStderr?: (text: string) => void;
   readonly onStdout?: (text: string) => void;
+  readonly runProgram?: Io['runProgram'];
 }
 
 const sink = (onWrite: ((text: string) => void) | undefined): { stream: Writable; text: () => string } => {
@@ -47,6 +48,7 @@ export const runCli = async (argv: readonly string[], options: RunOptions = {}):
     uid: options.uid ?? 0,
     now: () => NOW,
     signal: options.signal ?? new AbortController().signal,
+    runProgram: options.runProgram ?? (() => Promise.reject(new Error('no program is to be run'))),
   };
   const code = await run(argv, io);
   return { code, stdout: stdout.text(), stderr: stderr.text() };

@@ -3,16 +3,20 @@ import { RoostError } from '../../../protocol/errors.ts';
 import type { GuestView } from '../../../protocol/guest.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
+import type { GuestFinding } from './guest-finding.ts';
 import type { Services } from './services.ts';
 
-type GuestCommands = Extract<
-  keyof Handlers,
-  | `guest-${string}`
-  | 'query-guests'
-  | 'query-guest'
-  | 'query-guest-history'
-  | 'query-guest-log'
-  | 'query-guest-cloud-init'
+type GuestCommands = Exclude<
+  Extract<
+    keyof Handlers,
+    | `guest-${string}`
+    | 'query-guests'
+    | 'query-guest'
+    | 'query-guest-history'
+    | 'query-guest-log'
+    | 'query-guest-cloud-init'
+  >,
+  GuestFinding
 >;
 
 const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>

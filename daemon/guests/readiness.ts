@@ -1,0 +1,64 @@
+/**
+ * Whether a guest is up: waits, for as long as a run lasts, until the guest has proven it once, and writes the first
+ * proof down. That a process runs proves nothing; see `NetworkBackend.answer` for what does.
+ */
+import type { Readiness as Proof } from '../../protocol/guest-address.ts';
+import type { Guest } from './guest.ts';
+import { portSpecs } from './launch-of.ts';
+
+export class Readiness {
+  readonly #guest: Guest;
+  #waiting: AbortController | undefined;
+
+  constructor(guest: Guest) {
+    this.#guest = guest;
+  }
+
+  /** A process was taken over; one that has proven itself before is asked nothing. */
+  begin(): void {
+    this.end();
+    const { status, house } = this.#guest;
+    if (!status.process || status.process.ready || house.stopping.aborted) return;
+    const waiting = new AbortController();
+    this.#waiting = waiting;
+    const signal = AbortSignal.any([waiting.signal, house.stopping]);
+    for (const { network, port } of portSpecs(this.#guest))
+      house.networks.answer(network, port, status.process.startedAt, signal).then(
+        ({ kind, address }) => this.prove({ kind, address, at: house.clock.now() }),
+        (error: unknown) => {
+          if (!signal.aborted)
+            house.log.warn({ err: error, guest: this.#guest.name, nic: port.index }, 'no answer can be had');
+        },
+      );
+  }
+
+  /** The run is over, or somebody else watches the guest from now on. */
+  end(): void {
+    this.#waiting?.abort(new Error('the run is over'));
+    this.#waiting = undefined;
+  }
+
+  /** Something is new of the agent; that it is connected proves nothing, that it has answered does. */
+  heardAgent(): void {
+    const { state, version } = this.#guest.agent.view;
+    if (state === 'connected' && version !== undefined)
+      this.prove({ kind: 'agent', at: this.#guest.house.clock.now() });
+  }
+
+  /** The first proof of a run counts; a guest whose CPUs stand still has given none. */
+  prove(proof: Proof): void {
+    const { process } = this.#guest.status;
+    if (!this.#waiting || !process || process.ready) return;
+    this.end();
+    this.#guest.setStatus({ process: { ...process, ready: proof } });
+    this.#guest.house.events.emit({
+      event: 'GUEST_READY',
+      data: {
+        guest: this.#guest.id,
+        name: this.#guest.name,
+        kind: proof.kind,
+        ...(proof.address === undefined ? {} : { address: proof.address }),
+      },
+    });
+  }
+}
