@@ -1,5 +1,6 @@
 /** The table of verbs: everything `roost` can do, in the order of help and the reference. */
 import type { Verb } from './verb.ts';
+import { agentVerbs } from './verbs/agent.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
 import { diskVerbs, nicVerbs } from './verbs/devices.ts';
 import { guestVerbs } from './verbs/guests.ts';
@@ -9,6 +10,7 @@ import { networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/res
 
 export const verbs: readonly Verb[] = [
   ...guestVerbs,
+  ...agentVerbs,
   ...diskVerbs,
   ...nicVerbs,
   ...imageVerbs,

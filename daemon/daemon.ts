@@ -18,6 +18,7 @@ import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
 import type { ImageBuilder, ImageStore, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
+import { agentHandlers } from './api/handlers/agent.ts';
 import { guestFindingHandlers } from './api/handlers/guest-finding.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
@@ -29,6 +30,7 @@ import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
 import type { Config } from './config.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
+import { AgentFiles } from './guests/agent-files.ts';
 import { Consoles } from './guests/console.ts';
 import { GuestDevices } from './guests/guest-devices.ts';
 import { Guests } from './guests/guests.ts';
@@ -250,6 +252,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
     ...sessionHandlers(services),
     ...guestHandlers(services),
     ...guestFindingHandlers(services),
+    ...agentHandlers(services, new AgentFiles()),
     ...operationHandlers(services),
     ...imageHandlers(services),
     ...networkHandlers(services),

@@ -1,6 +1,7 @@
 /** The whole contract: every command, by its name. */
 import type { z } from 'zod';
 import type { CommandDeclaration } from './command.ts';
+import * as agent from './commands/agent.ts';
 import * as device from './commands/device.ts';
 import * as fsck from './commands/fsck.ts';
 import * as guest from './commands/guest.ts';
@@ -50,6 +51,15 @@ const declared = [
   guest.guestConsole,
   guest.guestWait,
   guest.queryGuestAddresses,
+  agent.guestInfo,
+  agent.guestNetworkGetInterfaces,
+  agent.guestExec,
+  agent.guestExecStatus,
+  agent.guestFileOpen,
+  agent.guestFileRead,
+  agent.guestFileWrite,
+  agent.guestFileSeek,
+  agent.guestFileClose,
   operation.queryOperations,
   operation.queryOperation,
   operation.operationCancel,

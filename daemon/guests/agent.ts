@@ -22,6 +22,7 @@ export class Agent {
   #since: number | undefined;
   #version: string | undefined;
   #asking = false;
+  #openings = 0;
 
   /** `changed` is called after every change of what is known. */
   constructor(guest: Guest, changed: () => void) {
@@ -35,6 +36,11 @@ export class Agent {
       ...(this.#since === undefined ? {} : { since: this.#since }),
       ...(this.#version === undefined ? {} : { version: this.#version }),
     };
+  }
+
+  /** How often the channel was opened: another number is another agent, which has no file or program of the last. */
+  get openings(): number {
+    return this.#openings;
   }
 
   /** Another process, or none: what was known of the last one's agent is of no use. */
@@ -75,6 +81,7 @@ export class Agent {
 
   #become(state: AgentState, at: number): void {
     if (state === 'absent') this.#version = undefined;
+    if (state !== 'absent' && this.#state === 'absent') this.#openings += 1;
     if (this.#state === state) return;
     this.#state = state;
     this.#since = at;

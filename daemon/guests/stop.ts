@@ -65,7 +65,20 @@ const keepPressing = async (
     const cancelTimer = clock.after(PRESS_AGAIN_MS, again.resolve);
     await waitOrAbort(again.promise, signal).catch(() => undefined);
     cancelTimer();
-    if (!signal.aborted) await press(guest, handle, false, signal);
+    if (signal.aborted) return;
+    await press(guest, handle, false, signal);
+    void askAgent(guest, handle, signal);
+  }
+};
+
+/** A guest that did not heed the button may heed its agent, which asks the guest's own init. */
+const askAgent = async (guest: Guest, handle: GuestHandle, signal: AbortSignal): Promise<void> => {
+  if (handle.agent?.isOpen !== true) return;
+  try {
+    await guest.agent.use((agent, limit) => agent.shutdown(limit), { signal });
+  } catch (error) {
+    if (!signal.aborted)
+      guest.house.log.debug({ err: error, guest: guest.name }, "the guest's agent did not take the shutdown");
   }
 };
 

@@ -22,6 +22,8 @@ export class FakeAgent implements GuestAgent {
   /** Answers nothing while true. */
   silent = false;
   frozen = false;
+  /** How often a program is still said to run. */
+  lingering = 0;
   /** How often it was asked to freeze, and to thaw. */
   readonly freezes = { frozen: 0, thawed: 0 };
   readonly files = new Map<string, Buffer>();
@@ -74,6 +76,10 @@ export class FakeAgent implements GuestAgent {
     await this.#asked('guest-exec-status', signal);
     const status = this.#exited.get(pid);
     if (!status) throw refused(`PID ${pid} does not exist`);
+    if (this.lingering > 0) {
+      this.lingering -= 1;
+      return { exited: false };
+    }
     this.#exited.delete(pid);
     return status;
   }

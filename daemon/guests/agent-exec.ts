@@ -1,0 +1,31 @@
+/** Waiting for a program in a guest. */
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { ExecStatus } from '../../protocol/agent.ts';
+import type { Guest } from './guest.ts';
+
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 500;
+
+/**
+ * How a program is: when it has exited, or after `waitMs`. The agent tells nobody of an end, so it is asked again and
+ * again, less often the longer it takes. Errors: those of every request.
+ */
+export const execStatus = async (
+  guest: Guest,
+  { pid, waitMs, timeoutMs }: { readonly pid: number; readonly waitMs: number; readonly timeoutMs: number },
+  signal: AbortSignal,
+): Promise<ExecStatus> => {
+  const { clock } = guest.house;
+  const until = clock.now() + waitMs;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    const status = await guest.agent.use((agent, limit) => agent.execStatus(pid, limit), {
+      signal,
+      timeoutMs,
+    });
+    const leftMs = until - clock.now();
+    if (status.exited || leftMs <= 0) return status;
+    const over = deferred<void>();
+    const cancelTimer = clock.after(Math.min(pauseMs, leftMs), over.resolve);
+    await waitOrAbort(over.promise, signal).finally(cancelTimer);
+  }
+};

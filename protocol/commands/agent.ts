@@ -1,0 +1,134 @@
+/**
+ * Commands that the agent in a guest carries out; names and meaning are those of the QEMU guest agent. None of them is
+ * an operation: they change nothing on the host, and what they do in the guest only the guest knows.
+ */
+import { z } from 'zod';
+import { agentInfo, agentInterface, execRequest, execStatus, MAX_FILE_CHUNK_BYTES } from '../agent.ts';
+import { defineCommand } from '../command.ts';
+import { durationMs, guestReference } from '../types.ts';
+
+const since = '0.1.0';
+const asked = {
+  guest: guestReference,
+  timeoutMs: durationMs
+    .min(1)
+    .max(600_000)
+    .default(10_000)
+    .describe('How long the agent may take for its answer; then Unavailable'),
+};
+const handle = z.int().nonnegative().describe('As guest-file-open gave it');
+const wait = { nature: 'wait', since } as const;
+
+export const guestInfo = defineCommand({
+  name: 'guest-info',
+  summary: "Ask a guest's agent for its version and commands",
+  role: 'read',
+  ...wait,
+  arguments: z.strictObject(asked),
+  returns: agentInfo,
+});
+
+export const guestNetworkGetInterfaces = defineCommand({
+  name: 'guest-network-get-interfaces',
+  summary: "Ask a guest's agent for its network interfaces and addresses",
+  description: 'What the guest says of itself: evidence, and no proof.',
+  role: 'read',
+  ...wait,
+  arguments: z.strictObject(asked),
+  returns: z.strictObject({ interfaces: z.array(agentInterface) }),
+});
+
+export const guestExec = defineCommand({
+  name: 'guest-exec',
+  summary: 'Run a program in a guest by its agent',
+  description:
+    'Answers as soon as the program is started; guest-exec-status tells how it ends. It runs as the agent does, mostly as root, and goes on whatever becomes of this connection and of the daemon. After Unavailable it may have been started all the same.',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({ ...asked, ...execRequest.shape }),
+  returns: z.strictObject({ pid: z.int().describe('Its process id in the guest') }),
+});
+
+export const guestExecStatus = defineCommand({
+  name: 'guest-exec-status',
+  summary: 'Tell how a program in a guest is, or wait for its end',
+  description:
+    'The agent forgets a program once it was told to have exited: only one caller gets its output. Its answer may be 16 MiB long; with more output the end of the program is lost.',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    pid: z.int().nonnegative(),
+    waitMs: durationMs.max(86_400_000).default(0).describe('Answer when it has exited, or after this time'),
+  }),
+  returns: execStatus,
+});
+
+export const guestFileOpen = defineCommand({
+  name: 'guest-file-open',
+  summary: 'Open a file in a guest by its agent',
+  description: 'It belongs to this connection, and is closed with it. A connection may have 16 open.',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    path: z.string().min(1).max(4096),
+    mode: z
+      .enum(['r', 'r+', 'w', 'w+', 'a', 'a+'])
+      .default('r')
+      .describe('As of fopen(3); a new file gets the permissions that the agent gives'),
+  }),
+  returns: z.strictObject({ handle }),
+});
+
+export const guestFileRead = defineCommand({
+  name: 'guest-file-read',
+  summary: 'Read from an open file in a guest',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    handle,
+    count: z.int().min(1).max(MAX_FILE_CHUNK_BYTES).default(MAX_FILE_CHUNK_BYTES).describe('Bytes at most'),
+  }),
+  returns: z.strictObject({ buf: z.base64().describe('Base64'), eof: z.boolean() }),
+});
+
+export const guestFileWrite = defineCommand({
+  name: 'guest-file-write',
+  summary: 'Write to an open file in a guest',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    handle,
+    buf: z
+      .base64()
+      .max(Math.ceil(MAX_FILE_CHUNK_BYTES / 3) * 4)
+      .describe('Base64'),
+  }),
+  returns: z.strictObject({ count: z.int().describe('Bytes that were written') }),
+});
+
+export const guestFileSeek = defineCommand({
+  name: 'guest-file-seek',
+  summary: 'Set the place in an open file in a guest',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    handle,
+    offset: z.int().default(0),
+    whence: z.enum(['set', 'cur', 'end']).default('set'),
+  }),
+  returns: z.strictObject({ position: z.int().describe('Bytes from the beginning') }),
+});
+
+export const guestFileClose = defineCommand({
+  name: 'guest-file-close',
+  summary: 'Close an open file in a guest, what was written flushed first',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({ ...asked, handle }),
+  returns: z.strictObject({}),
+});
