@@ -18,8 +18,8 @@ export interface FirstGuest {
   readonly showsEnd: boolean;
   /** A sentence or two. */
   readonly login: string;
-  /** Further lines of what to try, when the host can reach it at an address. */
-  readonly more: (address: string) => readonly string[];
+  /** Further lines of what to try where the host can reach it at an address. */
+  readonly more: readonly string[];
 }
 
 const USER = 'debian';
@@ -42,7 +42,7 @@ const small: FirstGuest = {
   up: /[a-z0-9-]+ login: *$/m,
   showsEnd: true,
   login: 'Log in on the console as root with the password roost.',
-  more: () => [],
+  more: [],
 };
 
 const debian = (sshKeys: string[]): FirstGuest => ({
@@ -62,7 +62,7 @@ const debian = (sshKeys: string[]): FirstGuest => ({
   up: /Cloud-init v\. \S+ finished/,
   showsEnd: false,
   login: `Debian 12 is up. Log in as ${USER} with the password roost${sshKeys.length === 0 ? '' : ', or by ssh with your own key'}.`,
-  more: (address) => [`ssh ${USER}@${address}`.padEnd(29) + '# the same from the host'],
+  more: ['bin/roost ssh first          # a shell in it, by ssh'],
 });
 
 /** Throws for an image that `make run` does not know. */

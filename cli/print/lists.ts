@@ -44,7 +44,8 @@ const progressText = (operation: OperationView): string | undefined => {
     const total = progress.total === undefined ? '' : ` of ${show(progress.total)}`;
     const { ratePerSecond } = progress;
     const rate = ratePerSecond === undefined ? undefined : `${show(ratePerSecond)}/s`;
-    return [`${show(progress.done)}${total}`, rate, progress.message].filter(Boolean).join(', ');
+    const done = progress.unit === 'percent' ? `${progress.done} %` : `${show(progress.done)}${total}`;
+    return [done, rate, progress.message].filter(Boolean).join(', ');
   }
   return steps.find((step) => step.state === 'running')?.name;
 };
