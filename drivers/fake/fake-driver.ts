@@ -162,6 +162,9 @@ export class FakeDriver implements Driver {
 
   #remember({ id }: GuestPlace, handle: FakeGuest): FakeGuest {
     this.#handles.set(id, handle);
+    void handle.ended.then(() => {
+      if (this.#handles.get(id) === handle) this.#handles.delete(id);
+    });
     return handle;
   }
 

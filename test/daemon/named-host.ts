@@ -83,6 +83,14 @@ export class NamedHost {
     this.host.speak(this.#require(name));
   }
 
+  /** Keeps nothing of a guest that is gone, nor of what was done so far; for tests that have thousands of them. */
+  forget(name: string): void {
+    const id = this.#require(name);
+    this.#launches.delete(id);
+    this.host.forget(id);
+    this.calls.length = 0;
+  }
+
   /** Probes of the guest cannot tell whether it lives. */
   obscure(name: string): void {
     const id = this.#require(name);

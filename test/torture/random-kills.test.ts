@@ -11,8 +11,14 @@ import { deadline, waitOrAbort } from '../../lib/abort.ts';
 import type { EventName } from '../../protocol/events.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
+import { processEnd } from '../drivers/qemu/qemu-harness.ts';
 import { describeWith } from '../harness/needs.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import {
+  type DaemonHome,
+  type RealDaemon,
+  type StartOptions,
+  testDaemonHome,
+} from '../harness/real-daemon.ts';
 import { importBootSector } from '../harness/tiny-guests.ts';
 import { type Asked, behaviours, Herd, type Outcome } from './herd.ts';
 import { type Comparison, guestPids, type Inspector, openInspector } from './inspector.ts';
@@ -127,8 +133,11 @@ class Round {
     const pids = (await guestPids(this.home)).filter((pid) => !this.stopped.has(pid));
     if (pids.length === 0) return true;
     const pid = this.random.pick(pids);
-    if (mishap.what === 'kill QEMU') counts.killed += signal(pid, 'SIGKILL') ? 1 : 0;
-    else if (signal(pid, 'SIGSTOP')) {
+    if (mishap.what === 'kill QEMU') {
+      const gone = processEnd({ pid });
+      counts.killed += signal(pid, 'SIGKILL') ? 1 : 0;
+      await gone;
+    } else if (signal(pid, 'SIGSTOP')) {
       counts.stopped += 1;
       this.stopped.add(pid);
     }
@@ -173,13 +182,17 @@ const heard: readonly EventName[] = [
 /** A daemon that may be made to kill itself at some place; one that does so while it starts is followed by another. */
 const startDaemon = async (home: DaemonHome, random: Random, mayCrash: boolean): Promise<RealDaemon> => {
   const crashAt = mayCrash && random.chance(0.4) ? `#${random.integer(1, 150)}` : undefined;
-  const started = await home.start(crashAt === undefined ? {} : { crashAt }).catch((error: unknown) => {
-    if (crashAt === undefined || !String(error).includes('SIGKILL')) throw error;
+  const begin = async (options: StartOptions): Promise<RealDaemon> => {
+    const daemon = await home.start(options);
+    await daemon.client.call('events-subscribe', { events: [...heard] });
+    return daemon;
+  };
+  if (crashAt === undefined) return await begin({});
+  return await begin({ crashAt }).catch((error: unknown) => {
+    if (!isLoss(error) && !String(error).includes('SIGKILL')) throw error;
     counts.starting += 1;
-    return home.start();
+    return begin({});
   });
-  await started.client.call('events-subscribe', { events: [...heard] });
-  return started;
 };
 
 /** Everything that is wrong with what the daemon says and has said. */
@@ -318,7 +331,7 @@ describeWith(
       const random = seededRandom();
       const home = await testDaemonHome();
       const herd = new Herd(GUESTS, random);
-      let daemon = await home.start();
+      let daemon = await startDaemon(home, random, false);
       for (const behaviour of new Set(behaviours)) await importBootSector(daemon, behaviour);
       await daemon.succeed('network-create', { name: 'lan' });
       const inspector = openInspector(home);

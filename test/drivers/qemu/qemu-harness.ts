@@ -125,7 +125,7 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
 };
 
 /** Resolves when a process is gone; by the kernel's word. */
-export const processEnd = ({ pid }: ProcessIdentity): Promise<void> =>
+export const processEnd = ({ pid }: Pick<ProcessIdentity, 'pid'>): Promise<void> =>
   new Promise((resolve) => {
     let pidfd: number;
     try {

@@ -1,0 +1,199 @@
+/**
+ * Frames for a daemon: requests made from the contract's own schemas, some of them right, most of them wrong in one of
+ * the ways in which a client can be wrong, and bytes that are no requests at all. What a frame would change on the host is
+ * spoiled before it is sent, so that a million of them leave nothing behind.
+ */
+import { z } from 'zod';
+import { type CommandName, commandNames, findCommand } from '../../protocol/commands.ts';
+import type { Random } from './random.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+
+export interface Frame {
+  readonly bytes: Buffer;
+  /** Set where the frame is one JSON value, so that it has exactly one answer, with this id. */
+  readonly id?: string;
+  readonly command?: CommandName;
+}
+
+const texts = [
+  'web',
+  'g00',
+  '0',
+  '',
+  'ü€😀',
+  'a'.repeat(300),
+  '../../etc/passwd',
+  'max',
+  'q35',
+  '7f9c2b1e-8f4d-4a51-9b7e-0d8d8f2f7c11',
+  '018f6e9a-7d3c-7a10-8c1e-5a6b7c8d9e0f',
+  '52:54:00:12:34:56',
+  '10.91.7.3',
+  '10.91.7.0/24',
+  '/nonexistent/image.raw',
+  'f'.repeat(64),
+  'bridge0',
+  '\u0000',
+  '\ud800',
+  '__proto__',
+] as const;
+
+const numbers = [0, 1, -1, 2, 512, 4096, 1_048_576, 2 ** 31, 2 ** 53, 1e308, -0.5, 0.1] as const;
+
+const strange: readonly unknown[] = [
+  null,
+  true,
+  {},
+  [],
+  [[[[[[]]]]]],
+  { constructor: { prototype: 1 } },
+  ...texts,
+  ...numbers,
+];
+
+const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? (value as unknown[]) : []);
+const isSchema = (value: unknown): value is Schema => typeof value === 'object' && value !== null;
+
+export class FrameMaker {
+  readonly #random: Random;
+  readonly #schemas: ReadonlyMap<CommandName, Schema>;
+  #number = 0;
+
+  constructor(random: Random) {
+    this.#random = random;
+    this.#schemas = new Map(
+      commandNames.map((name) => [
+        name,
+        z.toJSONSchema(findCommand(name)?.arguments ?? z.never(), { io: 'input', unrepresentable: 'any' }),
+      ]),
+    );
+  }
+
+  /** A frame that is one JSON value. */
+  value(): Frame {
+    const random = this.#random;
+    const command = random.pick(commandNames);
+    this.#number += 1;
+    const id = `f${this.#number}`;
+    // Tokens are made by what counts as a query; whatever is called so asks for nothing but an answer.
+    const changes = findCommand(command)?.nature !== 'query' || !command.startsWith('query-');
+    const request: Record<string, unknown> = {
+      execute: command,
+      arguments: this.#of(this.#schemas.get(command) ?? {}, 0),
+      id,
+    };
+    if (changes || random.chance(0.5)) this.#spoil(request, changes);
+    return { bytes: Buffer.from(JSON.stringify(request)), id, command };
+  }
+
+  /** A frame that was one JSON value before something happened to it. */
+  mutated(): Frame {
+    const random = this.#random;
+    const bytes = this.value().bytes;
+    const at = random.integer(0, bytes.length - 1);
+    switch (random.integer(0, 7)) {
+      case 0:
+        bytes[at] = random.integer(0, 255);
+        return { bytes };
+      case 1:
+        return { bytes: bytes.subarray(0, at) };
+      case 2:
+        return { bytes: Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1)]) };
+      case 3:
+        return { bytes: Buffer.concat([bytes.subarray(0, at), this.#noise(), bytes.subarray(at)]) };
+      case 4:
+        return { bytes: Buffer.concat([bytes.subarray(0, at), this.value().bytes.subarray(at)]) };
+      case 5:
+        return { bytes: Buffer.from('['.repeat(random.integer(1, 400))) };
+      case 6:
+        return { bytes: this.#noise() };
+      default:
+        return random.chance(0.01)
+          ? { bytes: Buffer.from(`"${'x'.repeat(1024 * 1024 + 10)}"`) }
+          : { bytes: Buffer.from(JSON.stringify(random.pick(strange)) ?? 'null') };
+    }
+  }
+
+  #noise(): Buffer {
+    return Buffer.from(
+      Array.from({ length: this.#random.integer(1, 24) }, () => this.#random.integer(0, 255)),
+    );
+  }
+
+  /** Makes a request wrong; with `surely` so that no handler ever sees it. */
+  #spoil(request: Record<string, unknown>, surely: boolean): void {
+    const random = this.#random;
+    const args = request['arguments'];
+    if (surely && isSchema(args)) request['arguments'] = { ...args, 'no-such-member': random.pick(strange) };
+    switch (random.integer(0, 5)) {
+      case 0:
+        request['execute'] = `${String(request['execute'])}x`;
+        return;
+      case 1:
+        request['no-such-member'] = random.pick(strange);
+        return;
+      case 2:
+        if (!surely) request['arguments'] = random.pick(strange);
+        return;
+      case 3:
+        if (!surely && isSchema(args)) {
+          const member = random.pick([...Object.keys(args), 'guest']);
+          request['arguments'] = { ...args, [member]: random.pick(strange) };
+        }
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** A value for a schema, right as far as chance and patterns allow. */
+  #of(schema: Schema, depth: number): unknown {
+    const random = this.#random;
+    const choices = [...list(schema['anyOf']), ...list(schema['oneOf'])].filter(isSchema);
+    if (choices.length > 0) return this.#of(random.pick(choices), depth + 1);
+    if ('const' in schema) return schema['const'];
+    const allowed = list(schema['enum']);
+    if (allowed.length > 0) return random.pick(allowed);
+    switch (schema['type']) {
+      case 'string':
+        return this.#text(schema);
+      case 'integer':
+      case 'number':
+        return random.chance(0.5) ? random.pick(numbers) : random.integer(0, 100);
+      case 'boolean':
+        return random.chance(0.5);
+      case 'array':
+        return this.#array(schema, depth);
+      case 'object':
+        return this.#object(schema, depth);
+      default:
+        return random.pick(strange);
+    }
+  }
+
+  #text(schema: Schema): string {
+    const pattern = typeof schema['pattern'] === 'string' ? new RegExp(schema['pattern'], 'u') : undefined;
+    const fitting = texts.filter((text) => pattern?.test(text) ?? true);
+    return this.#random.pick(fitting.length > 0 && this.#random.chance(0.8) ? fitting : texts);
+  }
+
+  #array(schema: Schema, depth: number): unknown[] {
+    const items = schema['items'];
+    if (!isSchema(items) || depth > 6) return [];
+    return Array.from({ length: this.#random.integer(0, 3) }, () => this.#of(items, depth + 1));
+  }
+
+  #object(schema: Schema, depth: number): Record<string, unknown> {
+    if (depth > 6) return {};
+    const required = new Set(list(schema['required']));
+    const members = Object.entries(isSchema(schema['properties']) ? schema['properties'] : {});
+    return Object.fromEntries(
+      members.flatMap(([name, inner]) =>
+        isSchema(inner) && (required.has(name) || this.#random.chance(0.3))
+          ? [[name, this.#of(inner, depth + 1)] as const]
+          : [],
+      ),
+    );
+  }
+}
