@@ -320,7 +320,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const controller = new AbortController();
   const core = buildCore(options, inventory, controller.signal);
   const { instance, eventLog, guests } = core;
-  const health = new Health();
+  const health = new Health(log);
   health.start();
   let isReady = false;
   const servers: ApiServer[] = [];
@@ -336,6 +336,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
     guests: guests.registry.size,
     connections: servers.reduce((sum, server) => sum + server.connections, 0),
     eventLoopLagMs: health.eventLoopLagMs(),
+    eventLoopBlocks: health.eventLoopBlocks(),
     commitMs: inventory.db.commitMs.quantiles(),
     lastEventSequence: eventLog.lastSequence,
   }));

@@ -1,6 +1,8 @@
 /** How the daemon fares: lag of its event loop, latency of its commits, its memory. */
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Quantiles } from '../lib/histogram.ts';
+import type { Log } from '../lib/log.ts';
+import { type LoopBlocks, LoopWatch } from '../lib/loop-watch.ts';
 
 const RESOLUTION_MS = 10;
 const NANOSECONDS_PER_MS = 1e6;
@@ -8,12 +10,25 @@ const NANOSECONDS_PER_MS = 1e6;
 export class Health {
   readonly #loop: IntervalHistogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
 
+  readonly #watch: LoopWatch;
+
+  constructor(log: Log) {
+    this.#watch = new LoopWatch((block) => log.debug(block, 'the event loop stood still'));
+  }
+
   start(): void {
     this.#loop.enable();
+    this.#watch.start();
   }
 
   stop(): void {
     this.#loop.disable();
+    this.#watch.stop();
+  }
+
+  /** Times it stood still, and during what. */
+  eventLoopBlocks(): LoopBlocks {
+    return this.#watch.blocks();
   }
 
   /** Lag beyond the sampling interval, since the start. */

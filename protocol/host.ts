@@ -30,6 +30,16 @@ export const hostView = z.strictObject({
 });
 export type HostView = Readonly<z.infer<typeof hostView>>;
 
+const loopBlock = z.strictObject({
+  at: millisecondsSinceEpoch.describe('When it ended'),
+  ms: z.number(),
+  work: z
+    .string()
+    .describe(
+      'A command, a step, a commit …; `after X` for what went on from work that had a name; `waiting for a processor` when others had it',
+    ),
+});
+
 export const daemonView = z.strictObject({
   version: z.string(),
   pid: z.int(),
@@ -42,6 +52,13 @@ export const daemonView = z.strictObject({
   guests: z.int(),
   connections: z.int(),
   eventLoopLagMs: z.strictObject({ p50: z.number(), p99: z.number(), max: z.number() }),
+  eventLoopBlocks: z
+    .strictObject({
+      count: z.int(),
+      worst: z.array(loopBlock).describe('The longest since the start, the longest first'),
+      latest: z.array(loopBlock).describe('The newest first'),
+    })
+    .describe('Times the event loop stood still for 20 ms or more, and during what'),
   commitMs: z.strictObject({ p50: z.number(), p99: z.number(), max: z.number() }).describe('Durable commits'),
   lastEventSequence: z.int(),
 });

@@ -32,6 +32,20 @@ export const printHost = (host: HostView): string[] => [
 const spread = ({ p50, p99, max }: DaemonView['commitMs']): string =>
   `median ${p50.toFixed(1)} ms, 99 % ${p99.toFixed(1)} ms, most ${max.toFixed(1)} ms`;
 
+/** The worst ones by their names; nothing when there was none. */
+const standstills = ({ count, worst }: DaemonView['eventLoopBlocks']): [string, string][] =>
+  count === 0
+    ? []
+    : [
+        [
+          'Loop stood still',
+          `${count} times for 20 ms or more: ${worst
+            .slice(0, 3)
+            .map(({ ms, work }) => `${work} ${Math.round(ms)} ms`)
+            .join(', ')}`,
+        ],
+      ];
+
 export const printDaemon = (daemon: DaemonView, nowMs: number): string[] =>
   renderFields([
     ['Version', daemon.version],
@@ -45,6 +59,7 @@ export const printDaemon = (daemon: DaemonView, nowMs: number): string[] =>
     ['Guests', daemon.guests],
     ['Connections', daemon.connections],
     ['Loop lag', spread(daemon.eventLoopLagMs)],
+    ...standstills(daemon.eventLoopBlocks),
     ['Commits', spread(daemon.commitMs)],
     ['Last event', daemon.lastEventSequence],
   ]);

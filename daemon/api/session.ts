@@ -7,6 +7,8 @@
 import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Log } from '../../lib/log.ts';
+import { working } from '../../lib/loop-watch.ts';
+import { findCommand } from '../../protocol/commands.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import { type EventName, eventNames, events } from '../../protocol/events.ts';
 import {
@@ -44,6 +46,9 @@ const MAX_QUEUED_REQUESTS = 256;
 /** Waits that run beside other commands; a further one holds up its connection until one of them has ended. */
 const MAX_WAITS = 256;
 const REPLAY_PAGE = 500;
+
+/** A name of the contract; what else a client says is not repeated to others. */
+const workName = ({ execute }: Request): string => findCommand(execute)?.name ?? 'an unknown command';
 
 const LIFECYCLE: ReadonlySet<EventName> = new Set(eventNames.filter((name) => events[name].lifecycle));
 
@@ -106,7 +111,7 @@ export class Session implements CallSession {
 
   /** The carrier has room again. */
   drained(): void {
-    if (this.#behind) this.#catchUp();
+    if (this.#behind) working('replay of events', () => this.#catchUp());
     if (!this.#held || this.#options.carrier.bufferedBytes > HIGH_WATER_BYTES) return;
     this.#held = false;
     this.#options.carrier.resume();
@@ -135,7 +140,7 @@ export class Session implements CallSession {
     this.#seen = Math.min(since, this.#options.events.lastSequence);
     this.#behind = true;
     // After the reply, which says where the replay ends.
-    setImmediate(() => this.#catchUp());
+    setImmediate(() => working('replay of events', () => this.#catchUp()));
   }
 
   becomeStream(stream: Duplex, replay: string): void {
@@ -166,7 +171,7 @@ export class Session implements CallSession {
     for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
       if (this.#queue.length === MAX_QUEUED_REQUESTS - 1 && !this.#held) this.#options.carrier.resume();
       const waiting =
-        incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answer(incoming.request);
+        incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answerNamed(incoming.request);
       if (waiting) {
         void waiting.then(() => this.#serve());
         return;
@@ -185,6 +190,10 @@ export class Session implements CallSession {
     return true;
   }
 
+  #answerNamed(request: Request): Promise<void> | undefined {
+    return working(workName(request), () => this.#answer(request));
+  }
+
   /** Answers one request. Returns a promise only when the next one has to wait for it. */
   #answer(request: Request): Promise<void> | undefined {
     try {
@@ -195,7 +204,8 @@ export class Session implements CallSession {
         return undefined;
       }
       const answered = result.then(
-        (value: unknown) => this.#send(successReply(value, request.id)),
+        (value: unknown) =>
+          working(`reply to ${workName(request)}`, () => this.#send(successReply(value, request.id))),
         (error: unknown) => this.#fail(request, error),
       );
       return this.#runsBeside(request, answered) ? undefined : answered;

@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { JsonValueReader } from '../../lib/json-values.ts';
 import type { Log } from '../../lib/log.ts';
+import { working } from '../../lib/loop-watch.ts';
 import { peerCredentials } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { errorReply, MAX_VALUE_BYTES, VALUE_TIMEOUT_MS } from '../../protocol/wire.ts';
@@ -102,7 +103,7 @@ const serve = (socket: Socket, options: UnixSocketOptions): void => {
     signal: options.signal,
   });
   const onData = (chunk: Buffer): void => {
-    const results = reader.push(chunk);
+    const results = working('parsing what a client sent', () => reader.push(chunk));
     for (const result of results)
       if (result.kind === 'value') session.receive(result.value);
       else session.receiveGarbage(result.message);

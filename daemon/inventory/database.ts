@@ -7,6 +7,7 @@
 import { chmodSync, closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
 import Sqlite from 'better-sqlite3';
 import { Histogram } from '../../lib/histogram.ts';
+import { working } from '../../lib/loop-watch.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { migrations } from './migrations.ts';
 
@@ -132,7 +133,7 @@ export class Database {
         reject(new RoostError('Unavailable', 'The daemon is stopping', { hint: 'Try again when it runs.' }));
         return;
       }
-      if (this.#pending.length === 0) setImmediate(() => this.#commit());
+      if (this.#pending.length === 0) setImmediate(() => working('commit', () => this.#commit()));
       this.#pending.push({ run: work, resolve: resolve as (value: unknown) => void, reject });
     });
   }

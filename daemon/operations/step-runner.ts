@@ -6,6 +6,7 @@ import { deferred } from '../../lib/abort.ts';
 import { Account, accounted } from '../../lib/account.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
+import { working } from '../../lib/loop-watch.ts';
 import type { Progress } from '../../lib/work.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { Inventory } from '../inventory/inventory.ts';
@@ -81,8 +82,9 @@ export class StepRunner {
         signal.throwIfAborted();
         this.#mark(live, position, 'running');
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
+        const name = `${live.record.kind}/${step.name}`;
         await this.#untilLetGo(live, step, account, signal, async () =>
-          accounted(account, () => step.do({ signal, progress })),
+          working(name, () => accounted(account, () => step.do({ signal, progress }))),
         );
         if (this.suspended) throw stopping();
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
@@ -109,10 +111,11 @@ export class StepRunner {
       const account = new Account();
       await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before-undo' });
       try {
+        const name = `undo of ${live.record.kind}/${step.name}`;
         await cleanUp(
           this.#owner,
           `the undoing of ${step.name}`,
-          async () => accounted(account, () => step.undo?.()),
+          async () => working(name, () => accounted(account, () => step.undo?.())),
           UNDO_MS,
         );
         this.#mark(live, position, 'undone', account);

@@ -134,6 +134,7 @@ const replies = {
     guests: 0,
     connections: 1,
     eventLoopLagMs: spread,
+    eventLoopBlocks: { count: 0, worst: [], latest: [] },
     commitMs: spread,
     lastEventSequence: 1,
   }),

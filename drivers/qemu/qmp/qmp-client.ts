@@ -2,7 +2,7 @@
  * One QMP session over one connection, used once.
  *
  * `connect` returns only when the session is negotiated; whatever fails before that is rolled back first. From
- * then on the line is always read, calls run side by side, and each ends exactly once (see
+ * then on the line is read, no faster than a flood would need, calls run side by side, and each ends exactly once (see
  * {@link PendingCalls}). The session ends once, and `ended` says how; it does not come back: connect anew.
  *
  *     greeting ──> negotiation ──> running ──> ended
@@ -15,7 +15,9 @@ import { connect as connectSocket, type Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { abortReason, deferred, waitOrAbort } from '../../../lib/abort.ts';
+import { ByteBudget } from '../../../lib/byte-budget.ts';
 import { JsonValueReader } from '../../../lib/json-values.ts';
+import { working } from '../../../lib/loop-watch.ts';
 import { connectablePath } from '../../../lib/unix-socket-path.ts';
 import { sendDescriptor } from '../../../native/index.ts';
 import { type PendingCall, PendingCalls } from './pending-calls.ts';
@@ -38,6 +40,12 @@ import {
   qmpEventSchema,
   qmpGreetingSchema,
 } from './qmp-types.ts';
+
+/**
+ * How fast QEMU is read. A guest can make it tell events without end, and one that was taken over could send anything; a
+ * second of this is some ten thousand events. What waits is kept by QEMU, at its own cost.
+ */
+const READ_BUDGET = { burst: 32 * 1024 * 1024, perSecond: 2 * 1024 * 1024 } as const;
 
 /** Largest message accepted from QEMU. `query-qmp-schema`, the largest usual one, has about 200 KiB. */
 export const MAX_QMP_MESSAGE_BYTES = 16 * 1024 * 1024;
@@ -73,6 +81,8 @@ export class QmpClient implements AsyncDisposable {
   #end: QmpEnd | undefined;
   #lastHeardAt = performance.now();
   #violations = 0;
+  readonly #budget = new ByteBudget(READ_BUDGET);
+  #resting: NodeJS.Timeout | undefined;
 
   private constructor(stream: Duplex, options: QmpSessionOptions) {
     this.#stream = stream;
@@ -230,7 +240,8 @@ export class QmpClient implements AsyncDisposable {
 
   #receive(chunk: Buffer): void {
     this.#lastHeardAt = performance.now();
-    for (const result of this.#reader.push(chunk)) {
+    this.#rest(this.#budget.spend(chunk.length));
+    for (const result of working('parsing what QEMU said', () => this.#reader.push(chunk))) {
       if (this.#end !== undefined) return;
       if (result.kind === 'error') {
         const error = new QmpProtocolError(`QEMU sent what is not a QMP message: ${result.message}`);
@@ -240,6 +251,17 @@ export class QmpClient implements AsyncDisposable {
       this.#options.onTraffic?.('received', result.value);
       this.#route(result.value);
     }
+  }
+
+  /** Reads no further for a while. */
+  #rest(delayMs: number): void {
+    if (delayMs === 0 || this.#resting !== undefined) return;
+    this.#stream.pause();
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      this.#stream.resume();
+    }, delayMs);
+    this.#resting.unref();
   }
 
   #route(value: unknown): void {
@@ -292,6 +314,7 @@ export class QmpClient implements AsyncDisposable {
   #finish(end: QmpEnd): void {
     if (this.#end !== undefined) return;
     this.#end = end;
+    clearTimeout(this.#resting);
     this.#calls.failAll((call) => new QmpDisconnectedError(call, end));
     if (this.#greeting === undefined) {
       // Nobody may be waiting for it: the wait for the greeting can be given up before.

@@ -1,0 +1,67 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { deferred } from '../../lib/abort.ts';
+import { type LoopBlock, LoopWatch, working } from '../../lib/loop-watch.ts';
+
+/** Keeps the processor, as a defect would; by its own time, for others may want the machine as well. */
+const spin = (ms: number): void => {
+  const before = process.cpuUsage();
+  for (let used = 0; used < ms * 1000; ) {
+    const { user, system } = process.cpuUsage(before);
+    used = user + system;
+  }
+};
+
+let watch: LoopWatch | undefined;
+afterEach(() => watch?.stop());
+
+/** A watch, and the first standstill that fits. */
+const watching = (fits: (block: LoopBlock) => boolean): Promise<LoopBlock> => {
+  const seen = deferred<LoopBlock>();
+  watch = new LoopWatch((block) => {
+    if (fits(block)) seen.resolve(block);
+  });
+  watch.start();
+  return seen.promise;
+};
+
+describe('a standstill of the event loop', () => {
+  test('is told by the name of the work that made it', async () => {
+    const seen = watching(({ work }) => work === 'query-guests');
+    expect(working('query-guests', () => spin(60))).toBeUndefined();
+    expect((await seen).ms).toBeGreaterThanOrEqual(60);
+    expect(watch?.blocks()).toMatchObject({ latest: [{ work: 'query-guests' }] });
+  });
+
+  test('is told by the innermost name', async () => {
+    const seen = watching(({ work }) => work === 'inner');
+    working('outer', () => working('inner', () => spin(60)));
+    await seen;
+    expect(watch?.blocks().worst.map(({ work }) => work)).not.toContain('outer');
+  });
+
+  test('in what goes on after an await is told as having come after the last name', async () => {
+    const seen = watching(({ work }) => work === 'after guest-start/launch');
+    await working('guest-start/launch', () => Promise.resolve());
+    spin(60);
+    expect((await seen).ms).toBeGreaterThan(20);
+  });
+
+  test('keeps the worst first, and no more than a few', () => {
+    void watching(() => false);
+    for (let number = 0; number < 12; number += 1) working(`work ${number}`, () => spin(20.1 + number / 10));
+    const { count, worst, latest } = watch?.blocks() ?? { count: 0, worst: [], latest: [] };
+    expect(count).toBe(12);
+    expect(worst).toHaveLength(8);
+    expect(worst.map(({ ms }) => ms)).toEqual(worst.map(({ ms }) => ms).toSorted((a, b) => b - a));
+    expect(latest[0]?.work).toBe('work 11');
+  });
+
+  test('is not looked for when nobody watches', () => {
+    expect(working('anything', () => 7)).toBe(7);
+    expect(() =>
+      working('anything', () => {
+        throw new Error('passes through');
+      }),
+    ).toThrow('passes through');
+  });
+});
