@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. Each installs what is missing first.
 
 .DEFAULT_GOAL := help
-.PHONY: help run clean test check build bench docs prerequisites
+.PHONY: help run clean test torture check build bench docs prerequisites
 
 # Scripts in TypeScript run without a build of their own.
 TS := node --import tsx
@@ -24,6 +24,9 @@ test: build ## run every check and every test
 	node tools/check.mjs --static || status=1; \
 	node_modules/.bin/vitest run || status=1; \
 	exit $$status
+
+torture: build ## kill, stop, flood and starve everything for an hour (ONLY=NAME,… SEED=N COUNT=N)
+	@$(TS) test/torture/main.ts
 
 check: build ## run the static checks and the unit tests
 	@node tools/check.mjs
