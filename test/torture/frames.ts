@@ -70,12 +70,12 @@ export class FrameMaker {
     );
   }
 
-  /** A frame that is one JSON value. */
-  value(): Frame {
+  /** A frame that is one JSON value, with an id that no harm done to another one can lead to. */
+  value(prefix: 'whole-' | 'part-' = 'whole-'): Frame {
     const random = this.#random;
     const command = random.pick(commandNames);
     this.#number += 1;
-    const id = `f${this.#number}`;
+    const id = `${prefix}${this.#number}`;
     // Tokens are made by what counts as a query; whatever is called so asks for nothing but an answer.
     const changes = findCommand(command)?.nature !== 'query' || !command.startsWith('query-');
     const request: Record<string, unknown> = {
@@ -90,7 +90,7 @@ export class FrameMaker {
   /** A frame that was one JSON value before something happened to it. */
   mutated(): Frame {
     const random = this.#random;
-    const bytes = this.value().bytes;
+    const bytes = this.value('part-').bytes;
     const at = random.integer(0, bytes.length - 1);
     switch (random.integer(0, 7)) {
       case 0:
@@ -103,7 +103,7 @@ export class FrameMaker {
       case 3:
         return { bytes: Buffer.concat([bytes.subarray(0, at), this.#noise(), bytes.subarray(at)]) };
       case 4:
-        return { bytes: Buffer.concat([bytes.subarray(0, at), this.value().bytes.subarray(at)]) };
+        return { bytes: Buffer.concat([bytes.subarray(0, at), this.value('part-').bytes.subarray(at)]) };
       case 5:
         return { bytes: Buffer.from('['.repeat(random.integer(1, 400))) };
       case 6:

@@ -26,8 +26,8 @@ export type Outcome =
   | { readonly kind: 'refused'; readonly errorClass: string; readonly message: string }
   | { readonly kind: 'ended'; readonly operation: OperationView };
 
-/** Behaviours of boot sectors that the guests have, by turns. */
-export const behaviours = ['acpi', 'idle', 'acpi', 'reset'] as const;
+/** Behaviours of boot sectors that the guests have, by turns; those that reset themselves keep a processor busy. */
+export const behaviours = ['acpi', 'idle', 'acpi', 'idle', 'acpi', 'idle', 'acpi', 'reset'] as const;
 
 const verbs = ['guest-start', 'guest-stop', 'guest-pause', 'guest-resume', 'guest-reset'] as const;
 
