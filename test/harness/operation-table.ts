@@ -12,6 +12,7 @@
 import type { CommandInput, CommandName } from '../../protocol/commands.ts';
 import { commandNames, findCommand } from '../../protocol/commands.ts';
 import type { GuestSpecInput } from '../../protocol/guest.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
 
 /** The daemon under test, and what its kind of host calls things. */
 export interface TableHost {
@@ -36,6 +37,8 @@ export interface OperationRow<N extends CommandName = CommandName> {
   ask(host: TableHost): CommandInput<N>;
   /** Its second run after a crash could surprise a guest, so it is left failed; see `settle`. */
   readonly onceOnly?: boolean;
+  /** It takes something away, and may have done so although it failed: then there is nothing to ask for again. */
+  readonly mayBeDone?: boolean;
   /** It is two operations, the second of which may fail and leave what the first one made. */
   readonly twofold?: boolean;
 }
@@ -47,7 +50,7 @@ const row = <const N extends CommandName>(declared: OperationRow<N>): OperationR
 const one = (host: TableHost, more: Partial<GuestSpecInput> = {}): GuestSpecInput =>
   host.guest('one', {
     nics: [{ network: 'lan' }],
-    disks: [{ image: host.image }, { sizeBytes: 1024 * 1024 }],
+    disks: [{ image: host.image }, { sizeBytes: MEBIBYTE }],
     ...more,
   });
 
@@ -77,7 +80,7 @@ export const operationTable: readonly OperationRow[] = [
   row({
     command: 'guest-update',
     prepare: stopped,
-    ask: () => ({ guest: 'one', description: 'changed', memoryBytes: 32 * 1024 * 1024 }),
+    ask: () => ({ guest: 'one', description: 'changed', memoryBytes: 32 * MEBIBYTE }),
   }),
   row({ command: 'guest-rename', prepare: stopped, ask: () => ({ guest: 'one', newName: 'two' }) }),
   row({ command: 'guest-start', prepare: stopped, ask: () => ({ guest: 'one' }) }),
@@ -103,6 +106,81 @@ export const operationTable: readonly OperationRow[] = [
     when: 'of a running guest',
     prepare: running,
     ask: () => ({ guest: 'one', force: true }),
+  }),
+  row({ command: 'guest-reset-state', prepare: running, ask: () => ({ guest: 'one', force: true }) }),
+  row({
+    command: 'guest-disk-attach',
+    prepare: stopped,
+    ask: () => ({ guest: 'one', name: 'data', sizeBytes: MEBIBYTE }),
+  }),
+  row({
+    command: 'guest-disk-attach',
+    when: 'to a running guest',
+    prepare: running,
+    ask: () => ({ guest: 'one', name: 'data', sizeBytes: MEBIBYTE }),
+  }),
+  row({
+    command: 'guest-disk-detach',
+    prepare: stopped,
+    mayBeDone: true,
+    ask: () => ({ guest: 'one', disk: 'disk1' }),
+  }),
+  row({
+    command: 'guest-disk-detach',
+    when: 'from a running guest',
+    // A boot sector does not let go of a device.
+    only: 'fake',
+    mayBeDone: true,
+    prepare: running,
+    ask: () => ({ guest: 'one', disk: 'disk1' }),
+  }),
+  row({
+    command: 'guest-disk-resize',
+    prepare: running,
+    ask: () => ({ guest: 'one', disk: 'disk1', sizeBytes: 2 * MEBIBYTE }),
+  }),
+  row({
+    command: 'guest-disk-delete',
+    mayBeDone: true,
+    prepare: async (host) => {
+      await stopped(host);
+      await host.done('guest-disk-detach', { guest: 'one', disk: 'disk1' });
+    },
+    ask: () => ({ guest: 'one', disk: 'disk1' }),
+  }),
+  row({ command: 'guest-nic-attach', prepare: stopped, ask: () => ({ guest: 'one', network: 'lan' }) }),
+  row({
+    command: 'guest-nic-attach',
+    when: 'to a running guest',
+    prepare: running,
+    ask: () => ({ guest: 'one', network: 'lan' }),
+  }),
+  row({
+    command: 'guest-nic-detach',
+    prepare: stopped,
+    mayBeDone: true,
+    ask: () => ({ guest: 'one', nic: 'nic0' }),
+  }),
+  row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
+  row({
+    command: 'image-build',
+    // A real one takes a minute; see test/storage/build.
+    only: 'fake',
+    ask: () => ({ recipe: 'debian', version: '1' }),
+  }),
+  row({
+    command: 'image-prune',
+    prepare: async (host) => {
+      for (const version of ['1', '2'])
+        await host.done('image-import', { name: 'further', version, path: host.file, format: 'raw' });
+    },
+    ask: () => ({ image: 'further' }),
+  }),
+  row({ command: 'image-alias-set', ask: (host) => ({ alias: 'other', image: host.image }) }),
+  row({
+    command: 'image-alias-delete',
+    prepare: (host) => host.done('image-alias-set', { alias: 'other', image: host.image }),
+    ask: () => ({ alias: 'other' }),
   }),
   row({ command: 'image-import', ask: (host) => ({ name: 'further', path: host.file, format: 'raw' }) }),
   row({
@@ -139,6 +217,7 @@ const volatile: ReadonlySet<string> = new Set([
   'ipv4',
   'serial',
   'bridge',
+  'sha256',
   'subnet',
   'gateway',
   'observedAt',

@@ -36,7 +36,7 @@ const measured = async (
       `${what}: ${done} of ${total}, ${(now.heapBytes / 2 ** 20).toFixed(1)} MiB, ${now.descriptors} descriptors`,
     );
   }
-  figure(`${what}`, done);
+  figure(what, done);
   figure(
     `${what}: MiB of heap at 1/4, 1/2, 1`,
     keeping.map(({ heapBytes }) => (heapBytes / 2 ** 20).toFixed(1)).join(', '),
