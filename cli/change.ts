@@ -9,6 +9,7 @@ import type { Client } from './client.ts';
 import { worstOf } from './exit-codes.ts';
 import { CliFailure, failureLines, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
+import { progressText } from './print/lists.ts';
 import { ProgressLine } from './progress.ts';
 import {
   type Arguments,
@@ -131,6 +132,28 @@ const documentsOf = (outcome: Outcome): readonly unknown[] => {
   return outcome.kind === 'accepted' ? [{ operation: outcome.operation }] : [];
 };
 
+/** Progress inside a step makes no event, for events are kept: it is asked for so often. */
+const ASK_INTERVAL_MS = 500;
+
+/** Shows how far the operations are in their steps, until the line is closed. */
+const askForProgress = (client: Client, context: Context, line: ProgressLine): void => {
+  const ask = async (): Promise<void> => {
+    const { operations: ids } = line;
+    if (ids.length === 0) return;
+    const { operations } = await client.call(
+      'query-operations',
+      { ids: [...ids] },
+      { signal: context.signal },
+    );
+    for (const operation of operations)
+      if (operation.progress) line.update(operation.id, progressText(operation) ?? operation.state);
+  };
+  // A lost connection is reported by the waiting calls.
+  const timer = setInterval(() => void ask().catch(() => undefined), ASK_INTERVAL_MS);
+  line.onClose = () => clearInterval(timer);
+  timer.unref();
+};
+
 /** Shows the step of each operation while it runs, on a terminal only. */
 const watchProgress = async (client: Client, context: Context): Promise<ProgressLine | undefined> => {
   if (!context.wait || context.json || context.io.stderr.isTTY !== true) return undefined;
@@ -145,6 +168,7 @@ const watchProgress = async (client: Client, context: Context): Promise<Progress
   };
   // A lost connection is reported by the waiting calls.
   show().catch(() => undefined);
+  askForProgress(client, context, line);
   return line;
 };
 

@@ -9,6 +9,8 @@ export class ProgressLine {
   /** Also of operations not added yet: their events may come before their reply. */
   readonly #steps = new Map<string, string>();
   #closed = false;
+  /** Called at the end. */
+  onClose: () => void = () => undefined;
 
   constructor(stream: NodeJS.WritableStream & { readonly columns?: number }) {
     this.#stream = stream;
@@ -29,6 +31,11 @@ export class ProgressLine {
     this.#draw();
   }
 
+  /** Those that are shown. */
+  get operations(): readonly string[] {
+    return [...this.#subjects.keys()];
+  }
+
   /** Runs something that prints lines of its own. */
   aside<T>(print: () => T): T {
     this.#stream.write(ERASE_LINE);
@@ -39,6 +46,7 @@ export class ProgressLine {
 
   close(): void {
     this.#closed = true;
+    this.onClose();
     this.#stream.write(ERASE_LINE);
   }
 

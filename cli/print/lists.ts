@@ -36,7 +36,7 @@ export const printPools = (pools: readonly PoolView[]): string[] =>
     ]),
   );
 
-const progressText = (operation: OperationView): string | undefined => {
+export const progressText = (operation: OperationView): string | undefined => {
   const { progress, position, steps } = operation;
   if (operation.state === 'queued' && position !== undefined) return `place ${position} in the queue`;
   if (progress) {
