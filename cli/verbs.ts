@@ -2,7 +2,7 @@
 import type { Verb } from './verb.ts';
 import { agentVerbs } from './verbs/agent.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
-import { diskVerbs, nicVerbs } from './verbs/devices.ts';
+import { cdromVerbs, diskVerbs, nicVerbs } from './verbs/devices.ts';
 import { guestVerbs } from './verbs/guests.ts';
 import { imageVerbs } from './verbs/images.ts';
 import { recoveryVerbs } from './verbs/recovery.ts';
@@ -13,6 +13,7 @@ export const verbs: readonly Verb[] = [
   ...agentVerbs,
   ...diskVerbs,
   ...nicVerbs,
+  ...cdromVerbs,
   ...imageVerbs,
   ...networkVerbs,
   ...poolVerbs,
@@ -25,6 +26,7 @@ export const verbs: readonly Verb[] = [
 /** First words that stand for several verbs. */
 export const groupSummaries: Readonly<Record<string, string>> = {
   disk: 'Attach, detach, enlarge and delete disks of guests',
+  cdrom: 'Change what is in CD-ROM drives of guests',
   nic: 'Attach and detach NICs of guests',
   'cloud-init': 'Show what cloud-init in a guest is told',
   image: 'Import, list, name and delete images',

@@ -19,6 +19,7 @@ import { versionText } from '../protocol/version.ts';
 import type { ImageBuilder, ImageStore, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
 import { agentHandlers } from './api/handlers/agent.ts';
+import { deviceHandlers } from './api/handlers/devices.ts';
 import { guestFindingHandlers } from './api/handlers/guest-finding.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
@@ -251,6 +252,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
   return createDispatch({
     ...sessionHandlers(services),
     ...guestHandlers(services),
+    ...deviceHandlers(services),
     ...guestFindingHandlers(services),
     ...agentHandlers(services, new AgentFiles()),
     ...operationHandlers(services),

@@ -63,6 +63,8 @@ export interface PinnedMachine {
   readonly nics: readonly { readonly name: string; readonly mac: MacAddress; readonly address: string }[];
   /** UEFI firmware of the machine; absent where it starts by the driver's own BIOS. */
   readonly firmware?: PinnedFirmware;
+  /** Absent in records of before there were any. */
+  readonly cdroms?: readonly { readonly name: string; readonly address: string }[];
   readonly settings: Readonly<Record<string, string | number | boolean>>;
 }
 
@@ -99,6 +101,8 @@ export interface Launch {
   readonly nics: readonly NetPort[];
   /** A further disk that is only read, by which the guest learns who it is; never booted from. */
   readonly seed?: BlockSource;
+  /** What is in each drive, in the order of `machine.cdroms`; undefined for an empty one. */
+  readonly cdroms?: readonly (BlockSource | undefined)[];
 }
 
 export interface LaunchPlan {
@@ -236,6 +240,15 @@ export interface GuestHandle {
   unplug(device: DeviceName, signal: AbortSignal): Promise<void>;
   /** Lets the guest see a disk grown to that size; done already when it has it. */
   resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Puts a medium into a CD-ROM drive in place of what is there, or empties it. May be done again. Errors:
+   * FailedPrecondition while the guest has locked the drive, unless by force.
+   */
+  setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    options: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void>;
   /** Connects to the serial console. One at a time; the daemon shares it out. */
   openConsole(signal: AbortSignal): Promise<Duplex>;
   /** Lets go of the guest and leaves it running. */

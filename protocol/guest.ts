@@ -122,6 +122,11 @@ export const nicSpec = z.strictObject({
   forwards: forwards.optional(),
 });
 
+export const cdromSpec = z.strictObject({
+  name: deviceName.optional().describe('cdrom0, cdrom1 … unless given'),
+  image: imageReference.optional().describe('Image of kind iso in the drive; without it the drive is empty'),
+});
+
 export const qemuSpec = z.strictObject({
   binary: z.string().max(63).default('default').describe('Name of a QEMU binary as in query-host'),
   accel: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
@@ -200,6 +205,7 @@ export const guestSpec = z.strictObject({
     .describe('What boots the disk, for good: bios, or uefi, which a microvm does not have'),
   ...machineSettings,
   disks: z.array(diskSpec).max(16).default([]),
+  cdroms: z.array(cdromSpec).max(4).default([]).describe('CD-ROM drives; not on a microvm'),
   nics: z.array(nicSpec).max(8).default([]),
   cloudInit: cloudInitSpec
     .optional()
@@ -265,6 +271,11 @@ export const diskView = z.strictObject({
   serial: z.string().describe('Serial number the guest sees'),
 });
 
+export const cdromView = z.strictObject({
+  name: deviceName,
+  image: z.string().optional().describe('Id of the image in it; absent when it is empty'),
+});
+
 export const keptDiskView = z.strictObject({
   name: deviceName,
   image: z.string().optional().describe('Id of the image under it'),
@@ -318,6 +329,7 @@ export const guestView = z.strictObject({
   firmware,
   boot: bootSpec,
   disks: z.array(diskView),
+  cdroms: z.array(cdromView),
   keptDisks: z
     .array(keptDiskView)
     .describe('Detached and not deleted; guest-disk-attach attaches them again'),

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { byteCount, imageId, imageName, imageVersion, millisecondsSinceEpoch } from './types.ts';
 
-export const imageKinds = ['disk', 'kernel', 'initrd'] as const;
+export const imageKinds = ['disk', 'iso', 'kernel', 'initrd'] as const;
 export const imageKind = z.enum(imageKinds);
 export type ImageKind = z.infer<typeof imageKind>;
 

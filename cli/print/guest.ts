@@ -198,6 +198,17 @@ export const printGuest = (guest: GuestView, nowMs: number): string[] => [
   ...renderFields([...statusFields(guest, nowMs), ...settingFields(guest, nowMs)]),
   ...diskTable('Disks:', guest.disks),
   ...diskTable('Disks put aside:', guest.keptDisks),
+  ...(guest.cdroms.length === 0
+    ? []
+    : [
+        'CD-ROM drives:',
+        ...indented(
+          renderTable(
+            ['name', 'image'],
+            guest.cdroms.map((cdrom) => [cdrom.name, cdrom.image]),
+          ),
+        ),
+      ]),
   ...(guest.nics.length === 0
     ? []
     : [

@@ -131,6 +131,11 @@ const create = change({
       description: 'A disk: from an image, or empty with a size; may be given again',
     },
     {
+      name: 'cdrom',
+      member: 'cdroms',
+      description: 'A CD-ROM drive, empty without an image; may be given again',
+    },
+    {
       name: 'network',
       short: 'n',
       type: 'strings',
@@ -269,7 +274,7 @@ const IMAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** The guest with its images by name: it keeps their ids, which nobody remembers. */
 const withImageNames = async (view: GuestView, { client, signal }: Context): Promise<GuestView> => {
   const kernels = view.boot.kind === 'kernel' ? [view.boot.kernel, view.boot.initrd] : [];
-  const used = [...kernels, ...[...view.disks, ...view.keptDisks].map((disk) => disk.image)];
+  const used = [...kernels, ...[...view.disks, ...view.keptDisks, ...view.cdroms].map((disk) => disk.image)];
   if (!used.some((image) => image !== undefined && IMAGE_ID.test(image))) return view;
   const { images } = await (await client()).call('query-images', { limit: MAX_IMAGES }, { signal });
   const names = new Map<string, string>(images.map((image) => [image.id, imageLabel(image)]));
@@ -280,6 +285,7 @@ const withImageNames = async (view: GuestView, { client, signal }: Context): Pro
     ...view,
     disks: view.disks.map(named),
     keptDisks: view.keptDisks.map(named),
+    cdroms: view.cdroms.map(named),
     boot:
       boot.kind === 'disk'
         ? boot

@@ -19,6 +19,8 @@ export type GuestVerbKind =
   | 'guest-disk-detach'
   | 'guest-disk-resize'
   | 'guest-disk-delete'
+  | 'guest-cdrom-insert'
+  | 'guest-cdrom-eject'
   | 'guest-nic-attach'
   | 'guest-nic-detach';
 
@@ -154,6 +156,8 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     case 'guest-nic-attach':
     case 'guest-nic-detach':
       return admitPlug(standing);
+    case 'guest-cdrom-insert':
+    case 'guest-cdrom-eject':
     case 'guest-disk-resize':
     case 'guest-disk-delete':
     case 'guest-update':

@@ -140,7 +140,13 @@ const makeVolume = (guest: Guest, wanted: DiskAttachment, shared: Shared): Step 
   },
   undo: async () => {
     if (shared.stays || wanted.kept) return;
-    await guest.house.pool.deleteVolume({ guest: guest.id, name: wanted.name });
+    try {
+      await guest.house.pool.deleteVolume({ guest: guest.id, name: wanted.name });
+    } catch (error) {
+      // Left behind unrecorded, a later disk of that name would begin with its bytes.
+      shared.stays = true;
+      throw error;
+    }
   },
 });
 

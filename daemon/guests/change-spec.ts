@@ -66,5 +66,6 @@ export const specToRepin = (name: string, machineType: string, spec: StoredSpec)
   machine: machineType,
   boot: spec.boot,
   disks: spec.disks.map((disk) => ({ name: disk.name, sizeBytes: disk.sizeBytes, readOnly: disk.readOnly })),
+  cdroms: spec.cdroms.map(({ name }) => ({ name })),
   nics: spec.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
 });

@@ -4,7 +4,14 @@
  */
 import type { PinnedMachine } from '../../drivers/driver.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestRecord, KeptDisk, StoredDisk, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type {
+  GuestRecord,
+  KeptDisk,
+  StoredCdrom,
+  StoredDisk,
+  StoredNic,
+  StoredSpec,
+} from '../inventory/guest-table.ts';
 
 export const MAX_DISKS = 16;
 export const MAX_NICS = 8;
@@ -81,7 +88,8 @@ export const requireNic = (spec: StoredSpec, name: string): StoredNic => {
 
 /** Errors: FailedPrecondition for the only thing that a guest could boot from. */
 export const refuseLastDisk = (spec: StoredSpec, name: string): void => {
-  if (spec.boot.kind !== 'disk' || spec.disks.some((disk) => disk.name !== name)) return;
+  if (spec.boot.kind !== 'disk' || spec.cdroms.length > 0 || spec.disks.some((disk) => disk.name !== name))
+    return;
   throw new RoostError('FailedPrecondition', `Without disk ${name} the guest has nothing to boot from`, {
     data: { disk: name },
     hint: 'Attach another disk first, or let it boot by a kernel.',
@@ -143,6 +151,24 @@ export const withDiskSize = (record: GuestRecord, name: string, sizeBytes: numbe
   spec: {
     ...record.spec,
     disks: record.spec.disks.map((disk) => (disk.name === name ? { ...disk, sizeBytes } : disk)),
+  },
+});
+
+/** Errors: NotFound. */
+export const requireCdrom = (spec: StoredSpec, name: string): StoredCdrom => {
+  const cdrom = spec.cdroms.find((one) => one.name === name);
+  if (cdrom) return cdrom;
+  throw new RoostError('NotFound', `The guest has no CD-ROM drive called ${name}`, {
+    data: { cdrom: name, cdroms: spec.cdroms.map((one) => one.name) },
+    hint: 'A drive is given to a guest when it is made.',
+  });
+};
+
+export const withCdrom = (record: GuestRecord, drive: StoredCdrom): GuestRecord => ({
+  ...record,
+  spec: {
+    ...record.spec,
+    cdroms: record.spec.cdroms.map((one) => (one.name === drive.name ? drive : one)),
   },
 });
 

@@ -43,7 +43,7 @@ export const tellChanged =
   (
     guest: Guest,
     operation: OperationRecord,
-    member: 'disks' | 'nics',
+    member: 'disks' | 'nics' | 'cdroms',
     result: Readonly<Record<string, unknown>> = {},
   ): Finish =>
   (state) => {

@@ -10,6 +10,7 @@ import {
   freeName,
   refuseLastDisk,
   refuseTooMany,
+  requireCdrom,
   requireDisk,
   requireKeptDisk,
   requireNic,
@@ -115,6 +116,23 @@ export class GuestDevices {
     const guest = this.#guests.registry.find(args.guest);
     requireNic(guest.record.spec, args.nic);
     return await this.#guests.accept('guest-nic-detach', guest, args, asker.actor);
+  }
+
+  async insertMedium(args: CommandArguments<'guest-cdrom-insert'>, asker: Asker): Promise<Accepted> {
+    const before = this.#guests.before('guest-cdrom-insert', args);
+    if (before) return before;
+    const guest = this.#guests.registry.find(args.guest);
+    requireCdrom(guest.record.spec, args.cdrom);
+    const wanted = { ...args, image: this.#house.images.require(args.image, 'iso').id };
+    return await this.#guests.accept('guest-cdrom-insert', guest, wanted, asker.actor);
+  }
+
+  async ejectMedium(args: CommandArguments<'guest-cdrom-eject'>, asker: Asker): Promise<Accepted> {
+    const before = this.#guests.before('guest-cdrom-eject', args);
+    if (before) return before;
+    const guest = this.#guests.registry.find(args.guest);
+    requireCdrom(guest.record.spec, args.cdrom);
+    return await this.#guests.accept('guest-cdrom-eject', guest, args, asker.actor);
   }
 
   /** Chooses a name that nobody else of the guest gets while the request is being accepted. */

@@ -12,4 +12,5 @@ export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
 ]);
 
 /** Kinds that may wait for a guest's consent. */
-export const isDeviceWork = (kind: string): boolean => /^guest-(disk|nic)-(attach|detach)$/.test(kind);
+export const isDeviceWork = (kind: string): boolean =>
+  /^guest-(disk|nic|cdrom)-(attach|detach|insert|eject)$/.test(kind);

@@ -96,6 +96,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     firmware: spec.firmware,
     boot: spec.boot,
     disks: diskViews(record),
+    cdroms: spec.cdroms.map(({ name, image }) => ({ name, ...(image === undefined ? {} : { image }) })),
     keptDisks: [...spec.keptDisks],
     nics: spec.nics.map((nic) => ({
       name: nic.name,

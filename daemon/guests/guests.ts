@@ -240,8 +240,9 @@ export class Guests {
       const spec = changeSpec(record.spec, changes);
       this.#requireImages(spec);
       const { type, cpuModel } = machine;
-      // Devices may have come or gone since it was pinned.
-      return { ...record, spec, machine: { ...record.machine, type, cpuModel } };
+      // Devices may have come or gone since it was pinned; what is new among the settings comes with the change.
+      const settings = { ...machine.settings, ...record.machine.settings };
+      return { ...record, spec, machine: { ...record.machine, type, cpuModel, settings } };
     };
     const accepted = await this.#apply('guest-update', guest, args, asker, change, changed);
     if (changes.cloudInit === null) void guest.mailbox.post(() => dropSeed(guest));
@@ -405,7 +406,7 @@ export class Guests {
   /** In the transaction that begins to use them: one that is being deleted is not to be had any more. */
   #requireImages(spec: StoredSpec): void {
     const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
+    for (const image of [...booted, ...[...spec.disks, ...spec.cdroms].map((disk) => disk.image)])
       if (image !== undefined) this.#house.images.require(image);
   }
 

@@ -116,6 +116,7 @@ export const launchOf = (
     disks,
     nics,
     ...(seed === undefined ? {} : { seed }),
+    cdroms: guest.record.spec.cdroms.map(({ image }) => image && guest.house.images.source(image)),
   };
 };
 

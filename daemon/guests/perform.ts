@@ -10,6 +10,7 @@ import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
 import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
 import type { Guest } from './guest.ts';
+import { mediumChange } from './medium.ts';
 import { resetState } from './reset-state.ts';
 import { diskResizing } from './resize-disk.ts';
 import { start } from './start.ts';
@@ -51,6 +52,9 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return diskResizing(guest, operation);
     case 'guest-disk-delete':
       return diskDeletion(guest, operation);
+    case 'guest-cdrom-insert':
+    case 'guest-cdrom-eject':
+      return mediumChange(guest, operation);
     case 'guest-nic-attach':
       return nicAttachment(guest, operation);
     case 'guest-nic-detach':

@@ -104,12 +104,17 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     nics.map((nic) => nic.mac),
   );
   const boot = resolveBoot(spec.boot, resolver);
-  if (boot.kind === 'disk' && disks.length === 0)
+  if (boot.kind === 'disk' && disks.length + spec.cdroms.length === 0)
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
-      hint: 'Give it a disk, or boot it by a kernel.',
+      hint: 'Give it a disk or a CD-ROM drive, or boot it by a kernel.',
     });
   const told = cloudInit === undefined ? {} : { cloudInit: storedCloudInit(cloudInit) };
-  return { ...rest, ...told, keptDisks: [], boot, agent: { enabled: wantsAgent(spec) }, disks, nics };
+  const cdroms = spec.cdroms.map(({ name, image }, index) => ({
+    name: name ?? `cdrom${index}`,
+    ...(image === undefined ? {} : { image: resolver.images.require(image, 'iso').id }),
+  }));
+  const agent = { enabled: wantsAgent(spec) };
+  return { ...rest, ...told, cdroms, keptDisks: [], boot, agent, disks, nics };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */
@@ -121,5 +126,6 @@ export const specToPin = (spec: GuestSpec, stored: StoredSpec): GuestSpec => ({
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
   })),
+  cdroms: stored.cdroms.map(({ name }) => ({ name })),
   nics: stored.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
 });

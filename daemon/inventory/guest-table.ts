@@ -15,7 +15,7 @@ export interface StoredCloudInit extends CloudInitSpec {
 
 /** A guest's spec with every reference resolved and every default filled in. */
 export interface StoredSpec
-  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'nics' | 'cloudInit'> {
+  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'cdroms' | 'nics' | 'cloudInit'> {
   readonly cloudInit?: StoredCloudInit;
   readonly boot:
     | { readonly kind: 'disk' }
@@ -27,6 +27,7 @@ export interface StoredSpec
       };
   readonly agent: { readonly enabled: boolean };
   readonly disks: readonly StoredDisk[];
+  readonly cdroms: readonly StoredCdrom[];
   /** Detached and not deleted: the guest's own until they are, and attached to no other. */
   readonly keptDisks: readonly KeptDisk[];
   readonly nics: readonly StoredNic[];
@@ -37,6 +38,13 @@ export interface StoredDisk {
   readonly image?: ImageId;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+}
+
+export interface StoredCdrom {
+  readonly name: string;
+  readonly image?: ImageId;
+  /** While the medium is being changed: what was in the drive before, for the undo. */
+  readonly change?: { readonly from?: ImageId };
 }
 
 export interface KeptDisk extends StoredDisk {
@@ -124,8 +132,8 @@ const laterMembers: Pick<StoredSpec, 'agent' | 'firmware'> = {
   firmware: 'bios',
 };
 
-type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'keptDisks'>;
-const laterSpecMembers: LaterSpecMembers = { ...laterMembers, keptDisks: [] };
+type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'cdroms' | 'keptDisks'>;
+const laterSpecMembers: LaterSpecMembers = { ...laterMembers, cdroms: [], keptDisks: [] };
 
 const withLaterMembers = <T extends object>(stored: T): T => ({ ...laterMembers, ...stored });
 
@@ -311,8 +319,9 @@ export class GuestTable {
   #useImages(guest: GuestId, spec: StoredSpec): void {
     this.#deleteImageUses.run(guest);
     const boot = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    const disks = [...spec.disks, ...spec.keptDisks];
-    for (const image of [...boot, ...disks.map((disk) => disk.image)])
+    const disks = [...spec.disks, ...spec.keptDisks, ...spec.cdroms];
+    const leaving = spec.cdroms.map((cdrom) => cdrom.change?.from);
+    for (const image of [...boot, ...disks.map((disk) => disk.image), ...leaving])
       if (image !== undefined) this.#insertImageUse.run(guest, image);
   }
 }

@@ -197,5 +197,16 @@ const fit = (spec: GuestSpec, machine: PinnedMachine): PinnedMachine => {
     if (mac === undefined) throw new RoostError('Internal', `NIC ${name} has no MAC address`);
     return { name, mac, address: before?.address ?? `slot${take()}` };
   });
-  return { ...machine, cpuModel: spec.cpu.model, disks, nics, settings: { ...machine.settings, next } };
+  const cdroms = spec.cdroms.map(({ name }, index) => ({
+    name: name ?? `cdrom${index}`,
+    address: `drive${index}`,
+  }));
+  return {
+    ...machine,
+    cpuModel: spec.cpu.model,
+    disks,
+    nics,
+    ...(cdroms.length === 0 ? {} : { cdroms }),
+    settings: { ...machine.settings, next },
+  };
 };

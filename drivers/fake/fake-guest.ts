@@ -1,6 +1,7 @@
 /** The handle of a fake guest: follows the events of its process from a cursor on, as the real one does. */
 import { Duplex } from 'node:stream';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import {
@@ -152,6 +153,19 @@ export class FakeGuest implements GuestHandle {
     const { disks } = this.#process.devices;
     if (!disks.has(name)) throw new RoostError('HostError', `The guest has no disk ${name}`);
     disks.set(name, sizeBytes);
+  }
+
+  async setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    await this.#command('medium', signal);
+    if (this.#host.behaviour(this.#id).locksDrives === true && !force)
+      throw new RoostError('FailedPrecondition', `The guest has locked the drive ${cdrom}`, {
+        hint: 'Use force.',
+      });
+    this.#process.devices.media.set(cdrom, medium?.path);
   }
 
   /** Sends back what it gets. */

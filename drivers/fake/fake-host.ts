@@ -30,7 +30,8 @@ export type FakeCall =
   | 'query'
   | 'plug'
   | 'unplug'
-  | 'resize';
+  | 'resize'
+  | 'medium';
 export type SilentReason = Extract<Observation, { kind: 'silent' }>['reason'];
 
 /** How guests misbehave; by default they do not. May be changed at any time. */
@@ -43,6 +44,8 @@ export interface Misbehaviour {
   ignoresShutdown?: boolean;
   /** What the guest does when it is to let go of a device: it says no, or nothing at all. */
   unplug?: 'refuses' | 'ignores';
+  /** The guest keeps its CD-ROM drives locked. */
+  locksDrives?: boolean;
   /** Its machine takes no devices while it runs. */
   fixed?: boolean;
   /** What a probe says instead of the truth. */
@@ -64,18 +67,29 @@ export class FakeProcess {
   end: GuestEnd | undefined;
   consoleLog = '';
   consoleTaken = false;
-  readonly devices: { readonly disks: Map<string, number>; readonly nics: Set<string> };
+  readonly devices: {
+    readonly disks: Map<string, number>;
+    readonly nics: Set<string>;
+    /** Path of what is in each drive. */
+    readonly media: Map<string, string | undefined>;
+  };
   readonly #listeners = new Set<() => void>();
 
   constructor(
     identity: ProcessIdentity,
-    { machine, disks }: Pick<Launch, 'machine' | 'disks'>,
+    launch: Pick<Launch, 'machine' | 'disks' | 'cdroms'>,
     agent: FakeAgent | undefined,
   ) {
     this.identity = identity;
     this.agent = agent;
+    const { machine, disks, cdroms = [] } = launch;
+    const media = (machine.cdroms ?? []).map(({ name }, index) => [name, cdroms[index]?.path] as const);
     const sizes = machine.disks.map(({ name }, index) => [name, disks[index]?.sizeBytes ?? 0] as const);
-    this.devices = { disks: new Map(sizes), nics: new Set(machine.nics.map(({ name }) => name)) };
+    this.devices = {
+      disks: new Map(sizes),
+      nics: new Set(machine.nics.map(({ name }) => name)),
+      media: new Map(media),
+    };
   }
 
   /** Calls back after every change: an event, silence, speech, the end. */

@@ -4,7 +4,8 @@
  * whichever way it came. Pure.
  *
  * Every object has a name that follows from the device's: `disk-NAME` with the nodes `disk-NAME-0`, its own file, and
- * `disk-NAME-1` and so on, what lies under it; `nic-NAME` with its back end `net-NAME`; `cidata`, the seed.
+ * `disk-NAME-1` and so on, what lies under it; `cdrom-NAME` with its medium in the same way; `nic-NAME` with its back
+ * end `net-NAME`; `cidata`, the seed.
  */
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
@@ -24,6 +25,7 @@ export type Netdev = Readonly<Record<string, Json[string] | readonly Json[]>> & 
 
 export const diskId = (name: string): string => `disk-${name}`;
 export const nicId = (name: string): string => `nic-${name}`;
+export const cdromId = (name: string): string => `cdrom-${name}`;
 export const netdevId = (name: string): string => `net-${name}`;
 
 /** The topmost node of a disk: what its device reads and writes. */
@@ -66,6 +68,24 @@ export const seedDevice = (machine: PinnedMachine): Device => ({
   serial: SEED_DEVICE,
   ...addressOf(machine, String(machine.settings['seed'])),
 });
+
+/** A drive on the machine's own controller, which installers know: AHCI on q35, IDE on pc. */
+export const cdromDevice = (
+  machine: PinnedMachine,
+  pinned: { readonly name: string; readonly address: string },
+  medium: BlockSource | undefined,
+  more: Json = {},
+): Device => {
+  const [bus = '', unit = '0'] = pinned.address.split(':');
+  return {
+    driver: 'ide-cd',
+    id: cdromId(pinned.name),
+    ...(medium === undefined ? {} : { drive: topNode(cdromId(pinned.name)) }),
+    ...more,
+    bus,
+    ...(familyOf(machine) === 'pc' ? { unit: Number(unit) } : {}),
+  };
+};
 
 /** `descriptor`: number or name by which QEMU knows the descriptor of a tap. */
 export const netdev = (name: string, port: NetPort, descriptor: string): Netdev => {

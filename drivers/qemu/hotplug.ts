@@ -11,6 +11,7 @@ import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { DeviceName, DeviceNames, PinnedMachine, PluggedDevice } from '../driver.ts';
 import {
   blockNodes,
+  cdromId,
   diskDevice,
   diskId,
   familyOf,
@@ -80,6 +81,27 @@ export class Hotplug {
     );
   }
 
+  async setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const { monitor } = this.#options;
+    const id = cdromId(cdrom);
+    try {
+      await monitor.execute('blockdev-open-tray', { id, force }, signal);
+    } catch (error) {
+      throw said(error).includes('is locked') ? lockedDrive(cdrom) : error;
+    }
+    await monitor.execute('blockdev-remove-medium', { id }, signal);
+    await this.#removeNodes(id, signal);
+    if (medium !== undefined) {
+      await this.#addNodes(id, medium, signal);
+      await monitor.execute('blockdev-insert-medium', { id, 'node-name': topNode(id) }, signal);
+    }
+    await monitor.execute('blockdev-close-tray', { id }, signal);
+  }
+
   async #plugDisk(
     machine: PinnedMachine,
     { pinned, source }: Extract<PluggedDevice, { kind: 'disk' }>,
@@ -96,6 +118,7 @@ export class Hotplug {
   ): Promise<void> {
     const { monitor } = this.#options;
     const id = netdevId(pinned.name);
+    await this.#removeNetdev(pinned.name, signal);
     if (port.kind === 'tap') {
       if (descriptor === undefined)
         throw new RoostError('Internal', `NIC ${pinned.name} came without its tap`);
@@ -143,14 +166,15 @@ export class Hotplug {
       if (!present.has(node['node-name'])) await this.#options.monitor.execute('blockdev-add', node, signal);
   }
 
-  /** The topmost first: a node that another stands on cannot go. */
+  /** The topmost first: a node that another stands on cannot go. Any part of the chain may be missing already. */
   async #removeNodes(id: string, signal: AbortSignal): Promise<void> {
-    const present = await this.#nodes(signal);
-    for (let depth = 0; ; depth += 1) {
-      const names = [`${id}-${depth}`, `${id}-${depth}-file`].filter((name) => present.has(name));
-      if (names.length === 0) return;
-      for (const name of names) await this.#removeNode(name, signal);
-    }
+    const own = [...(await this.#nodes(signal))].flatMap((name) => {
+      const [, depth, file] = name.startsWith(`${id}-`)
+        ? (/^(\d+)(-file)?$/.exec(name.slice(id.length + 1)) ?? [])
+        : [];
+      return depth === undefined ? [] : [{ name, order: 2 * Number(depth) + (file === undefined ? 0 : 1) }];
+    });
+    for (const { name } of own.toSorted((a, b) => a.order - b.order)) await this.#removeNode(name, signal);
   }
 
   /** For a moment after a device is gone its node counts as used still, and QEMU tells nobody when that is over. */
@@ -226,6 +250,12 @@ const unsupported = (machine: PinnedMachine): RoostError =>
   new RoostError('Unsupported', `A ${machine.type} takes and gives no device while it runs`, {
     data: { machine: machine.type },
     hint: 'Stop the guest first.',
+  });
+
+const lockedDrive = (cdrom: string): RoostError =>
+  new RoostError('FailedPrecondition', `The guest has locked the drive ${cdrom}`, {
+    data: { cdrom },
+    hint: 'Unmount the medium inside the guest, which was told that the button is pressed; or use force.',
   });
 
 const refusedByGuest = ({ kind, name }: DeviceName): RoostError =>

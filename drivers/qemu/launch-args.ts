@@ -14,6 +14,8 @@ import type { NetPort } from '../../protocol/net-port.ts';
 import type { Launch, PinnedMachine } from '../driver.ts';
 import {
   blockNodes,
+  cdromDevice,
+  cdromId,
   diskDevice,
   diskId,
   familyOf,
@@ -127,6 +129,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
     ...rootPortArgs(launch.machine),
     ...launch.disks.flatMap((disk, index) => diskArgs(launch, disk, index, pathFor)),
     ...seedArgs(launch, pathFor),
+    ...cdromArgs(launch, pathFor),
     ...nicArgs(launch),
     ...agentArgs(launch),
     ...monitorArgs,
@@ -246,6 +249,20 @@ const seedArgs = ({ seed, machine }: Launch, pathFor: (path: string) => string):
         ...blockNodes(SEED_DEVICE, seed, pathFor).flatMap((node) => ['-blockdev', JSON.stringify(node)]),
         ...deviceArgs(seedDevice(machine)),
       ];
+
+/** Drives are tried after the disks: an installer comes from a drive when the disk is empty, and only then. */
+const cdromArgs = (launch: Launch, pathFor: (path: string) => string): readonly string[] =>
+  (launch.machine.cdroms ?? []).flatMap((pinned, index) => {
+    const medium = launch.cdroms?.[index];
+    const nodes = medium === undefined ? [] : blockNodes(cdromId(pinned.name), medium, pathFor);
+    const bootindex = launch.disks.length + index + 1;
+    return [
+      ...nodes.flatMap((node) => ['-blockdev', JSON.stringify(node)]),
+      ...deviceArgs(
+        cdromDevice(launch.machine, pinned, medium, launch.boot.kind === 'disk' ? { bootindex } : {}),
+      ),
+    ];
+  });
 
 const nicArgs = (launch: Launch): readonly string[] => {
   const links = tapLinks(launch.nics);

@@ -18,6 +18,13 @@ const OLDEST_FORMAT_VERSION = 1;
 /** Root ports left empty for devices that come while the guest runs. Each costs 0.7 ms of every start. */
 const SPARE_PORTS = 4;
 
+/** Places of CD-ROM drives on the machine's own controller: ports of AHCI, or IDE's two channels of two units. */
+const drivePlaces: Readonly<Record<MachineFamily, readonly string[]>> = {
+  q35: ['ide.0', 'ide.1', 'ide.2', 'ide.3'],
+  pc: ['ide.0:0', 'ide.0:1', 'ide.1:0', 'ide.1:1'],
+  microvm: [],
+};
+
 interface Addressing {
   /** How many devices the machine can take, and the address of each place. */
   readonly places: number;
@@ -106,10 +113,42 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     return { name, mac, address: before?.address ?? places.take() };
   });
   const seeds = seedPlace(spec, machine, places);
+  const cdroms = fitDrives(spec, machine, family);
   const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics, ...seeds]) : 0;
   const seedSetting = Object.fromEntries(seeds.map(({ address }) => ['seed', address]));
   const settings = { ...machine.settings, nextSerial, ports, ...seedSetting };
-  return { ...machine, cpuModel: spec.cpu.model, disks, nics, settings };
+  return {
+    ...machine,
+    cpuModel: spec.cpu.model,
+    disks,
+    nics,
+    ...(cdroms.length === 0 ? {} : { cdroms }),
+    settings,
+  };
+};
+
+const fitDrives = (
+  spec: GuestSpec,
+  machine: PinnedMachine,
+  family: MachineFamily,
+): NonNullable<PinnedMachine['cdroms']> => {
+  const names = spec.cdroms.map((cdrom, index) => cdrom.name ?? `cdrom${index}`);
+  refuseTwins('CD-ROM drives', names);
+  const before = kept(machine.cdroms ?? [], names);
+  const taken = new Set(before.map(({ address }) => address));
+  const free = drivePlaces[family].filter((place) => !taken.has(place));
+  if (names.length - before.length > free.length)
+    throw new RoostError(
+      'Unsupported',
+      `A ${family} machine has room for ${drivePlaces[family].length} CD-ROM drives`,
+      {
+        data: { machine: family },
+        hint: family === 'microvm' ? 'Use a q35 machine.' : 'Use fewer drives.',
+      },
+    );
+  return names.map(
+    (name) => before.find((drive) => drive.name === name) ?? { name, address: free.shift() ?? '' },
+  );
 };
 
 const kept = <T extends { readonly name: string }>(

@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
 import type { Log } from '../../lib/log.ts';
 import { connectablePath } from '../../lib/unix-socket-path.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import {
   type DeviceName,
@@ -125,6 +126,14 @@ export class QemuGuest implements GuestHandle {
 
   resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     return this.#hotplug.resizeDisk(name, sizeBytes, this.#whileAlive(signal));
+  }
+
+  setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    return this.#hotplug.setMedium(cdrom, medium, { force, signal: this.#whileAlive(signal) });
   }
 
   /** QEMU serves one at a time; a second connection is open and hears nothing until the first is closed. */

@@ -1,9 +1,10 @@
 /** Commands on the disks and NICs of a guest: plugged and unplugged while it runs, or put down for its next start. */
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
+import { diskUse } from '../disk.ts';
 import { diskName, diskSpec, nicSpec } from '../guest.ts';
 import { accepted, changing } from '../operation.ts';
-import { byteCount, deviceName, durationMs, guestReference } from '../types.ts';
+import { byteCount, deviceName, durationMs, guestReference, imageReference, page } from '../types.ts';
 
 const since = '0.1.0';
 const guest = { guest: guestReference };
@@ -111,4 +112,56 @@ export const guestNicDetach = defineCommand({
     ...changing,
   }),
   returns: accepted,
+});
+
+const drive = deviceName.default('cdrom0').describe('Name of the drive');
+
+export const guestCdromInsert = defineCommand({
+  name: 'guest-cdrom-insert',
+  summary: "Put an image into a guest's CD-ROM drive, also while it runs",
+  description: 'What was in the drive is taken out first, as by guest-cdrom-eject.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    cdrom: drive,
+    image: imageReference.describe('An image of kind iso'),
+    force: z.boolean().default(false).describe('Also when the guest has locked the drive'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestCdromEject = defineCommand({
+  name: 'guest-cdrom-eject',
+  summary: "Empty a guest's CD-ROM drive, also while it runs",
+  description:
+    'Refused while the guest has locked the drive, as it does with one that is mounted; it is told that somebody pressed the button.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...guest,
+    cdrom: drive,
+    force: z.boolean().default(false).describe('Also when the guest has locked the drive'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const queryDisks = defineCommand({
+  name: 'query-disks',
+  summary: 'List disks of guests with the files they consist of',
+  description:
+    'Also those that were detached and kept. Sizes are those of the records and of the file system; no image is opened for it. Sorted by guest and name.',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject({
+    guests: z.array(guestReference).max(10_000).optional().describe('Only disks of these'),
+    image: imageReference.optional().describe('Only disks that lie on this image'),
+    ...page,
+  }),
+  returns: z.strictObject({ disks: z.array(diskUse), next: z.string().optional() }),
 });

@@ -89,7 +89,7 @@ const holdAgainst = (
 };
 
 const maxBytesOf = ({ kind }: ImageImport): number =>
-  kind === 'disk' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
+  kind === 'disk' || kind === 'iso' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
 
 class DirectoryImageStore implements ImageStore {
   readonly #path: string;

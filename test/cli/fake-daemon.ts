@@ -75,6 +75,7 @@ export const aGuest = (more: object = {}): object => ({
   machine: 'pc-q35-7.2',
   boot: { kind: 'disk' },
   disks: [{ name: 'disk0', image: 'debian', sizeBytes: 4_294_967_296, readOnly: false, serial: 'rs-1' }],
+  cdroms: [],
   keptDisks: [],
   nics: [{ name: 'nic0', network: 'default', mac: '52:54:00:12:34:56', ipv4: '10.91.7.2' }],
   agent: { enabled: true, state: 'connected', since: NOW - 120_000, version: '7.2.0' },

@@ -34,7 +34,7 @@ export interface DriverHarness extends AsyncDisposable {
   driver(): Driver;
   spec(changes?: Partial<GuestSpec>): GuestSpec;
   /** A new guest, ready to be launched. */
-  makeLaunch(behaviour: GuestBehaviour): Promise<Launch>;
+  makeLaunch(behaviour: GuestBehaviour, changes?: Partial<GuestSpec>): Promise<Launch>;
   /** Makes `poweroff` true for drivers whose guests run no code. Called when the guest has been resumed. */
   resumed(launch: Launch, behaviour: GuestBehaviour): void;
   /** Kills the process the way somebody else would. */
@@ -569,6 +569,18 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
         await handle.unplug({ kind: 'nic', name: 'extra' }, signal);
         for (const device of [disk, nic]) await handle.plug(machine, device, signal);
         expect(await names(handle)).toEqual([...own(launch), 'data', 'extra'].toSorted());
+        await endWith(handle);
+      });
+
+      it('and media are changed in its drives, each change also twice', async () => {
+        const launch = await harness.makeLaunch('idle', { cdroms: [{ name: 'cdrom0' }] });
+        expect(launch.machine.cdroms).toHaveLength(1);
+        const handle = await run(launch, 'idle');
+        const disc = { ...(await harness.makeDisk(launch, 'disc')), readOnly: true };
+        const other = { ...(await harness.makeDisk(launch, 'other')), readOnly: true };
+        for (const medium of [disc, disc, other, undefined, undefined, disc])
+          await handle.setMedium('cdrom0', medium, { force: false, signal });
+        expect(await handle.queryState(signal)).toEqual({ state: 'running' });
         await endWith(handle);
       });
 

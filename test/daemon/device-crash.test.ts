@@ -5,6 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
 import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
 
@@ -15,6 +16,8 @@ const stepsOf = {
   'guest-disk-delete': ['delete'],
   'guest-nic-attach': ['record', 'plug'],
   'guest-nic-detach': ['unplug', 'record'],
+  'guest-cdrom-insert': ['record', 'medium'],
+  'guest-cdrom-eject': ['record', 'medium'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 type Kind = keyof typeof stepsOf;
 const kinds = Object.keys(stepsOf) as Kind[];
@@ -30,7 +33,12 @@ const prepare = async (house: FakeHouse): Promise<void> => {
   const daemon = await house.start();
   const { client } = daemon;
   await client.done('network-create', { name: 'lan' });
-  await client.done('guest-create', aGuest('web1', { nics: [{ network: 'lan' }] }));
+  for (const name of ['one', 'two'])
+    await client.done('image-import', { name, kind: 'iso', path: `/srv/${name}.iso` });
+  await client.done(
+    'guest-create',
+    aGuest('web1', { nics: [{ network: 'lan' }], cdroms: [{ image: 'one' }] }),
+  );
   await client.done('guest-start', { guest: 'web1' });
   for (const name of ['data', 'aside'])
     await client.done('guest-disk-attach', { guest: 'web1', name, sizeBytes: SIZE });
@@ -51,6 +59,10 @@ const ask = async ({ client }: FakeDaemon, kind: Kind): Promise<OperationView['i
       return (await client.call(kind, { guest: 'web1', disk: 'aside' })).operation;
     case 'guest-nic-attach':
       return (await client.call(kind, { guest: 'web1', name: 'new', network: 'lan' })).operation;
+    case 'guest-cdrom-insert':
+      return (await client.call(kind, { guest: 'web1', image: 'two' })).operation;
+    case 'guest-cdrom-eject':
+      return (await client.call(kind, { guest: 'web1' })).operation;
     case 'guest-nic-detach':
       return (await client.call(kind, { guest: 'web1', nic: 'extra' })).operation;
   }
@@ -60,8 +72,10 @@ interface Devices {
   readonly disks: readonly string[];
   readonly kept: readonly string[];
   readonly nics: readonly string[];
+  /** Name of the image in the drive. */
+  readonly medium: string | undefined;
 }
-const before: Devices = { disks: ['data', 'disk0'], kept: ['aside'], nics: ['extra', 'nic0'] };
+const before: Devices = { disks: ['data', 'disk0'], kept: ['aside'], nics: ['extra', 'nic0'], medium: 'one' };
 const after: Readonly<Record<Kind, Devices>> = {
   'guest-disk-attach': { ...before, disks: ['data', 'disk0', 'new'] },
   'guest-disk-detach': { ...before, disks: ['disk0'] },
@@ -69,15 +83,42 @@ const after: Readonly<Record<Kind, Devices>> = {
   'guest-disk-delete': { ...before, kept: [] },
   'guest-nic-attach': { ...before, nics: ['extra', 'new', 'nic0'] },
   'guest-nic-detach': { ...before, nics: ['nic0'] },
+  'guest-cdrom-insert': { ...before, medium: 'two' },
+  'guest-cdrom-eject': { ...before, medium: undefined },
 };
 
 const sorted = (devices: readonly { readonly name: string }[]): readonly string[] =>
   devices.map(({ name }) => name).sort();
 
+/** Name of the image in the guest's drive, which the running process has there too. */
+const mediumOf = async (
+  house: FakeHouse,
+  { client, daemon }: FakeDaemon,
+  view: GuestView,
+): Promise<string | undefined> => {
+  const inserted = view.cdroms[0]?.image;
+  const { images } = await client.call('query-images', {});
+  const image = images.find(({ id }) => id === inserted);
+  expect(daemon.inventory.guests.byId(view.id)?.spec.cdroms[0]?.change).toBeUndefined();
+  const path = image && house.images.source(image.id, { format: 'raw', virtualSizeBytes: 0 }).path;
+  if (view.state === 'running') expect(house.host.mediumOf('web1', 'cdrom0')).toBe(path);
+  // Nothing but what is in the drive is kept from deletion.
+  expect(images.map(({ name, usedBy }) => (usedBy.length > 0 ? name : ''))).toEqual(
+    images.map(({ name }) => (name === image?.name ? name : '')),
+  );
+  return image?.name;
+};
+
 /** The guest's devices, once everybody who knows of them has been heard to say the same. */
 const devicesOf = async (house: FakeHouse, daemon: FakeDaemon): Promise<Devices> => {
   const view = await daemon.client.call('query-guest', { guest: 'web1' });
-  const devices = { disks: sorted(view.disks), kept: sorted(view.keptDisks), nics: sorted(view.nics) };
+  const devices = {
+    disks: sorted(view.disks),
+    kept: sorted(view.keptDisks),
+    nics: sorted(view.nics),
+    medium: undefined,
+  };
+  const medium = await mediumOf(house, daemon, view);
   const record = daemon.daemon.inventory.guests.byId(view.id);
   expect(sorted(record?.machine.disks ?? [])).toEqual(devices.disks);
   expect(sorted(record?.machine.nics ?? [])).toEqual(devices.nics);
@@ -90,7 +131,7 @@ const devicesOf = async (house: FakeHouse, daemon: FakeDaemon): Promise<Devices>
   );
   expect([...addresses].sort()).toEqual(view.nics.map(({ ipv4 }) => String(ipv4)).sort());
   expect(daemon.ledger).toEqual(await daemon.host());
-  return devices;
+  return { ...devices, medium };
 };
 
 describe.each(places)('a crash $moment $step of $kind', ({ kind, step, moment }) => {

@@ -58,6 +58,11 @@ export class NamedHost {
     return devices && { disks: [...devices.disks.keys()].sort(), nics: [...devices.nics].sort() };
   }
 
+  /** Path of what is in a drive of the guest's live process. */
+  mediumOf(name: string, cdrom: string): string | undefined {
+    return this.host.process(this.#require(name))?.devices.media.get(cdrom);
+  }
+
   /** What the guest does when it is to let go of a device; `undefined`: it lets go. */
   setUnplug(name: string, unplug: Misbehaviour['unplug']): void {
     this.host.setUnplug(this.#require(name), unplug);

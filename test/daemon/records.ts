@@ -28,6 +28,7 @@ export const aRecord = (change: Partial<GuestRecord> = {}): GuestRecord => {
       boot: { kind: 'disk' },
       agent: { enabled: true },
       disks: [{ name: 'disk0', sizeBytes: 1024 * 1024, readOnly: false }],
+      cdroms: [],
       keptDisks: [],
       nics: [{ name: 'nic0', network: NETWORK, mac, ipv4: '10.91.7.2' }],
     },

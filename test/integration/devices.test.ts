@@ -2,10 +2,13 @@
  * Disks and NICs that come and go, on real QEMU: seen from inside of a Linux guest while it runs and after a stop, and
  * with guests that have no system to let go of anything.
  */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { beforeAll, expect, it } from 'vitest';
 import type { GuestSpecInput } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import type { SmallImage } from '../../tools/small-image/build-small-image.ts';
+import { bootSectorIso } from '../guests/boot-cdrom.ts';
 import { guestImages, guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { type GuestConsole, logIn, openGuestConsole, runInGuest } from '../harness/guest-console.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -191,4 +194,42 @@ describeWith(['qemu', 'qemu-img'], 'devices of a guest without a system', () => 
     await daemon.succeed('guest-delete', { guest: 'small', force: true });
     await daemon.stop();
   });
+});
+
+describeWith(['qemu', 'qemu-img'], 'a CD-ROM drive', () => {
+  it.each(['q35', 'pc'])(
+    'of %s boots an installer while the disk is empty, and changes its medium',
+    async (machine) => {
+      const home = await testDaemonHome();
+      const daemon = await home.start();
+      const path = join(home.stateDirectory, 'installer.iso');
+      await writeFile(path, bootSectorIso('idle'));
+      await daemon.succeed('image-import', { name: 'installer', kind: 'iso', path });
+      await daemon.succeed('guest-create', {
+        ...tinyGuest('fresh', 'idle', {
+          machine,
+          disks: [{ sizeBytes: MEBIBYTE }],
+          cdroms: [{}, { name: 'install', image: 'installer' }],
+        }),
+        start: true,
+      });
+      using console = await openGuestConsole(daemon, 'fresh');
+      await console.seen('ROOST-BOOT-SECTOR');
+      const inUse = daemon.client.call('image-delete', { image: 'installer' });
+      await expect(inUse).rejects.toMatchObject({ wire: { class: 'FailedPrecondition' } });
+      // The other drive boots as well once the medium is there.
+      await daemon.succeed('guest-cdrom-eject', { guest: 'fresh', cdrom: 'install' });
+      await daemon.succeed('guest-cdrom-insert', { guest: 'fresh', image: 'installer' });
+      expect((await daemon.guest('fresh')).cdroms.map(({ image }) => image !== undefined)).toEqual([
+        true,
+        false,
+      ]);
+      await daemon.succeed('guest-reset', { guest: 'fresh' });
+      await console.seen('ROOST-BOOT-SECTOR');
+      await daemon.succeed('guest-cdrom-eject', { guest: 'fresh' });
+      await daemon.succeed('image-delete', { image: 'installer' });
+      await daemon.succeed('guest-delete', { guest: 'fresh', force: true });
+      await daemon.stop();
+    },
+  );
 });

@@ -4,6 +4,7 @@ import type { GuestView } from '../../../protocol/guest.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
 import type { AgentCommands } from './agent.ts';
+import type { DeviceCommands } from './devices.ts';
 import type { GuestFinding } from './guest-finding.ts';
 import type { Services } from './services.ts';
 
@@ -17,7 +18,7 @@ type GuestCommands = Exclude<
     | 'query-guest-log'
     | 'query-guest-cloud-init'
   >,
-  GuestFinding | AgentCommands
+  GuestFinding | AgentCommands | DeviceCommands
 >;
 
 const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>
@@ -34,12 +35,7 @@ const placeIn = (after: string | undefined, length: number): number => {
   });
 };
 
-export const guestHandlers = ({
-  guests,
-  devices,
-  histories,
-  consoles,
-}: Services): Pick<Handlers, GuestCommands> => ({
+export const guestHandlers = ({ guests, histories, consoles }: Services): Pick<Handlers, GuestCommands> => ({
   'guest-create': (args, call) => guests.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
   'guest-rename': (args, call) => guests.rename(args, call),
@@ -50,12 +46,6 @@ export const guestHandlers = ({
   'guest-resume': (args, call) => guests.verb('guest-resume', args, call),
   'guest-reset-state': (args, call) => guests.resetState(args, call),
   'guest-delete': (args, call) => guests.delete(args, call),
-  'guest-disk-attach': (args, call) => devices.attachDisk(args, call),
-  'guest-disk-detach': (args, call) => devices.detachDisk(args, call),
-  'guest-disk-resize': (args, call) => devices.resizeDisk(args, call),
-  'guest-disk-delete': (args, call) => devices.deleteDisk(args, call),
-  'guest-nic-attach': (args, call) => devices.attachNic(args, call),
-  'guest-nic-detach': (args, call) => devices.detachNic(args, call),
   'guest-plan': ({ guest }) => guests.plan(guest),
   'query-guests': ({ fields, limit, after, ...filter }) => {
     const matching = guests.registry.select(filter);

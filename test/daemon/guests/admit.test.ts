@@ -25,6 +25,8 @@ const kinds: readonly GuestVerbKind[] = [
   'guest-disk-detach',
   'guest-disk-resize',
   'guest-disk-delete',
+  'guest-cdrom-insert',
+  'guest-cdrom-eject',
   'guest-nic-attach',
   'guest-nic-detach',
 ];

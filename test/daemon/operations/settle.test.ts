@@ -15,6 +15,8 @@ const kinds = [
   'guest-disk-detach',
   'guest-disk-resize',
   'guest-disk-delete',
+  'guest-cdrom-insert',
+  'guest-cdrom-eject',
   'guest-nic-attach',
   'guest-nic-detach',
   'image-import',

@@ -3,16 +3,16 @@ import { describe, expect, it } from 'vitest';
 import type { Launch } from '../../../drivers/driver.ts';
 import { fakeDriver } from '../../../drivers/fake/fake-driver.ts';
 import { FakeHost } from '../../../drivers/fake/fake-host.ts';
-import { guestSpec } from '../../../protocol/guest.ts';
+import { type GuestSpec, guestSpec } from '../../../protocol/guest.ts';
 import type { GuestId, InstanceId } from '../../../protocol/types.ts';
 import { type DriverHarness, driverConformance, never, Witness } from '../../conformance/driver.ts';
 
 const instance = 'fake1' as InstanceId;
 const runDirectory = '/nonexistent/run';
 
-const makeLaunch = async (): Promise<Launch> => {
+const makeLaunch = async (changes: Partial<GuestSpec> = {}): Promise<Launch> => {
   const id = randomUUID() as GuestId;
-  const spec = guestSpec.parse({ name: 'fake', driver: 'fake' });
+  const spec = { ...guestSpec.parse({ name: 'fake', driver: 'fake' }), ...changes };
   return {
     place: {
       id,
@@ -41,8 +41,8 @@ const makeHarness = async (): Promise<DriverHarness> => {
     banner: 'ROOST-FAKE-GUEST',
     driver: () => fakeDriver({ host }),
     spec: (changes = {}) => ({ ...guestSpec.parse({ name: 'fake', driver: 'fake' }), ...changes }),
-    makeLaunch: async (behaviour) => {
-      const launch = await makeLaunch();
+    makeLaunch: async (behaviour, changes) => {
+      const launch = await makeLaunch(changes);
       host.misbehaviourOf.set(launch.place.id, { ignoresShutdown: behaviour !== 'acpi' });
       return launch;
     },

@@ -30,6 +30,7 @@ interface Wanted {
   readonly family?: MachineFamily;
   readonly disks?: readonly BlockSource[];
   readonly nics?: readonly NetPort[];
+  readonly cdroms?: readonly (BlockSource | undefined)[];
   readonly boot?: Launch['boot'];
   readonly seed?: BlockSource;
   readonly credentials?: Launch['place']['credentials'] | undefined;
@@ -59,6 +60,7 @@ const launchOf = (wanted: Wanted): Launch => {
     name: 'web1',
     disks: disks.map(({ sizeBytes }) => ({ sizeBytes })),
     nics: nics.map((nic) => ({ network: 'default', mac: nic.mac })),
+    cdroms: (wanted.cdroms ?? []).map(() => ({})),
     ...wanted.spec,
   });
   const credentials = 'credentials' in wanted ? wanted.credentials : guest;
@@ -86,6 +88,7 @@ const launchOf = (wanted: Wanted): Launch => {
     disks,
     nics,
     ...(wanted.seed === undefined ? {} : { seed: wanted.seed }),
+    ...(wanted.cdroms === undefined ? {} : { cdroms: wanted.cdroms }),
   };
 };
 
@@ -124,6 +127,12 @@ const seed: BlockSource = {
   sizeBytes: 1024 ** 2,
 };
 const told = { spec: { cloudInit: {} }, seed };
+const iso: BlockSource = {
+  format: 'raw',
+  path: `${stateRoot}/images/installer/image.raw`,
+  readOnly: true,
+  sizeBytes: GIBIBYTE,
+};
 const tap = (last: number): NetPort => ({ kind: 'tap', link: `rabcde${last}`, mac: mac(last) });
 const user = (last: number): NetPort => ({ kind: 'user', mac: mac(last) });
 const kernelBoot: Launch['boot'] = {
@@ -191,6 +200,8 @@ const cases: Readonly<Record<string, Wanted>> = {
     ...told,
   },
   'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
+  'q35-cdroms': { disks: [overlay], cdroms: [iso, undefined] },
+  'pc-cdroms': { family: 'pc', disks: [overlay], cdroms: [undefined, iso] },
   'extra-arguments': {
     disks: [overlay],
     spec: {
