@@ -68,6 +68,13 @@ const paused = async (host: TableHost): Promise<void> => {
   await host.done('guest-pause', { guest: 'one' });
 };
 
+/** A running guest with an empty CD-ROM drive, and something to put into it. */
+const withDrive = async (host: TableHost): Promise<void> => {
+  await network(host);
+  await host.done('image-import', { name: 'disc', kind: 'iso', path: host.file });
+  await host.done('guest-create', { ...one(host, { cdroms: [{}] }), start: true });
+};
+
 export const operationTable: readonly OperationRow[] = [
   row({ command: 'guest-create', prepare: network, ask: (host) => one(host) }),
   row({
@@ -160,6 +167,19 @@ export const operationTable: readonly OperationRow[] = [
     prepare: stopped,
     mayBeDone: true,
     ask: () => ({ guest: 'one', nic: 'nic0' }),
+  }),
+  row({
+    command: 'guest-cdrom-insert',
+    prepare: withDrive,
+    ask: () => ({ guest: 'one', image: 'disc' }),
+  }),
+  row({
+    command: 'guest-cdrom-eject',
+    prepare: async (host) => {
+      await withDrive(host);
+      await host.done('guest-cdrom-insert', { guest: 'one', image: 'disc' });
+    },
+    ask: () => ({ guest: 'one' }),
   }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
