@@ -263,6 +263,24 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
   });
 };
 
+/**
+ * An inventory that never knew an operation beside disks of guests has been lost: going on with it would make strangers of
+ * all of them. Errors: DataLoss.
+ */
+const refuseLostInventory = async ({ inventory, parts }: Core, path: string): Promise<void> => {
+  if (inventory.operations.highestSequence() > 0) return;
+  const places = (await parts.pool.inspect()).map(({ name }) => name);
+  if (places.length === 0) return;
+  throw new RoostError(
+    'DataLoss',
+    `The inventory ${path} is empty, but ${parts.pool.path} holds the disks of ${places.length} guests`,
+    {
+      data: { path, guests: places.slice(0, 100) },
+      hint: `Guests run on, and nothing was changed. Put back a backup of ${path}; or move ${parts.pool.path} away to begin anew.`,
+    },
+  );
+};
+
 /** Takes up what an earlier daemon left; resolves when every guest has been looked at. */
 const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise<void> => {
   const { inventory, networks, images, guests } = core;
@@ -322,6 +340,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const controller = new AbortController();
   const core = buildCore(options, inventory, controller.signal);
   const { instance, eventLog, guests } = core;
+  await refuseLostInventory(core, join(config.stateDirectory, 'roost.db'));
   const health = new Health(log);
   health.start();
   let isReady = false;

@@ -22,6 +22,7 @@ import {
 } from '../../protocol/wire.ts';
 import { type EventLog, eventView, matches } from '../event-log.ts';
 import type { Asker } from '../guests/guests.ts';
+import { inventoryFailure } from '../inventory/database.ts';
 import type { EventFilter, KeptEvent } from '../inventory/event-table.ts';
 import type { Call, CallSession } from './call.ts';
 import type { Dispatch } from './dispatch.ts';
@@ -240,7 +241,7 @@ export class Session implements CallSession {
   }
 
   #fail(request: Request, error: unknown): void {
-    const failure = toRoostError(error);
+    const failure = toRoostError(inventoryFailure(error));
     if (failure.class === 'Internal')
       this.#options.log.error({ err: error, command: request.execute }, 'command failed unexpectedly');
     this.#send(errorReply(failure.toWire(), request.id));

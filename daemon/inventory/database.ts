@@ -4,12 +4,14 @@
  * (`durably`, synchronous=FULL, grouped per turn of the event loop); everything else survives kill -9 but not a power
  * loss (`soon`, synchronous=NORMAL).
  */
-import { chmodSync, closeSync, existsSync, openSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
 import Sqlite from 'better-sqlite3';
 import { Histogram } from '../../lib/histogram.ts';
 import { working } from '../../lib/loop-watch.ts';
-import { RoostError } from '../../protocol/errors.ts';
+import { type ErrorData, RoostError } from '../../protocol/errors.ts';
+import { backUp, backupsOf } from './backups.ts';
 import { migrations } from './migrations.ts';
+import { findDamage } from './soundness.ts';
 
 interface PendingCommit {
   readonly run: () => unknown;
@@ -18,22 +20,56 @@ interface PendingCommit {
 }
 
 /** SQLite's own failures in the words of the contract; anything else unchanged. */
-const translated = (error: unknown): unknown => {
+export const inventoryFailure = (error: unknown): unknown => {
   if (!(error instanceof Sqlite.SqliteError)) return error;
   if (error.code.startsWith('SQLITE_FULL') || error.code.startsWith('SQLITE_IOERR'))
-    return new RoostError('ResourceExhausted', `The inventory could not be written: ${error.message}`, {
-      data: { sqlite: error.code },
-      hint: 'Free space in the state directory; running guests are not affected.',
-      cause: error,
-    });
+    return full(error.message, error, { sqlite: error.code });
   if (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
     return new RoostError('DataLoss', `The inventory is damaged: ${error.message}`, {
       data: { sqlite: error.code },
-      hint: 'Stop the daemon and restore a backup of roost.db from the state directory.',
+      hint: 'Guests run on. Stop the daemon: its next start says what there is to put back.',
       cause: error,
     });
+  if (error.code.startsWith('SQLITE_READONLY') || error.code.startsWith('SQLITE_CANTOPEN'))
+    return notWritable(error.message, error);
   return error;
 };
+
+const notWritable = (why: string, cause: unknown): RoostError =>
+  new RoostError('HostError', `The inventory cannot be written: ${why}`, {
+    hint: 'Mount its file system for writing, and let the file belong to the daemon; running guests are not affected.',
+    cause,
+  });
+
+/** The file cannot be used as it is; what the next step is, with the names of what there is. */
+const damaged = (path: string, why: string, cause?: unknown): RoostError => {
+  const backups = path === ':memory:' ? [] : backupsOf(path).map((backup) => backup.path);
+  const [newest] = backups;
+  const from = newest === undefined ? 'a backup of your own' : newest;
+  return new RoostError('DataLoss', `The inventory ${path} is damaged: ${why}`, {
+    data: { path, backups },
+    hint: `Guests run on, and nothing was changed. Move ${path} and the files beside it that end in -wal and -shm away, keep them, and put back ${from}. What was made since is missing in it; the record of each guest lies beside its disks.`,
+    ...(cause === undefined ? {} : { cause }),
+  });
+};
+
+/** A failure of the opening in the words of the contract. */
+const openingFailure = (error: unknown, path: string): unknown => {
+  const told = inventoryFailure(error);
+  if (told instanceof RoostError && told.class === 'DataLoss' && told.data?.['path'] === undefined)
+    return damaged(path, error instanceof Error ? error.message : String(error), error);
+  if (!(error instanceof Error) || !('code' in error) || !('syscall' in error)) return told;
+  return error.code === 'ENOSPC' || error.code === 'EDQUOT'
+    ? full(error.message, error)
+    : notWritable(error.message, error);
+};
+
+const full = (why: string, cause: unknown, data: ErrorData = {}): RoostError =>
+  new RoostError('ResourceExhausted', `The inventory could not be written: ${why}`, {
+    data,
+    hint: 'Free space in the state directory; running guests are not affected.',
+    cause,
+  });
 
 const userVersion = (db: Sqlite.Database): number => Number(db.pragma('user_version', { simple: true }));
 
@@ -50,15 +86,8 @@ const ensurePrivate = (path: string): void => {
   for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chmodSync(file, FILE_MODE);
 };
 
-/** Whole under its name or not there at all. */
-const backUp = (db: Sqlite.Database, path: string): void => {
-  const part = `${path}.part`;
-  rmSync(part, { force: true });
-  // VACUUM INTO takes an empty file for none.
-  ensurePrivate(part);
-  db.prepare('VACUUM INTO ?').run(part);
-  renameSync(part, path);
-};
+/** SQLite takes its write-ahead log away when it is closed: one that is there tells of an end that was no clean one. */
+const hasContent = (path: string): boolean => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 
 /** Brings the layout up to date, after a backup beside the file when it holds an older one. */
 export const migrate = (db: Sqlite.Database, steps: readonly string[] = migrations): void => {
@@ -73,10 +102,7 @@ export const migrate = (db: Sqlite.Database, steps: readonly string[] = migratio
       },
     );
   if (from === steps.length) return;
-  if (from > 0 && !db.memory) {
-    const backup = `${db.name}.layout-${from}`;
-    if (!existsSync(backup)) backUp(db, backup);
-  }
+  if (from > 0 && !db.memory) backUp(db, from, ensurePrivate);
   db.transaction(() => {
     for (const sql of steps.slice(from)) db.exec(sql);
     db.pragma(`user_version = ${steps.length}`);
@@ -92,19 +118,31 @@ export class Database {
   #pending: PendingCommit[] = [];
   #closed = false;
 
+  /** Errors: FailedPrecondition for a newer file, DataLoss for a damaged one, ResourceExhausted, HostError. */
   constructor(path: string) {
-    ensurePrivate(path);
-    this.sqlite = new Sqlite(path, { timeout: 0 });
+    try {
+      const endedCleanly = !hasContent(`${path}-wal`);
+      ensurePrivate(path);
+      this.sqlite = new Sqlite(path, { timeout: 0 });
+      this.#prepare(path, endedCleanly);
+    } catch (error) {
+      throw openingFailure(error, path);
+    }
+    this.#transaction = this.sqlite.transaction((work: () => unknown) => work());
+  }
+
+  #prepare(path: string, endedCleanly: boolean): void {
     try {
       this.sqlite.pragma('journal_mode = WAL');
       this.sqlite.pragma('foreign_keys = ON');
       this.sqlite.pragma('synchronous = NORMAL');
+      const damage = findDamage(this.sqlite, endedCleanly);
+      if (damage !== undefined) throw damaged(path, damage);
       migrate(this.sqlite);
     } catch (error) {
       this.sqlite.close();
-      throw translated(error);
+      throw error;
     }
-    this.#transaction = this.sqlite.transaction((work: () => unknown) => work());
   }
 
   prepare<P extends unknown[] | Record<string, unknown>, R>(
@@ -118,7 +156,7 @@ export class Database {
     try {
       return this.sqlite.inTransaction ? work() : (this.#transaction(work) as T);
     } catch (error) {
-      throw translated(error);
+      throw inventoryFailure(error);
     }
   }
 
@@ -150,7 +188,7 @@ export class Database {
         for (const commit of batch) outcomes.push(this.#attempt(commit));
       });
     } catch (error) {
-      for (const commit of batch) commit.reject(translated(error));
+      for (const commit of batch) commit.reject(inventoryFailure(error));
       return;
     } finally {
       this.sqlite.pragma('synchronous = NORMAL');
@@ -167,7 +205,7 @@ export class Database {
     } catch (error) {
       // SQLite itself gave the whole transaction up, as it does when the disk is full: nothing of the batch stands.
       if (!this.sqlite.inTransaction) throw error;
-      return { settle: () => commit.reject(translated(error)) };
+      return { settle: () => commit.reject(inventoryFailure(error)) };
     }
   }
 

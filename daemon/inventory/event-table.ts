@@ -1,6 +1,7 @@
 /** Events as kept: numbered without gaps, bounded in number. */
 import type { EventName, EventView } from '../../protocol/events.ts';
 import type { Database } from './database.ts';
+import { storedJson } from './stored-json.ts';
 
 /** Events kept; older ones are removed and reported as lost to whoever asks for them. */
 export const KEPT_EVENTS = 100_000;
@@ -43,7 +44,7 @@ const fromRow = (row: Row): KeptEvent => ({
   atMs: row.at_ms,
   event: row.name as EventName,
   ...(row.guest === null ? {} : { guest: row.guest }),
-  data: JSON.parse(row.data) as EventView['data'],
+  data: storedJson(row.data) as EventView['data'],
 });
 
 export class EventTable {

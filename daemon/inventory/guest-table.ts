@@ -6,6 +6,7 @@ import type { Readiness } from '../../protocol/guest-address.ts';
 import type { PortForward } from '../../protocol/net-port.ts';
 import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
+import { storedJson } from './stored-json.ts';
 
 /** With the number of the instance-id, and a digest of all of it. */
 export interface StoredCloudInit extends CloudInitSpec {
@@ -141,8 +142,8 @@ const fromGuestRow = (row: GuestRow): GuestRecord => ({
   id: row.id as GuestId,
   number: row.number,
   name: row.name,
-  spec: { ...laterSpecMembers, ...(JSON.parse(row.spec) as Omit<StoredSpec, keyof LaterSpecMembers>) },
-  machine: JSON.parse(row.machine) as PinnedMachine,
+  spec: { ...laterSpecMembers, ...(storedJson(row.spec) as Omit<StoredSpec, keyof LaterSpecMembers>) },
+  machine: storedJson(row.machine) as PinnedMachine,
   target: row.target,
   targetActor: row.target_actor,
   generation: row.generation,
@@ -157,13 +158,13 @@ const fromStatusRow = (row: StatusRow): GuestStatus => ({
   ...(row.reason === null ? {} : { reason: row.reason }),
   ...(row.process === null
     ? {}
-    : { process: JSON.parse(row.process) as NonNullable<GuestStatus['process']> }),
+    : { process: storedJson(row.process) as NonNullable<GuestStatus['process']> }),
   ...(row.applied === null
     ? {}
-    : { applied: withLaterMembers(JSON.parse(row.applied) as NonNullable<GuestStatus['applied']>) }),
+    : { applied: withLaterMembers(storedJson(row.applied) as NonNullable<GuestStatus['applied']>) }),
   ...(row.last_exit === null
     ? {}
-    : { lastExit: JSON.parse(row.last_exit) as NonNullable<GuestStatus['lastExit']> }),
+    : { lastExit: storedJson(row.last_exit) as NonNullable<GuestStatus['lastExit']> }),
   ...(row.restart_at === null ? {} : { restartAt: row.restart_at }),
 });
 

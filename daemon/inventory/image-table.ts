@@ -4,6 +4,7 @@ import type { ImageReferenceParts } from '../../protocol/image-reference.ts';
 import type { ImageId } from '../../protocol/types.ts';
 import type { StoredImage } from '../../storage/pool.ts';
 import type { Database } from './database.ts';
+import { storedJson } from './stored-json.ts';
 
 export interface ImageRecord {
   readonly id: ImageId;
@@ -56,8 +57,8 @@ const fromRow = (row: Row): ImageRecord => ({
   kind: row.kind,
   state: row.state,
   createdAt: row.created_at,
-  ...(row.stored === null ? {} : { stored: JSON.parse(row.stored) as StoredImage }),
-  ...(row.source === null ? {} : { source: JSON.parse(row.source) as ImageSource }),
+  ...(row.stored === null ? {} : { stored: storedJson(row.stored) as StoredImage }),
+  ...(row.source === null ? {} : { source: storedJson(row.source) as ImageSource }),
 });
 
 const fromAliasRow = (row: AliasRow): ImageAlias => ({

@@ -1,5 +1,6 @@
 /** Facts of the instance, and what was learnt of QEMU binaries. */
 import type { Database } from './database.ts';
+import { storedJson } from './stored-json.ts';
 
 /** `autostart`: ids of the guests that this boot of the host has still to start. */
 export type MetaKey = 'instance' | 'boot-id' | 'autostart';
@@ -29,7 +30,7 @@ export class MetaTable {
 
   binaryFacts(key: string): unknown {
     const row = this.#facts.get(key);
-    return row && (JSON.parse(row.facts) as unknown);
+    return row && storedJson(row.facts);
   }
 
   setBinaryFacts(key: string, facts: unknown): void {

@@ -5,6 +5,7 @@ import type { WireError } from '../../protocol/errors.ts';
 import type { OperationState, StepState, SubjectKind } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
+import { storedJson } from './stored-json.ts';
 
 export interface OperationRecord {
   readonly id: OperationId;
@@ -76,15 +77,15 @@ const fromRow = (row: OperationRow): OperationRecord => ({
   subject: { kind: row.subject_kind, id: row.subject, name: row.subject_name },
   actor: row.actor,
   state: row.state,
-  arguments: JSON.parse(row.arguments) as Record<string, unknown>,
+  arguments: storedJson(row.arguments) as Record<string, unknown>,
   cancelRequested: row.cancel_requested === 1,
   createdAt: row.created_at,
   ...optional('idempotencyKey', row.idempotency_key),
   ...optional('deadlineAt', row.deadline_at),
   ...optional('startedAt', row.started_at),
   ...optional('endedAt', row.ended_at),
-  ...optional('error', row.error === null ? null : (JSON.parse(row.error) as WireError)),
-  ...optional('result', row.result === null ? null : (JSON.parse(row.result) as Record<string, unknown>)),
+  ...optional('error', row.error === null ? null : (storedJson(row.error) as WireError)),
+  ...optional('result', row.result === null ? null : (storedJson(row.result) as Record<string, unknown>)),
 });
 
 const fromStepRow = (row: StepRow): StepRecord => ({
@@ -92,7 +93,7 @@ const fromStepRow = (row: StepRow): StepRecord => ({
   state: row.state,
   ...optional('startedAt', row.started_at),
   ...optional('endedAt', row.ended_at),
-  ...optional('account', row.account === null ? null : (JSON.parse(row.account) as AccountEntry[])),
+  ...optional('account', row.account === null ? null : (storedJson(row.account) as AccountEntry[])),
   ...optional('error', row.error),
 });
 

@@ -3,6 +3,7 @@ import { chmod, readdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { backupsOf } from '../../../daemon/inventory/backups.ts';
 import { Database, migrate } from '../../../daemon/inventory/database.ts';
 import { openInventory } from '../../../daemon/inventory/inventory.ts';
 import { migrations } from '../../../daemon/inventory/migrations.ts';
@@ -39,7 +40,12 @@ test('the file, those beside it and its backups are for the daemon alone, also w
   open(path);
   const directory = dirname(path);
   const names = (await readdir(directory)).sort();
-  expect(names).toEqual(['roost.db', 'roost.db-shm', 'roost.db-wal', `roost.db.layout-${migrations.length}`]);
+  expect(names).toEqual([
+    'roost.db',
+    'roost.db-shm',
+    'roost.db-wal',
+    expect.stringMatching(`^roost.db.layout-${migrations.length}.\\d{8}T\\d{6}Z$`),
+  ]);
   const modes = await Promise.all(
     names.map(async (name) => (await stat(join(directory, name))).mode & 0o777),
   );
@@ -97,10 +103,11 @@ describe('migrations', () => {
     const db = openRaw(path);
     migrate(db, steps.slice(0, 1));
     db.prepare('INSERT INTO a VALUES (7)').run();
-    expect(existsSync(`${path}.layout-1`)).toBe(false);
+    expect(backupsOf(path)).toEqual([]);
     migrate(db, steps);
     expect(db.prepare('SELECT * FROM a').all()).toEqual([{ x: 7, y: null }]);
-    const backup = openRaw(`${path}.layout-1`);
+    const [made] = backupsOf(path);
+    const backup = openRaw(made?.path ?? '');
     expect(layoutOf(backup)).toBe(1);
     expect(backup.prepare('SELECT * FROM a').all()).toEqual([{ x: 7 }]);
   });
@@ -145,10 +152,21 @@ describe('migrations', () => {
     const steps = ['CREATE TABLE a (x INTEGER)', 'ALTER TABLE a ADD COLUMN y INTEGER'];
     const db = openRaw(path);
     migrate(db, steps.slice(0, 1));
-    await writeFile(`${path}.layout-1.part`, 'half a backup');
+    await writeFile(`${path}.backup.part`, 'half a backup');
     migrate(db, steps);
-    expect(layoutOf(openRaw(`${path}.layout-1`))).toBe(1);
-    expect(existsSync(`${path}.layout-1.part`)).toBe(false);
+    expect(layoutOf(openRaw(backupsOf(path)[0]?.path ?? ''))).toBe(1);
+    expect(existsSync(`${path}.backup.part`)).toBe(false);
+  });
+
+  test('only the backups of the last layouts are kept, the newest of each', async () => {
+    const path = await newFile();
+    const db = openRaw(path);
+    const steps = Array.from({ length: 6 }, (_, n) => `CREATE TABLE t${n} (x INTEGER)`);
+    await writeFile(`${path}.layout-2`, 'from a version that wrote no dates');
+    for (let layout = 1; layout <= steps.length; layout += 1) migrate(db, steps.slice(0, layout));
+    expect(backupsOf(path).map(({ layout }) => layout)).toEqual([5, 4, 3]);
+    const again = (await readdir(dirname(path))).filter((name) => name.includes('layout'));
+    expect(again).toHaveLength(3);
   });
 
   test('a step that fails leaves the layout and the data as they were', async () => {
