@@ -23,6 +23,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-nic-attach': 'nic attach',
   'guest-nic-detach': 'nic detach',
   'guest-reset-state': 'reset-state',
+  'guest-adopt': 'adopt',
   'guest-plan': 'plan',
   'guest-console': 'console',
   'guest-wait': 'wait',

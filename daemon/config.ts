@@ -56,6 +56,22 @@ export const configFile = z.strictObject({
         .describe('Memory kept for the host itself'),
     })
     .prefault({}),
+  limits: z
+    .strictObject({
+      starts: z
+        .int()
+        .min(1)
+        .max(1024)
+        .optional()
+        .describe('Guests that start at the same time; twice the CPUs of the host unless given'),
+      diskCopies: z
+        .int()
+        .min(1)
+        .max(64)
+        .default(2)
+        .describe('Imports, builds and copies of disks at the same time'),
+    })
+    .prefault({}),
   qemu: z
     .strictObject({
       binaries: z

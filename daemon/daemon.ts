@@ -31,6 +31,7 @@ import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
 import type { Config } from './config.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
+import { Adoptions } from './guests/adoption.ts';
 import { AgentFiles } from './guests/agent-files.ts';
 import { Consoles } from './guests/console.ts';
 import { GuestDevices } from './guests/guest-devices.ts';
@@ -53,6 +54,7 @@ import {
 import { type Inventory, openInventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import { Networks } from './networks.ts';
+import { Limits } from './operations/limits.ts';
 import { Operations } from './operations/operations.ts';
 import type { StepObserver } from './operations/steps.ts';
 import { Tokens } from './tokens.ts';
@@ -163,6 +165,7 @@ interface Core {
   readonly devices: GuestDevices;
   readonly tokens: Tokens;
   readonly fsck: Fsck;
+  readonly adoptions: Adoptions;
   readonly parts: Parts;
   readonly privileged: boolean;
 }
@@ -178,9 +181,11 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
   const { pool, imageStore: store, backends, addressing } = parts;
   const events = new EventLog(inventory.db, inventory.events, clock);
   const operations = new Operations({ inventory, events, clock, log, observeStep: options.observeStep });
+  const limits = new Limits(operations, config.limits);
   const shared = {
     inventory,
     operations,
+    limits,
     events,
     clock,
     log,
@@ -201,6 +206,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     credentialsOf: credentialsFor(config, instance, imagesGid),
   };
   const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
+  const adoptions = new Adoptions(house, guests.registry);
   const tokens = new Tokens(inventory, clock);
   const fsck = new Fsck({ ...shared, ...parts, guests, networks, now: () => clock.now() });
   return {
@@ -215,6 +221,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     devices: new GuestDevices(house, guests),
     tokens,
     fsck,
+    adoptions,
     parts,
     privileged,
   };

@@ -28,15 +28,14 @@ import { parseImageUrl } from './image-url.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
+import type { Limits } from './operations/limits.ts';
 import type { Finish, Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
-
-/** Imports and builds that work at the same time; further ones wait their turn. */
-const PARALLEL_WORKS = 2;
 
 export interface ImagesOptions {
   readonly inventory: Inventory;
   readonly operations: Operations;
+  readonly limits: Limits;
   readonly events: EventLog;
   readonly store: ImageStore;
   readonly clock: Clock;
@@ -73,7 +72,8 @@ export class Images {
   readonly #catalogue: ImageCatalogue;
   readonly #deletions: ImageDeletions;
   readonly aliases: ImageAliases;
-  readonly #lanes: readonly Mailbox[] = Array.from({ length: PARALLEL_WORKS }, () => new Mailbox());
+  /** One for each operation that has not ended: they wait for nothing but the host's limit. */
+  readonly #mailboxes = new Set<Mailbox>();
   readonly #works = new Map<string, (record: OperationRecord) => OperationWork>();
   /** What `takeIn` took, until `settling` writes it down. */
   readonly #taken = new Map<ImageId, StoredImage>();
@@ -203,7 +203,7 @@ export class Images {
   }
 
   async idle(): Promise<void> {
-    await Promise.all(this.#lanes.map((lane) => lane.idle()));
+    await Promise.all([...this.#mailboxes].map((mailbox) => mailbox.idle()));
   }
 
   #versionFor({ name, version, kind }: NewVersion): string {
@@ -233,14 +233,18 @@ export class Images {
     return enqueue(
       this.#options.operations,
       record,
-      () => this.#freestLane(),
+      () => this.#ownMailbox(),
       (each) => this.#workOf(each),
+      (id, work) => this.#options.limits.inTurn('diskCopies', id, work),
     );
   }
 
-  #freestLane(): Mailbox {
-    const load = (lane: Mailbox): number => lane.waiting + (lane.busy ? 1 : 0);
-    return this.#lanes.reduce((best, lane) => (load(lane) < load(best) ? lane : best));
+  #ownMailbox(): Mailbox {
+    const mailbox = new Mailbox();
+    this.#mailboxes.add(mailbox);
+    // After the operation, which is posted next, in the same breath.
+    queueMicrotask(() => void mailbox.idle().then(() => this.#mailboxes.delete(mailbox)));
+    return mailbox;
   }
 
   #workOf(record: OperationRecord): OperationWork {

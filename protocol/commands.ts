@@ -45,6 +45,7 @@ const declared = [
   device.guestCdromInsert,
   device.guestCdromEject,
   device.queryDisks,
+  guest.guestAdopt,
   guest.guestPlan,
   guest.queryGuests,
   guest.queryGuest,

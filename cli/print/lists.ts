@@ -37,8 +37,11 @@ export const printPools = (pools: readonly PoolView[]): string[] =>
   );
 
 export const progressText = (operation: OperationView): string | undefined => {
-  const { progress, position, steps } = operation;
-  if (operation.state === 'queued' && position !== undefined) return `place ${position} in the queue`;
+  const { progress, position, steps, waitsFor, waitingFor } = operation;
+  if (operation.state === 'queued' && position !== undefined) {
+    const why = waitingFor ?? (waitsFor === undefined ? undefined : `operation ${waitsFor}`);
+    return `place ${position} in the queue${why === undefined ? '' : `, waits for ${why}`}`;
+  }
   if (progress) {
     const show = (count: number): string => (progress.unit === 'bytes' ? formatSize(count) : String(count));
     const total = progress.total === undefined ? '' : ` of ${show(progress.total)}`;

@@ -1,4 +1,6 @@
 /** Verbs that find out what happened and mend what is broken. */
+
+import { resolve } from 'node:path';
 import type { Difference } from '../../protocol/fsck.ts';
 import type { OperationView } from '../../protocol/operation.ts';
 import { change } from '../change.ts';
@@ -106,4 +108,21 @@ const history = query({
   },
 });
 
-export const recoveryVerbs: readonly Verb[] = [explain, history, fsck, resetState];
+const adopt = change({
+  words: 'adopt',
+  command: 'guest-adopt',
+  positionals: [
+    {
+      name: 'PID|SOCKET',
+      description: 'Pid of its process, or path of its monitor socket',
+      complete: 'file',
+    },
+  ],
+  prepare: (_args, { positionals }) => {
+    const named = String(positionals['PID|SOCKET']);
+    return /^\d+$/.test(named) ? { pid: Number(named) } : { socket: resolve(named) };
+  },
+  done: 'adopted',
+});
+
+export const recoveryVerbs: readonly Verb[] = [explain, history, fsck, adopt, resetState];

@@ -9,7 +9,6 @@
  *      │ guest-start          ▼          │ ▼
  *      └────────────────── failed      paused          unresponsive: the monitor is silent, from any live state
  */
-import { join } from 'node:path';
 import type {
   Driver,
   GuestEnd,
@@ -33,6 +32,7 @@ import { isDeviceWork, LIVE_STATES } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
+import { placeOf } from './place.ts';
 import { Readiness } from './readiness.ts';
 import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
@@ -108,16 +108,7 @@ export class Guest {
   }
 
   get place(): GuestPlace {
-    const { house } = this;
-    const credentials = house.credentialsOf(this.#record.number);
-    return {
-      id: this.id,
-      number: this.#record.number,
-      instance: house.instance,
-      stateDirectory: join(house.stateDirectory, 'guests', this.id),
-      runDirectory: join(house.runDirectory, 'guests', this.id),
-      ...(credentials === undefined ? {} : { credentials }),
-    };
+    return placeOf(this.house, this.#record);
   }
 
   get standing(): Standing {

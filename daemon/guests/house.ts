@@ -9,11 +9,13 @@ import type { EventLog } from '../event-log.ts';
 import type { Images } from '../images.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { Networks } from '../networks.ts';
+import type { Limits } from '../operations/limits.ts';
 import type { Operations } from '../operations/operations.ts';
 
 export interface House {
   readonly inventory: Inventory;
   readonly operations: Operations;
+  readonly limits: Limits;
   readonly events: EventLog;
   readonly images: Images;
   readonly networks: Networks;

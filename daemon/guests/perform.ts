@@ -5,6 +5,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { carryOut } from '../operations/carry-out.ts';
 import type { RunOptions } from '../operations/operations.ts';
 import type { Step } from '../operations/steps.ts';
+import { adoption } from './adoption.ts';
 import { diskAttachment, nicAttachment } from './attach.ts';
 import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
@@ -36,6 +37,8 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return stop(guest, operation);
     case 'guest-delete':
       return deletion(guest, operation);
+    case 'guest-adopt':
+      return adoption(guest, operation);
     case 'guest-reset-state':
       return resetState(guest, operation);
     case 'guest-pause':
@@ -91,8 +94,12 @@ export const performOperation = async (guest: Guest, id: OperationId): Promise<v
     operations.end(id, 'failed', goneError(guest));
     return;
   }
-  const { steps, after, withdraw: _withdraw, ...options } = procedureOf(guest, operation);
-  const circumstances = { hostBooted: guest.hostBootedBefore(operation), process: guest.found };
-  const ended = await carryOut(operations, operation, steps, options, circumstances);
-  await after?.(ended);
+  const perform = async (): Promise<void> => {
+    const { steps, after, withdraw: _withdraw, ...options } = procedureOf(guest, operation);
+    const circumstances = { hostBooted: guest.hostBootedBefore(operation), process: guest.found };
+    const ended = await carryOut(operations, operation, steps, options, circumstances);
+    await after?.(ended);
+  };
+  if (operation.kind === 'guest-start') await guest.house.limits.inTurn('starts', id, perform);
+  else await perform();
 };

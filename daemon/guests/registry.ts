@@ -37,7 +37,7 @@ export class GuestRegistry {
           this.#tell,
         ),
       );
-    house.operations.setQueuePlace((id) => this.#placeInQueue(id));
+    house.operations.addQueuePlace((id) => this.#placeInQueue(id));
   }
 
   get size(): number {

@@ -169,6 +169,8 @@ const fromStatusRow = (row: StatusRow): GuestStatus => ({
 });
 
 export type NewGuest = Omit<GuestRecord, 'number' | 'generation'>;
+/** What a guest that was in the inventory before had of it. */
+export type BeforeLoss = Pick<GuestRecord, 'number' | 'generation'>;
 
 export class GuestTable {
   readonly #insert;
@@ -188,9 +190,12 @@ export class GuestTable {
   readonly #deleteImageUses;
 
   constructor(db: Database) {
-    this.#insert = db.prepare<[string, string, string, string, string, string, number], GuestRow>(
-      `INSERT INTO guest (id, name, spec, machine, target, target_actor, generation, created_at)
-       VALUES (?, ?, ?, ?, ?, ?, 1, ?) RETURNING *`,
+    this.#insert = db.prepare<
+      [number | null, string, string, string, string, string, string, number, number],
+      GuestRow
+    >(
+      `INSERT INTO guest (number, id, name, spec, machine, target, target_actor, generation, created_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
     );
     this.#update = db.prepare<[string, string, string, string, string, string], GuestRow>(
       `UPDATE guest SET name = ?, spec = ?, machine = ?, target = ?, target_actor = ?, generation = generation + 1
@@ -244,14 +249,16 @@ export class GuestTable {
   }
 
   /** The guest with its addresses and image uses, in the transaction of the caller. */
-  insert(guest: NewGuest): GuestRecord {
+  insert(guest: NewGuest, before?: BeforeLoss): GuestRecord {
     const row = this.#insert.get(
+      before?.number ?? null,
       guest.id,
       guest.name,
       JSON.stringify(guest.spec),
       JSON.stringify(guest.machine),
       guest.target,
       guest.targetActor,
+      before?.generation ?? 1,
       guest.createdAt,
     );
     if (!row) throw new Error('INSERT … RETURNING gave no row');

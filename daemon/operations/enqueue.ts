@@ -2,6 +2,7 @@
 import type { Mailbox } from '../../lib/mailbox.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
+import type { OperationId } from '../../protocol/types.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { carryOut } from './carry-out.ts';
 import type { Operations, RunOptions } from './operations.ts';
@@ -33,12 +34,18 @@ export const enqueue = (
   record: OperationRecord,
   mailbox: () => Mailbox,
   workOf: WorkOf,
+  /** Does the work when the host bears it. */
+  inTurn: (id: OperationId, work: () => Promise<void>) => Promise<unknown> = (_id, work) => work(),
 ): Accepted => {
   const accepted = { operation: record.id, id: record.subject.id };
   const withdraw = (): void => void operations.withdrawn(record.id, workOf(record)?.options.finish);
   if (!operations.admitted(record, withdraw)) return accepted;
   mailbox()
-    .post(() => perform(operations, record, workOf))
+    .post(async () => {
+      // One that was cancelled while it waited in the mailbox has ended.
+      if (operations.record(record.id)?.endedAt !== undefined) return;
+      await inTurn(record.id, () => perform(operations, record, workOf));
+    })
     .catch((error: unknown) => operations.unrecorded(record.id, error));
   return accepted;
 };

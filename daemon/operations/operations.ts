@@ -75,7 +75,7 @@ export class Operations {
   readonly #log: Log;
   readonly #runner: StepRunner;
   readonly #live = new Map<OperationId, Live>();
-  #queuePlace: QueuePlace = () => undefined;
+  readonly #queuePlaces: QueuePlace[] = [];
   #sequence: number;
 
   constructor(options: OperationsOptions) {
@@ -90,9 +90,9 @@ export class Operations {
     this.#sequence = options.inventory.operations.highestSequence();
   }
 
-  /** Who knows the queues; set once by whoever composes the daemon. */
-  setQueuePlace(place: QueuePlace): void {
-    this.#queuePlace = place;
+  /** Who knows a queue; of several that know an operation the first is asked. */
+  addQueuePlace(place: QueuePlace): void {
+    this.#queuePlaces.push(place);
   }
 
   /**
@@ -272,8 +272,8 @@ export class Operations {
       this.#write(live, { cancelRequested: true });
       if (live.record.state === 'queued') live.withdraw?.();
     });
-    if (!isEnded(live.record.state) && live.record.state !== 'undoing')
-      live.controller.abort(cancelled(live.record));
+    // One that was withdrawn may wait for a turn still.
+    if (live.record.state !== 'undoing') live.controller.abort(cancelled(live.record));
     return this.view(live.record);
   }
 
@@ -297,7 +297,7 @@ export class Operations {
 
   view(record: OperationRecord): OperationView {
     const live = this.#live.get(record.id);
-    const place = record.state === 'queued' ? this.#queuePlace(record.id) : undefined;
+    const place = record.state === 'queued' ? this.#placeOf(record.id) : undefined;
     const steps = live?.steps ?? this.#inventory.operations.steps(record.id);
     return {
       id: record.id,
@@ -352,6 +352,14 @@ export class Operations {
         ...(step === undefined ? {} : { step }),
       },
     });
+  }
+
+  #placeOf(id: OperationId): ReturnType<QueuePlace> {
+    for (const placeIn of this.#queuePlaces) {
+      const place = placeIn(id);
+      if (place) return place;
+    }
+    return undefined;
   }
 
   #required(id: OperationId): Live {

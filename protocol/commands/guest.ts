@@ -166,6 +166,27 @@ export const guestResetState = defineCommand({
   returns: accepted,
 });
 
+export const guestAdopt = defineCommand({
+  name: 'guest-adopt',
+  summary: 'Take over a running guest of this instance that is lost from the inventory',
+  description:
+    'Named by the pid of its process or by one of its sockets; query-fsck lists such processes. The guest is rebuilt from its record beside its disks and goes on running. Refused for a process that was not launched by Roost or belongs to another instance.',
+  role: 'admin',
+  nature: 'change',
+  since: '0.2.0',
+  arguments: z
+    .strictObject({
+      pid: z.int().positive().optional().describe('Pid of its process'),
+      socket: z.string().startsWith('/').max(4096).optional().describe('Path of its monitor socket'),
+      ...changing,
+    })
+    .refine(
+      ({ pid, socket }) => (pid === undefined) !== (socket === undefined),
+      'needs either a pid or a socket',
+    ),
+  returns: accepted,
+});
+
 export const guestPlan = defineCommand({
   name: 'guest-plan',
   summary: 'Show what a start would run and change on the host, without doing it',

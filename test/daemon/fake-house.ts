@@ -31,6 +31,7 @@ type Place = Parameters<StepObserver>[0];
 export interface StartOptions extends Partial<Pick<DaemonOptions, 'bootId' | 'observeStep'>> {
   /** Serves the WebSocket there; 0 is any port that is free. */
   readonly webSocketPort?: number;
+  readonly limits?: { readonly starts?: number; readonly diskCopies?: number };
 }
 
 export class FakeDaemon {
@@ -128,12 +129,12 @@ export class FakeHouse {
   }
 
   /** Starts a daemon; resolves when it has looked at every guest. Its client has every event since its start. */
-  async start({ webSocketPort, ...options }: StartOptions = {}): Promise<FakeDaemon> {
+  async start({ webSocketPort, limits = {}, ...options }: StartOptions = {}): Promise<FakeDaemon> {
     const websocket =
       webSocketPort === undefined ? {} : { listen: { host: '127.0.0.1', port: webSocketPort } };
     const daemon = await startDaemon({
       config: {
-        ...configFile.parse({ memory: { reserveBytes: 0 } }),
+        ...configFile.parse({ memory: { reserveBytes: 0 }, limits }),
         stateDirectory: this.stateDirectory,
         runDirectory: this.runDirectory,
         websocket,

@@ -35,7 +35,12 @@ const placeIn = (after: string | undefined, length: number): number => {
   });
 };
 
-export const guestHandlers = ({ guests, histories, consoles }: Services): Pick<Handlers, GuestCommands> => ({
+export const guestHandlers = ({
+  guests,
+  histories,
+  adoptions,
+  consoles,
+}: Services): Pick<Handlers, GuestCommands> => ({
   'guest-create': (args, call) => guests.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
   'guest-rename': (args, call) => guests.rename(args, call),
@@ -44,6 +49,7 @@ export const guestHandlers = ({ guests, histories, consoles }: Services): Pick<H
   'guest-reset': (args, call) => guests.verb('guest-reset', args, call),
   'guest-pause': (args, call) => guests.verb('guest-pause', args, call),
   'guest-resume': (args, call) => guests.verb('guest-resume', args, call),
+  'guest-adopt': (args, call) => adoptions.adopt(args, call),
   'guest-reset-state': (args, call) => guests.resetState(args, call),
   'guest-delete': (args, call) => guests.delete(args, call),
   'guest-plan': ({ guest }) => guests.plan(guest),

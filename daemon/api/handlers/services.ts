@@ -2,6 +2,7 @@
 import type { DaemonView, HostView, PoolView } from '../../../protocol/host.ts';
 import type { EventLog } from '../../event-log.ts';
 import type { Fsck } from '../../fsck/fsck.ts';
+import type { Adoptions } from '../../guests/adoption.ts';
 import type { Consoles } from '../../guests/console.ts';
 import type { GuestDevices } from '../../guests/guest-devices.ts';
 import type { Guests } from '../../guests/guests.ts';
@@ -16,6 +17,7 @@ export interface Services {
   readonly guests: Guests;
   readonly devices: GuestDevices;
   readonly histories: Histories;
+  readonly adoptions: Adoptions;
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
   readonly networks: Networks;

@@ -1,0 +1,222 @@
+/**
+ * guest-adopt: takes over a live process of this instance whose guest is lost from the inventory. Whose it is, the lock
+ * tells that it holds; what the guest is, its record tells that lies beside the disks.
+ */
+import { z } from 'zod';
+import type { FoundProcess, GuestPlace } from '../../drivers/driver.ts';
+import type { CommandArguments } from '../../protocol/commands.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { Accepted } from '../../protocol/operation.ts';
+import { guestId, guestName } from '../../protocol/types.ts';
+import type { GuestRecord } from '../inventory/guest-table.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { Guest } from './guest.ts';
+import type { Asker } from './guests.ts';
+import type { House } from './house.ts';
+import { existenceObjects, recordRun } from './launch-of.ts';
+import type { Procedure } from './perform.ts';
+import { placeOf } from './place.ts';
+import { restorePorts } from './reconcile.ts';
+import type { GuestRegistry } from './registry.ts';
+
+/** What is needed of a record beside the disks; its spec and machine are as this daemon's pool wrote them. */
+const keptRecord = z.looseObject({
+  id: guestId,
+  number: z.int().positive(),
+  name: guestName,
+  spec: z.looseObject({ driver: z.string(), disks: z.array(z.unknown()), nics: z.array(z.unknown()) }),
+  machine: z.looseObject({ formatVersion: z.int(), type: z.string() }),
+  createdAt: z.int().nonnegative(),
+  generation: z.int().positive(),
+});
+type KeptRecord = Pick<
+  GuestRecord,
+  'id' | 'number' | 'name' | 'spec' | 'machine' | 'createdAt' | 'generation'
+>;
+
+export class Adoptions {
+  readonly #house: House;
+  readonly #registry: GuestRegistry;
+
+  constructor(house: House, registry: GuestRegistry) {
+    this.#house = house;
+    this.#registry = registry;
+  }
+
+  /**
+   * Errors: NotFound for a process that is none of a guest or has no record beside its disks; FailedPrecondition for one of
+   * another instance, or whose guest is in the inventory; AlreadyExists when its name or an address is taken.
+   */
+  async adopt(args: CommandArguments<'guest-adopt'>, asker: Asker): Promise<Accepted> {
+    const { inventory, operations, clock } = this.#house;
+    const before = operations.repeated(args.idempotencyKey, 'guest-adopt');
+    if (before) return { operation: before.id, id: before.subject.id };
+    const found = await this.#find(args);
+    await this.#refuseForeign(found);
+    const kept = await this.#record(found);
+    const outcome = await inventory.db.durably(() => {
+      const repeated = operations.repeated(args.idempotencyKey, 'guest-adopt');
+      if (repeated) return { operation: repeated, guest: undefined };
+      this.#refuseTaken(kept);
+      const record = inventory.guests.insert({ ...kept, target: 'running', targetActor: asker.actor }, kept);
+      const guest = this.#registry.created(record);
+      inventory.guests.writeStatus(guest.id, guest.status);
+      inventory.ledger.record(
+        { kind: 'guest', id: guest.id },
+        'existence',
+        existenceObjects(guest),
+        clock.now(),
+      );
+      recordRun(guest);
+      const operation = operations.insert({
+        kind: 'guest-adopt',
+        subject: { kind: 'guest', id: guest.id, name: guest.name },
+        actor: asker.actor,
+        arguments: { ...args, pid: found.process.pid },
+        idempotencyKey: args.idempotencyKey,
+      });
+      return { operation, guest };
+    });
+    const { operation, guest } = outcome;
+    if (guest) {
+      guest.markReconciled();
+      guest.setStatus({ state: 'unknown', reason: 'it is being adopted' });
+      this.#registry.add(guest);
+      guest.enqueue(operation);
+    }
+    return { operation: operation.id, id: operation.subject.id };
+  }
+
+  async #find({ pid, socket }: CommandArguments<'guest-adopt'>): Promise<FoundProcess> {
+    const { drivers, runDirectory } = this.#house;
+    const processes = (await Promise.all([...drivers.values()].map((driver) => driver.processes()))).flat();
+    const found = processes.find(
+      ({ process, guest }) =>
+        process.pid === pid ||
+        (socket !== undefined && socket.startsWith(`${runDirectory}/guests/${guest}/`)),
+    );
+    if (found) return found;
+    const what =
+      pid === undefined ? `No live process serves ${socket}` : `Process ${pid} is no guest of Roost`;
+    throw new RoostError('NotFound', `${what}: none that its launcher made holds a guest's lock there`, {
+      data: { ...(pid === undefined ? {} : { pid }), ...(socket === undefined ? {} : { socket }) },
+      hint: 'query-fsck names the processes that can be adopted.',
+    });
+  }
+
+  /** By the lock: nobody else's process holds the one that our names give. */
+  async #refuseForeign({ guest, lock, process, name }: FoundProcess): Promise<void> {
+    const inInventory = this.#registry.byId(guest);
+    if (inInventory)
+      throw new RoostError(
+        'FailedPrecondition',
+        `Process ${process.pid} is that of guest ${inInventory.name}`,
+        {
+          data: { pid: process.pid, guest: inInventory.name },
+          hint: 'It is in the inventory; there is nothing to adopt.',
+        },
+      );
+    const place = this.#placeOf(guest);
+    for (const driver of this.#house.drivers.values()) {
+      const ours = driver
+        .runObjects(place, { agent: false })
+        .some((each) => each.kind === 'process' && each.name === lock);
+      if (ours && (await driver.probe(place)) === 'alive') return;
+    }
+    throw new RoostError(
+      'FailedPrecondition',
+      `Process ${process.pid}, guest ${name}, is not of this instance`,
+      {
+        data: { pid: process.pid, lock },
+        hint: 'Ask the daemon whose state directory its lock lies in.',
+      },
+    );
+  }
+
+  async #record(found: FoundProcess): Promise<KeptRecord> {
+    const { records } = await this.#house.pool.readRecords();
+    const mine = records
+      .map((record) => keptRecord.safeParse(record).data)
+      .find((record) => record?.id === found.guest);
+    if (mine)
+      return {
+        id: mine.id,
+        number: mine.number,
+        name: mine.name,
+        spec: mine.spec as unknown as GuestRecord['spec'],
+        machine: mine.machine as unknown as GuestRecord['machine'],
+        createdAt: mine.createdAt,
+        generation: mine.generation,
+      };
+    throw new RoostError('NotFound', `There is no record of guest ${found.name} beside its disks`, {
+      data: { pid: found.process.pid, guest: found.guest },
+      hint: 'Without it nothing tells which networks and images it needs. Shut it down from inside, or end the process.',
+    });
+  }
+
+  #refuseTaken({ id, number, name, spec }: KeptRecord): void {
+    const { inventory, images, networks } = this.#house;
+    const refuse = (what: string): never => {
+      throw new RoostError('AlreadyExists', `Guest ${name} cannot be adopted: ${what}`, {
+        data: { guest: name, id },
+        hint: 'Rename or delete what has it now, then adopt again.',
+      });
+    };
+    if (inventory.guests.idByName(name) !== undefined) refuse('there is a guest of that name');
+    if (inventory.guests.all().some(({ record }) => record.number === number))
+      refuse(`guest number ${number} is taken, and with it the names of its links`);
+    for (const nic of spec.nics) {
+      networks.require(nic.network);
+      if (inventory.guests.macTaken(nic.mac)) refuse(`the MAC address ${nic.mac} belongs to another NIC`);
+    }
+    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
+    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
+      if (image !== undefined) images.require(image);
+  }
+
+  #placeOf(id: GuestPlace['id']): GuestPlace {
+    return placeOf(this.#house, { id, number: 0 });
+  }
+}
+
+const attach = (guest: Guest, operation: OperationRecord): Procedure['steps'][number] => ({
+  name: 'attach',
+  do: async () => {
+    await guest.lookForProcess();
+    const { handle } = guest;
+    const isMine =
+      handle === undefined
+        ? guest.status.state === 'unresponsive'
+        : handle.process.pid === operation.arguments['pid'];
+    if (isMine) {
+      await restorePorts(guest);
+      return;
+    }
+    throw new RoostError('HostError', `The process of guest ${guest.name} could not be taken over`, {
+      data: { guest: guest.name, state: guest.status.state },
+      hint: 'Look whether it lives still.',
+    });
+  },
+});
+
+export const adoption = (guest: Guest, operation: OperationRecord): Procedure => {
+  const { inventory } = guest.house;
+  return {
+    steps: [attach(guest, operation), { name: 'record', do: () => guest.saveRecord() }],
+    finish: (state) => {
+      if (state === 'succeeded') return { guest: guest.id };
+      // As before: the process and the disks are nobody's again, and untouched.
+      inventory.guests.delete(guest.id);
+      inventory.ledger.release({ kind: 'guest', id: guest.id });
+      return undefined;
+    },
+    withdraw: () => guest.remove('its adoption was cancelled'),
+    after: async (ended) => {
+      if (ended.state === 'succeeded') return;
+      const { handle } = guest;
+      guest.handle = undefined;
+      guest.remove(`its adoption ended as ${ended.state}`);
+      await handle?.release();
+    },
+  };
+};
