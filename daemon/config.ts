@@ -80,6 +80,20 @@ export const configFile = z.strictObject({
         .describe('QEMU binaries by name; guests name the one they use'),
     })
     .prefault({}),
+  events: z
+    .strictObject({
+      keepBytes: z
+        .int()
+        .min(MEBIBYTE)
+        .default(64 * MEBIBYTE)
+        .describe('Size of the events kept; the oldest go first'),
+      keepMs: z
+        .int()
+        .min(60_000)
+        .default(30 * 86_400_000)
+        .describe('Age of the events kept, in milliseconds'),
+    })
+    .prefault({}),
   guests: z
     .strictObject({
       firstUid: z

@@ -342,7 +342,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   const locks = [takeLock(config.stateDirectory, 'state')];
   undo.add(() => locks.forEach((lock) => closeSync(lock)));
   if (config.runDirectory !== config.stateDirectory) locks.push(takeLock(config.runDirectory, 'run'));
-  const inventory = openInventory(join(config.stateDirectory, 'roost.db'));
+  const inventory = openInventory(join(config.stateDirectory, 'roost.db'), config.events);
   undo.add(() => inventory.db.close());
   const controller = new AbortController();
   const core = buildCore(options, inventory, controller.signal);

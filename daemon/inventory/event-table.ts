@@ -1,11 +1,22 @@
-/** Events as kept: numbered without gaps, bounded in number. */
+/** Events as kept: numbered without gaps, bounded in size and age. */
 import type { EventName, EventView } from '../../protocol/events.ts';
 import type { Database } from './database.ts';
 import { storedJson } from './stored-json.ts';
 
-/** Events kept; older ones are removed and reported as lost to whoever asks for them. */
-export const KEPT_EVENTS = 100_000;
+/** What is kept at least; older events are removed, and reported as lost to whoever asks for them. */
+export interface EventRetention {
+  readonly keepBytes: number;
+  readonly keepMs: number;
+}
+
+const DAY_MS = 86_400_000;
+export const defaultRetention: EventRetention = { keepBytes: 64 * 1024 * 1024, keepMs: 30 * DAY_MS };
+
 const PRUNE_EVERY = 1_000;
+/** Removed in one go, so that a lowered bound holds up nobody; the rest goes with the events that come. */
+const MOST_AT_ONCE = 5 * PRUNE_EVERY;
+/** Of a row besides its payload: numbers, name and guest. */
+const ROW_BYTES = 100;
 
 export interface KeptEvent {
   readonly sequence: number;
@@ -52,11 +63,22 @@ export class EventTable {
   readonly #since;
   readonly #ofGuest;
   readonly #bounds;
-  readonly #prune;
+  readonly #remove;
+  readonly #totalAt;
+  readonly #firstSince;
+  readonly #retention: EventRetention;
 
-  constructor(db: Database) {
-    this.#insert = db.prepare<[number, string, string | null, string], never>(
-      'INSERT INTO event (at_ms, name, guest, data) VALUES (?, ?, ?, ?)',
+  constructor(db: Database, retention: EventRetention = defaultRetention) {
+    this.#retention = retention;
+    this.#insert = db.prepare<[number, string, string | null, string, number], never>(
+      `INSERT INTO event (at_ms, name, guest, data, total_bytes) VALUES (?, ?, ?, ?,
+         ? + coalesce((SELECT total_bytes FROM event ORDER BY sequence DESC LIMIT 1), 0))`,
+    );
+    this.#totalAt = db.prepare<[number], { total: number }>(
+      'SELECT total_bytes AS total FROM event WHERE sequence = ?',
+    );
+    this.#firstSince = db.prepare<[number], { sequence: number }>(
+      'SELECT sequence FROM event WHERE at_ms >= ? ORDER BY sequence LIMIT 1',
     );
     this.#since = db.prepare<[SinceParameters], Row>(
       `SELECT * FROM event WHERE sequence > @sequence
@@ -70,19 +92,46 @@ export class EventTable {
     this.#bounds = db.prepare<[], { oldest: number | null; newest: number | null }>(
       "SELECT (SELECT min(sequence) FROM event) AS oldest, (SELECT seq FROM sqlite_sequence WHERE name = 'event') AS newest",
     );
-    this.#prune = db.prepare<[number], never>('DELETE FROM event WHERE sequence <= ?');
+    this.#remove = db.prepare<[number], never>('DELETE FROM event WHERE sequence < ?');
   }
 
   insert(event: Omit<KeptEvent, 'sequence'>): number {
+    const data = JSON.stringify(event.data);
     const { lastInsertRowid } = this.#insert.run(
       event.atMs,
       event.event,
       event.guest ?? null,
-      JSON.stringify(event.data),
+      data,
+      data.length + ROW_BYTES,
     );
     const sequence = Number(lastInsertRowid);
-    if (sequence % PRUNE_EVERY === 0) this.#prune.run(sequence - KEPT_EVENTS);
+    if (sequence % PRUNE_EVERY === 0) this.#prune(sequence, event.atMs);
     return sequence;
+  }
+
+  /** Removes the oldest, always from the front: what is kept has no gaps. */
+  #prune(newest: number, nowMs: number): void {
+    const { keepBytes, keepMs } = this.#retention;
+    const { oldest } = this.bounds();
+    const young = this.#firstSince.get(nowMs - keepMs)?.sequence ?? newest;
+    const firstKept = Math.max(this.#firstWithin(keepBytes, oldest, newest), young);
+    this.#remove.run(Math.min(firstKept, oldest + MOST_AT_ONCE, newest));
+  }
+
+  /** The oldest of those that together have no more than `bytes`. Each row knows the size of all up to it. */
+  #firstWithin(bytes: number, oldest: number, newest: number): number {
+    const floor = this.#total(newest) - bytes;
+    let [low, high] = [oldest, newest];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (this.#total(middle) > floor) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  #total(sequence: number): number {
+    return this.#totalAt.get(sequence)?.total ?? 0;
   }
 
   /** In their order. What a filter leaves out is not even read: many may be kept and few wanted. */

@@ -1,6 +1,6 @@
 /** The inventory: one database and its tables. */
 import { Database } from './database.ts';
-import { EventTable } from './event-table.ts';
+import { type EventRetention, EventTable } from './event-table.ts';
 import { GuestTable } from './guest-table.ts';
 import { ImageTable } from './image-table.ts';
 import { LedgerTable } from './ledger-table.ts';
@@ -22,7 +22,7 @@ export interface Inventory {
 }
 
 /** Opens the inventory at `path`, migrating it. Errors: FailedPrecondition for a newer one, DataLoss for a damaged one. */
-export const openInventory = (path: string): Inventory => {
+export const openInventory = (path: string, retention?: EventRetention): Inventory => {
   const db = new Database(path);
   return {
     db,
@@ -32,7 +32,7 @@ export const openInventory = (path: string): Inventory => {
     networks: new NetworkTable(db),
     operations: new OperationTable(db),
     ledger: new LedgerTable(db),
-    events: new EventTable(db),
+    events: new EventTable(db, retention),
     tokens: new TokenTable(db),
   };
 };

@@ -232,4 +232,6 @@ export const migrations: readonly string[] = [
   `,
   // Networks of kind bridge join a bridge of the host.
   'ALTER TABLE network ADD COLUMN bridge TEXT',
+  // Size of all events up to this one: the bound of the log is found without adding up.
+  'ALTER TABLE event ADD COLUMN total_bytes INTEGER NOT NULL DEFAULT 0',
 ];

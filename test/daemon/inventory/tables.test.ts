@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { KEPT_EVENTS } from '../../../daemon/inventory/event-table.ts';
+import { defaultRetention, type EventRetention, EventTable } from '../../../daemon/inventory/event-table.ts';
 import type { GuestRecord, GuestStatus } from '../../../daemon/inventory/guest-table.ts';
 import { type Inventory, openInventory } from '../../../daemon/inventory/inventory.ts';
 import type { HostObject } from '../../../protocol/host-object.ts';
@@ -335,14 +335,39 @@ describe('events', () => {
     expect(inventory.events.bounds()).toEqual({ oldest: 1, newest: 5 });
   });
 
-  test('are bounded in number, and the bounds say which are kept', () => {
+  /** A table with bounds of its own, on the same database. */
+  const bounded = (retention: Partial<EventRetention>): EventTable =>
+    new EventTable(inventory.db, { ...defaultRetention, ...retention });
+  const fill = (table: EventTable, count: number, atOf: (n: number) => number = (n) => n): void =>
     inventory.db.soon(() => {
-      for (let at = 1; at <= KEPT_EVENTS + 2_500; at += 1) inventory.events.insert(event(at));
+      for (let n = 1; n <= count; n += 1) table.insert(event(atOf(n)));
     });
-    const { oldest, newest } = inventory.events.bounds();
-    expect(newest).toBe(KEPT_EVENTS + 2_500);
-    expect(oldest).toBe(2_001);
-    expect(inventory.events.since(0, 1)[0]?.sequence).toBe(oldest);
+
+  test('are bounded in size: the newest that fit are kept, without a gap', () => {
+    const bytes = JSON.stringify(event(1).data).length + 100;
+    const table = bounded({ keepBytes: 500 * bytes });
+    fill(table, 3_000);
+    expect(table.bounds()).toEqual({ oldest: 2_501, newest: 3_000 });
+    expect(table.since(0, 10_000)).toHaveLength(500);
+    fill(table, 10);
+    expect(table.bounds()).toEqual({ oldest: 2_501, newest: 3_010 });
+  });
+
+  test('are bounded in age, and one that is told late removes nothing young', () => {
+    const table = bounded({ keepMs: 1_500 });
+    fill(table, 3_000);
+    expect(table.bounds()).toEqual({ oldest: 1_500, newest: 3_000 });
+    fill(table, 1_000, (n) => (n === 1_000 ? 10 : 3_000 + n));
+    expect(table.bounds()).toEqual({ oldest: 1_500, newest: 4_000 });
+  });
+
+  test('keep the newest, however small the bound, and go step by step under a lowered one', () => {
+    fill(inventory.events, 12_999);
+    const table = bounded({ keepBytes: 1 });
+    fill(table, 1);
+    expect(table.bounds()).toEqual({ oldest: 5_001, newest: 13_000 });
+    fill(table, 2_000);
+    expect(table.bounds()).toEqual({ oldest: 15_000, newest: 15_000 });
   });
 
   test('all gone, the next still gets the next number', () => {
