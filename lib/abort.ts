@@ -80,9 +80,9 @@ export class DeadlineError extends Error {
 }
 
 export interface Deadline extends Disposable {
-  /** Aborts with a {@link DeadlineError}, or with the parent's reason if the parent aborts first. */
+  /** A deadline aborts it with a {@link DeadlineError}, or with the parent's reason if the parent aborts first. */
   readonly signal: AbortSignal;
-  /** Ends the deadline without aborting; may be called more than once. */
+  /** Ends it without aborting; may be called more than once. */
   readonly clear: () => void;
 }
 
@@ -113,6 +113,25 @@ export function deadline(timeoutMs: number, parent?: AbortSignal): Deadline {
   }
   if (parent?.aborted === true) onParentAbort();
   else parent?.addEventListener('abort', onParentAbort, { once: true });
+  return { signal: controller.signal, clear, [Symbol.dispose]: clear };
+}
+
+/**
+ * A signal that aborts as soon as one of several does, with its reason. `AbortSignal.any` leaves a weak reference in each
+ * of them for as long as that one lives (Node 20): in a signal of the daemon for ever. This leaves nothing behind once it
+ * is cleared or has aborted.
+ */
+export function firstOf(...signals: readonly AbortSignal[]): Deadline {
+  const controller = new AbortController();
+  const clear = (): void => {
+    for (const signal of signals) signal.removeEventListener('abort', onAbort);
+  };
+  function onAbort(): void {
+    clear();
+    controller.abort(signals.find((signal) => signal.aborted)?.reason);
+  }
+  if (signals.some((signal) => signal.aborted)) onAbort();
+  else for (const signal of signals) signal.addEventListener('abort', onAbort, { once: true });
   return { signal: controller.signal, clear, [Symbol.dispose]: clear };
 }
 

@@ -4,7 +4,7 @@
  * `silent` until it answers again. Nothing waits for an agent in the guest's mailbox but what is about the agent.
  */
 import type { GuestAgent, GuestHandle } from '../../drivers/driver.ts';
-import { DeadlineError, deadline } from '../../lib/abort.ts';
+import { DeadlineError, deadline, firstOf } from '../../lib/abort.ts';
 import type { AgentState } from '../../protocol/agent.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
@@ -67,7 +67,8 @@ export class Agent {
   ): Promise<T> {
     const { handle, house } = this.#guest;
     const agent = this.#required(handle);
-    using limit = deadline(timeoutMs, AbortSignal.any([signal, house.stopping]));
+    using either = firstOf(signal, house.stopping);
+    using limit = deadline(timeoutMs, either.signal);
     try {
       const answer = await ask(agent, limit.signal);
       if (handle === this.#guest.handle && agent.isOpen) this.#become('connected', house.clock.now());

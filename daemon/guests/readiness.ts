@@ -2,6 +2,7 @@
  * Whether a guest is up: waits, for as long as a run lasts, until the guest has proven it once, and writes the first
  * proof down. That a process runs proves nothing; see `NetworkBackend.answer` for what does.
  */
+import { firstOf } from '../../lib/abort.ts';
 import type { Readiness as Proof } from '../../protocol/guest-address.ts';
 import type { Guest } from './guest.ts';
 import { portSpecs } from './launch-of.ts';
@@ -21,7 +22,7 @@ export class Readiness {
     if (!status.process || status.process.ready || house.stopping.aborted) return;
     const waiting = new AbortController();
     this.#waiting = waiting;
-    const signal = AbortSignal.any([waiting.signal, house.stopping]);
+    const { signal } = firstOf(waiting.signal, house.stopping);
     for (const { network, port } of portSpecs(this.#guest))
       house.networks.answer(network, port, status.process.startedAt, signal).then(
         ({ kind, address }) => this.prove({ kind, address, at: house.clock.now() }),

@@ -2,7 +2,7 @@
  * Clean-up: work that nobody can cancel, because what it takes back must not stay. It has an owner and an end all the
  * same: it is given up after a time, and when the daemon stops, whether it listens to its signal or not.
  */
-import { waitOrAbort } from '../../lib/abort.ts';
+import { firstOf, waitOrAbort } from '../../lib/abort.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { RoostError } from '../../protocol/errors.ts';
 
@@ -35,9 +35,9 @@ export const cleanUp = async <T>(
       ),
     ),
   );
-  const signal = AbortSignal.any([over.signal, stopping]);
+  using both = firstOf(over.signal, stopping);
   try {
-    return await waitOrAbort(work(signal), signal);
+    return await waitOrAbort(work(both.signal), both.signal);
   } finally {
     cancelTimer();
   }

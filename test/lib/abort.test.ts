@@ -1,8 +1,26 @@
 import { getEventListeners } from 'node:events';
 import { describe, expect, test, vi } from 'vitest';
-import { abortReason, DeadlineError, deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import { abortReason, DeadlineError, deadline, deferred, firstOf, waitOrAbort } from '../../lib/abort.ts';
 
 const listenersOf = (signal: AbortSignal): number => getEventListeners(signal, 'abort').length;
+
+describe('firstOf', () => {
+  test('aborts with the reason of the first that does', () => {
+    const [one, other] = [new AbortController(), new AbortController()];
+    const { signal } = firstOf(one.signal, other.signal);
+    expect(signal.aborted).toBe(false);
+    other.abort(new Error('the other'));
+    one.abort(new Error('too late'));
+    expect(signal.reason).toEqual(new Error('the other'));
+    expect(firstOf(new AbortController().signal, one.signal).signal.reason).toEqual(new Error('too late'));
+  });
+
+  test('leaves nothing in its sources once it is cleared', () => {
+    const source = new AbortController();
+    for (let count = 0; count < 100; count += 1) firstOf(source.signal, new AbortController().signal).clear();
+    expect(getEventListeners(source.signal, 'abort')).toHaveLength(0);
+  });
+});
 
 describe('waitOrAbort', () => {
   test('gives the value and leaves no listener behind', async () => {

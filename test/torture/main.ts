@@ -21,6 +21,7 @@ interface Torture {
 const tortures: readonly Torture[] = [
   { name: 'every-step', what: 'every operation fails and crashes at every step' },
   { name: 'random-kills', what: 'daemon and QEMUs killed and stopped at random' },
+  { name: 'stopped-guests', what: 'a list of guests of which some are stopped' },
   { name: 'frames', what: 'generated frames against socket and WebSocket' },
   { name: 'lifecycles', what: 'thousands of lives on fakes', inMemory: true },
 ];

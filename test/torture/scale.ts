@@ -6,7 +6,7 @@ import { randomInt } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { Random } from './random.ts';
 
-const isLong = process.env['ROOST_TORTURE'] === 'long';
+export const isLong = process.env['ROOST_TORTURE'] === 'long';
 
 /** The number for the form that runs; `COUNT=…` beats both. */
 export const sized = (form: { readonly short: number; readonly long: number }): number => {
