@@ -1,5 +1,4 @@
 /** Bridges of networks, and what links and addresses there are on the host. */
-import { existsSync } from 'node:fs';
 import { linkIndex } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { InstanceId } from '../../protocol/types.ts';
@@ -45,15 +44,28 @@ function refuseOverlap(subnet: string, used: readonly string[]): void {
   );
 }
 
-/** Errors: FailedPrecondition where there is no such bridge, InvalidArgument for one of our own. */
-export async function requireBridge(bridge: string, instance: InstanceId): Promise<void> {
+/**
+ * A bridge of somebody else, and its MTU. Asked of the kernel by netlink: `/sys` may show another network namespace.
+ * Errors: FailedPrecondition where there is no such bridge, InvalidArgument for one of our own.
+ */
+export async function requireBridge(
+  bridge: string,
+  instance: InstanceId,
+  signal: AbortSignal,
+): Promise<{ readonly mtu: number }> {
   if (bridge.startsWith(bridgePrefix(instance)))
     throw new RoostError('InvalidArgument', `The bridge ${bridge} is one of Roost's own networks`, {
       data: { bridge },
       hint: 'Attach guests to that network itself.',
     });
   const missing = linkIndex(bridge) === undefined;
-  if (!missing && existsSync(`/sys/class/net/${bridge}/bridge`)) return;
+  const [link] = missing
+    ? []
+    : (parse(await ip({ args: ['-json', '-details', 'link', 'show', 'dev', bridge] }, signal)) as readonly {
+        readonly mtu?: number;
+        readonly linkinfo?: { readonly info_kind?: string };
+      }[]);
+  if (link?.linkinfo?.info_kind === 'bridge') return { mtu: link.mtu ?? 1500 };
   throw new RoostError(
     'FailedPrecondition',
     missing ? `There is no bridge ${bridge} on this host` : `The link ${bridge} is no Linux bridge`,

@@ -67,7 +67,7 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
       requirePrivileges();
       const at = site(network);
       if (at.kind !== 'bridge') return await ensureOwn(at, signal);
-      await requireBridge(at.bridge, at.instance);
+      await requireBridge(at.bridge, at.instance, signal);
       await tables.post(() => renewTables(at, signal));
     },
     remove: async (network, signal) => {
@@ -85,7 +85,6 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
     attach: async (network, port, signal) => {
       requirePrivileges();
       const at = site(network);
-      if (at.kind === 'bridge') await requireBridge(at.bridge, at.instance);
       return await attachPort(at, port, signal);
     },
     restorePort: (network, port, signal) => permitPort(site(network), port, signal),

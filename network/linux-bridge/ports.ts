@@ -1,6 +1,6 @@
 /** Ports of a network as taps: made, let through, taken away. */
 import { closeSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import { enslaveLink, openTap, setLinkUp } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -9,6 +9,7 @@ import type { AttachedPort, PortPlan, PortSpec } from '../backend.ts';
 import { addElementsText, deleteElementsText, dropElements, elementObject } from '../ruleset.ts';
 import { reloadServer } from './dnsmasq.ts';
 import { ip, toolFailed } from './host-tool.ts';
+import { requireBridge } from './links.ts';
 import { nft, nftIfPresent } from './nft.ts';
 import { removePortFiles, writePortFiles } from './port-files.ts';
 import { type AnySite, elementsOf, tapOf } from './site.ts';
@@ -38,7 +39,7 @@ export async function attachPort(site: AnySite, port: PortSpec, signal: AbortSig
     await forbidPort(site, port, new AbortController().signal);
   });
   await leaveWithoutIpv6(tap);
-  if (site.kind === 'bridge') await fitInto(tap, port.mac, site.bridge, signal);
+  if (site.kind === 'bridge') await fitInto(tap, port.mac, site, signal);
   signal.throwIfAborted();
   joinBridge(tap, site.bridge);
   undo.succeed();
@@ -78,9 +79,15 @@ async function leaveWithoutIpv6(tap: string): Promise<void> {
  * A bridge takes the lowest MAC address among its ports, and the lowest MTU, unless somebody fixed them; so a port must
  * have neither the one nor the other, or the bridge's own address would change under the host that uses it.
  */
-async function fitInto(tap: string, mac: MacAddress, bridge: string, signal: AbortSignal): Promise<void> {
-  const mtu = (await readFile(`/sys/class/net/${bridge}/mtu`, 'utf8').catch(() => '1500')).trim();
-  await ip({ args: ['link', 'set', 'dev', tap, 'address', `fe${mac.slice(2)}`, 'mtu', mtu] }, signal);
+async function fitInto(
+  tap: string,
+  mac: MacAddress,
+  { bridge, instance }: AnySite,
+  signal: AbortSignal,
+): Promise<void> {
+  const { mtu } = await requireBridge(bridge, instance, signal);
+  const settings = ['address', `fe${mac.slice(2)}`, 'mtu', String(mtu)];
+  await ip({ args: ['link', 'set', 'dev', tap, ...settings] }, signal);
 }
 
 /** Lets a port's own frames through and tells the server of it. Both ends are waited for, so that an undo comes after. */

@@ -34,7 +34,8 @@ export const networkPlace = (
     name: `net${number}`,
     kind,
     instance: owner,
-    ...(kind === 'user' ? {} : { subnet: `10.91.${number}.0/24` }),
+    ...(kind === 'nat' || kind === 'isolated' ? { subnet: `10.91.${number}.0/24` } : {}),
+    ...(kind === 'bridge' ? { bridge: `lan${number}` } : {}),
     stateDirectory: `${bench.stateDirectory}/networks/${id}`,
     runDirectory: `${bench.runDirectory}/networks/${id}`,
   };
