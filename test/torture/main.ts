@@ -19,6 +19,7 @@ interface Torture {
 }
 
 const tortures: readonly Torture[] = [
+  { name: 'misbehaving-qemu', what: 'a QEMU that misbehaves under a whole daemon' },
   { name: 'every-step', what: 'every operation fails and crashes at every step' },
   { name: 'random-kills', what: 'daemon and QEMUs killed and stopped at random' },
   { name: 'stopped-guests', what: 'a list of guests of which some are stopped' },
