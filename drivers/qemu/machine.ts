@@ -122,7 +122,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     cpuModel: spec.cpu.model,
     disks,
     nics,
-    ...(cdroms.length === 0 ? {} : { cdroms }),
+    ...(cdroms.length === 0 && machine.cdroms === undefined ? {} : { cdroms }),
     settings,
   };
 };

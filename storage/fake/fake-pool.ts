@@ -87,9 +87,11 @@ export class FakePool implements Pool {
     if (!volumes.has(name)) volumes.set(name, volume);
   }
 
-  async growVolume({ guest, name, sizeBytes }: VolumeSpec, work: Work): Promise<void> {
+  async growVolume(volume: VolumeSpec, work: Work): Promise<void> {
+    const { guest, name, sizeBytes } = volume;
     work.signal.throwIfAborted();
     await this.#effect('growVolume', guest, name);
+    this.#require(this.source(volume).path);
     const volumes = this.#guests.get(guest)?.volumes;
     const before = volumes?.get(name);
     if (!before || before.sizeBytes > sizeBytes)
@@ -100,7 +102,9 @@ export class FakePool implements Pool {
   }
 
   allocatedBytes({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined> {
-    return Promise.resolve(this.#guests.get(guest)?.volumes.has(name) === true ? ALLOCATED_BYTES : undefined);
+    const volume = this.#guests.get(guest)?.volumes.get(name);
+    const isThere = volume !== undefined && !this.missing.has(this.source(volume).path);
+    return Promise.resolve(isThere ? ALLOCATED_BYTES : undefined);
   }
 
   async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {

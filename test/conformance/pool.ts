@@ -211,6 +211,62 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
       });
     });
 
+    describe('growVolume', () => {
+      it('makes a volume larger, also twice, and never smaller', async () => {
+        const base = await harness.makeBase(2 * MEBIBYTE);
+        const baseBefore = await harness.fingerprint(base.path);
+        const volume = await create(volumeOf({ base }));
+        const larger = { ...volume, sizeBytes: 6 * MEBIBYTE };
+        await pool.growVolume(larger, work());
+        await pool.growVolume(larger, work());
+        const smaller = { ...volume, sizeBytes: 6 * MEBIBYTE - 512 };
+        await expect(pool.growVolume(smaller, work())).rejects.toMatchObject({
+          class: 'FailedPrecondition',
+        });
+        expect(await lease(larger)).toEqual(pool.source(larger));
+        expect(await harness.fingerprint(base.path)).toBe(baseBefore);
+        expect(await harness.strays(guest)).toEqual([]);
+      });
+
+      it('refuses a volume that never was, or is lost', async () => {
+        await expect(pool.growVolume(volumeOf(), work())).rejects.toMatchObject({
+          class: 'FailedPrecondition',
+        });
+        const volume = await create(volumeOf());
+        await harness.lose(pool.source(volume).path);
+        await expect(pool.growVolume({ ...volume, sizeBytes: 6 * MEBIBYTE }, work())).rejects.toMatchObject({
+          class: 'FailedPrecondition',
+        });
+      });
+
+      it('changes nothing when its signal has ended before', async () => {
+        const volume = await create(volumeOf());
+        const before = await harness.fingerprint(pool.source(volume).path);
+        const reason = new Error('given up');
+        const larger = { ...volume, sizeBytes: 6 * MEBIBYTE };
+        await expect(pool.growVolume(larger, work(AbortSignal.abort(reason)))).rejects.toBe(reason);
+        expect(await harness.fingerprint(pool.source(volume).path)).toBe(before);
+        await pool.growVolume(volume, work());
+      });
+    });
+
+    describe('allocatedBytes', () => {
+      it('tells of a volume that is there, and of no other', async () => {
+        expect(await pool.allocatedBytes(volumeOf())).toBeUndefined();
+        const volume = await create(volumeOf({ base: await harness.makeBase(MEBIBYTE) }));
+        expect(await pool.allocatedBytes(volume)).toBeGreaterThan(0);
+        expect(await pool.allocatedBytes(volumeOf({ name: 'disk1' }))).toBeUndefined();
+        await pool.deleteVolume(volume);
+        expect(await pool.allocatedBytes(volume)).toBeUndefined();
+      });
+
+      it('tells of none whose file is lost', async () => {
+        const volume = await create(volumeOf());
+        await harness.lose(pool.source(volume).path);
+        expect(await pool.allocatedBytes(volume)).toBeUndefined();
+      });
+    });
+
     describe('deleteVolume and removeGuest', () => {
       it('removes a volume, also twice, and no other', async () => {
         const base = await harness.makeBase(MEBIBYTE);

@@ -1,14 +1,20 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { PinnedMachine } from '../../../drivers/driver.ts';
 import { familyOfType, fitMachine, pinMachine } from '../../../drivers/qemu/machine.ts';
 import { type GuestSpec, guestSpec, machineFamilies } from '../../../protocol/guest.ts';
 import type { MacAddress } from '../../../protocol/types.ts';
 
 const mac = '52:54:00:00:00:01' as MacAddress;
-const specOf = (disks: readonly string[], nics: readonly string[]): GuestSpec => ({
+const specOf = (
+  disks: readonly string[],
+  nics: readonly string[],
+  cdroms: readonly string[] = [],
+): GuestSpec => ({
   ...guestSpec.parse({ name: 'tested' }),
   disks: disks.map((name) => ({ name, sizeBytes: 512, readOnly: false })),
   nics: nics.map((name) => ({ name, network: 'default', mac })),
+  cdroms: cdroms.map((name) => ({ name })),
 });
 const basicsOf = (family: (typeof machineFamilies)[number]) => ({
   type: family,
@@ -16,9 +22,17 @@ const basicsOf = (family: (typeof machineFamilies)[number]) => ({
   serialPrefix: '0123456789ab',
 });
 
+const devicesOf = (
+  { disks, nics, cdroms = [] }: PinnedMachine,
+  kind: string,
+): readonly { readonly name: string; readonly address: string }[] =>
+  kind === 'disks' ? disks : kind === 'nics' ? nics : cdroms;
+
 describe('a pinned machine', () => {
   const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'), { maxLength: 6 });
-  const devices = fc.tuple(names, names);
+  /** As many as a machine has places for; a microvm has none. */
+  const drives = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'), { maxLength: 4 });
+  const devices = fc.tuple(names, names, drives);
 
   it('keeps every address and serial through any sequence of changes, and gives none twice', () => {
     fc.assert(
@@ -28,17 +42,22 @@ describe('a pinned machine', () => {
         (family, steps) => {
           const everySerial: string[] = [];
           let machine = pinMachine(specOf([], []), basicsOf(family));
-          for (const [disks, nics] of steps) {
+          for (const [disks, nics, drivesAsked] of steps) {
             const before = machine;
-            machine = fitMachine(specOf(disks, nics), machine);
-            for (const kind of ['disks', 'nics'] as const) {
-              const stayed = before[kind].filter(({ name }) =>
-                machine[kind].some((one) => one.name === name),
-              );
-              const stays = machine[kind].filter(({ name }) => before[kind].some((one) => one.name === name));
+            const cdroms = family === 'microvm' ? [] : drivesAsked;
+            machine = fitMachine(specOf(disks, nics, cdroms), machine);
+            const everything: Readonly<Record<string, readonly string[]>> = { disks, nics, cdroms };
+            for (const [kind, asked] of Object.entries(everything)) {
+              const now = devicesOf(machine, kind);
+              const then = devicesOf(before, kind);
+              expect(now.map(({ name }) => name)).toEqual(asked);
+              const stayed = then.filter(({ name }) => asked.includes(name));
+              const stays = now.filter(({ name }) => then.some((one) => one.name === name));
               expect(new Set(stays)).toEqual(new Set(stayed));
             }
-            const addresses = [...machine.disks, ...machine.nics].map(({ address }) => address);
+            const addresses = [...machine.disks, ...machine.nics, ...(machine.cdroms ?? [])].map(
+              ({ address }) => address,
+            );
             expect(new Set(addresses).size).toBe(addresses.length);
             const fresh = machine.disks.filter(
               ({ name }) => !before.disks.some((disk) => disk.name === name),
@@ -73,6 +92,21 @@ describe('a pinned machine', () => {
     expect(() => pinMachine(specOf(many(15), many(8)), basicsOf('microvm'))).toThrow(
       expect.objectContaining({ class: 'InvalidArgument' }),
     );
+  });
+
+  it.each([
+    ['q35', 4],
+    ['pc', 4],
+    ['microvm', 0],
+  ] as const)('has on %s room for %i CD-ROM drives, and takes one again that was left', (family, room) => {
+    const names = Array.from({ length: room }, (_, index) => `cd${index}`);
+    const full = pinMachine(specOf([], [], names), basicsOf(family));
+    const more = specOf([], [], [...names, 'more']);
+    expect(() => fitMachine(more, full)).toThrow(expect.objectContaining({ class: 'Unsupported' }));
+    const others = [...names.slice(1), 'more'];
+    if (room === 0) return;
+    const changed = fitMachine(specOf([], [], others), full);
+    expect(changed.cdroms?.at(-1)).toEqual({ name: 'more', address: full.cdroms?.[0]?.address });
   });
 
   it('refuses twins', () => {

@@ -44,6 +44,17 @@ const statusOf = async (pid: number): Promise<ReadonlyMap<string, string>> => {
   );
 };
 
+/** What was told, without a guest's slowness: on a machine that has much to do it may be slow as well as stopped. */
+const storyWithoutSlowness = (): readonly string[] => {
+  let isSilent = false;
+  return witness.story.filter((told) => {
+    if (told === 'silent busy') return false;
+    const wasSilent = isSilent;
+    isSilent = told.startsWith('silent') || (isSilent && told !== 'heard');
+    return told !== 'heard' || wasSilent;
+  });
+};
+
 const consoleOf = async (launch: Launch): Promise<string> =>
   (await harness.driver().readLog(launch.place, 'console', { maxBytes: 65_536 })).text;
 const banner = async (launch: Launch): Promise<void> =>
@@ -222,7 +233,7 @@ describeWith(['qemu'], 'a real guest', () => {
       network: 'n',
       mac: `52:54:00:00:00:0${index}` as MacAddress,
     }));
-    const disks: GuestSpec['disks'] = Array.from({ length: 15 }, (_, index) => ({
+    const disks: GuestSpec['disks'] = Array.from({ length: machine === 'microvm' ? 14 : 15 }, (_, index) => ({
       name: `disk${index}`,
       sizeBytes: 1024 ** 2,
       readOnly: index > 0,
@@ -257,14 +268,14 @@ describeWith(['qemu'], 'a real guest', () => {
         class: 'Unavailable',
         data: { reason: 'stopped' },
       });
-      expect(witness.story).toEqual(['silent stopped']);
+      expect(storyWithoutSlowness()).toEqual(['silent stopped']);
       await expect(handle.queryState(signal)).rejects.toMatchObject({ class: 'Unavailable' });
       // A command waits as long as its caller does, and is done once the guest can.
       const resumed = handle.resume(signal);
       process.kill(pid, 'SIGCONT');
       await resumed;
       await witness.until('running');
-      expect(witness.story).toEqual(['silent stopped', 'heard', 'running']);
+      expect(storyWithoutSlowness()).toEqual(['silent stopped', 'heard', 'running']);
       expect(await handle.queryState(signal)).toEqual({ state: 'running' });
     } finally {
       process.kill(pid, 'SIGCONT');
@@ -283,7 +294,7 @@ describeWith(['qemu'], 'a real guest', () => {
         .driver({ silenceAfterMs: 100 })
         .attach(launch.place, { signal, cursor: 0, observe: witness.observe });
     await expect(attach()).rejects.toMatchObject({ class: 'Unavailable', data: { reason: 'stopped' } });
-    expect(witness.story).toEqual(['silent stopped']);
+    expect(storyWithoutSlowness()).toEqual(['silent stopped']);
     expect(await driver.probe(launch.place)).toBe('alive');
     process.kill(pid, 'SIGCONT');
     const again = await harness

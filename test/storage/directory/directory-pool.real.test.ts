@@ -206,6 +206,31 @@ describe('a volume on disk', () => {
     },
   );
 
+  it.each([undefined, ...(isRoot ? [OWNER] : [])])(
+    'keeps what is in it, its owner and its mode when it grows, and takes what is written',
+    async (owner) => {
+      const { pool, scratch } = await newPool();
+      const volume = {
+        ...volumeOf(newGuest(), { base: await makeBase(scratch, MEBIBYTE) }),
+        ...(owner && { owner }),
+      };
+      await pool.prepareGuest(volume.guest, owner);
+      await pool.createVolume(volume, work());
+      const { path } = pool.source(volume);
+      const fresh = await pool.allocatedBytes(volume);
+      await run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 3 2M 1M', path);
+      expect(await pool.allocatedBytes(volume)).toBeGreaterThanOrEqual((fresh ?? 0) + MEBIBYTE);
+      const before = await stat(path);
+      await pool.growVolume({ ...volume, sizeBytes: 8 * MEBIBYTE }, work());
+      const after = await stat(path);
+      expect([after.uid, after.gid, after.mode]).toEqual([before.uid, before.gid, before.mode]);
+      expect((await imageInfo(path))['virtual-size']).toBe(8 * MEBIBYTE);
+      // qemu-io ends well only when every byte has the pattern asked for: the base's, the volume's own, and the new end.
+      const reads = ['read -q -P 7 0 64k', 'read -q -P 3 2M 1M', 'read -q -P 0 4M 4M'];
+      await run('qemu-io', '-f', 'qcow2', ...reads.flatMap((read) => ['-c', read]), path);
+    },
+  );
+
   it('follows no link when it removes a guest', async () => {
     const { pool, scratch } = await newPool();
     const guest = newGuest();
