@@ -33,8 +33,11 @@ const prepare = async (house: FakeHouse): Promise<void> => {
   const daemon = await house.start();
   const { client } = daemon;
   await client.done('network-create', { name: 'lan' });
-  for (const name of ['one', 'two'])
-    await client.done('image-import', { name, kind: 'iso', path: `/srv/${name}.iso` });
+  for (const name of ['one', 'two']) {
+    const path = `/srv/${name}.iso`;
+    house.images.offer(path, SIZE);
+    await client.done('image-import', { name, kind: 'iso', path });
+  }
   await client.done(
     'guest-create',
     aGuest('web1', { nics: [{ network: 'lan' }], cdroms: [{ image: 'one' }] }),
