@@ -15,7 +15,8 @@ import { describeWith } from '../harness/needs.ts';
 import { type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { importBootSector, tinyGuest } from '../harness/tiny-guests.ts';
 
-const timeout = 240_000;
+/** Two starts of a Linux under emulation, on a machine that may have much else to do. */
+const timeout = 480_000;
 let images: SmallImage;
 
 const linuxGuest: GuestSpecInput = {
@@ -121,9 +122,9 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'devic
     using again = await startAndLogIn(daemon);
     const serialOf = async (disk: string): Promise<string> =>
       await say(again, `cat /sys/block/${disk}/serial; echo`);
-    const found = await Promise.resolve(['vdb', 'vdc']);
     const addresses: Record<string, string> = {};
-    for (const disk of found) addresses[await serialOf(disk)] = await pciAddress(again, `/sys/block/${disk}`);
+    for (const disk of ['vdb', 'vdc'])
+      addresses[await serialOf(disk)] = await pciAddress(again, `/sys/block/${disk}`);
     const serials = new Map((await daemon.guest('ada')).disks.map(({ name, serial }) => [name, serial]));
     expect(addresses[serials.get('data') ?? '']).toBe(places.data);
     expect(addresses[serials.get('copy') ?? '']).toBe(places.copy);
@@ -139,6 +140,33 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'devic
     await daemon.succeed('image-delete', { image: 'small' });
     await daemon.stop();
     expect(await home.compare()).toEqual({ ledger: [], host: [] });
+  });
+
+  it('come and go on pc as well, each in its slot', { timeout }, async () => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await daemon.succeed('image-import', { name: 'small', path: images.smallDisk });
+    await daemon.succeed('network-create', { name: 'lan', kind: 'isolated' });
+    await daemon.succeed('guest-create', { ...linuxGuest, machine: 'pc' });
+    using console = await startAndLogIn(daemon);
+    await daemon.succeed('guest-disk-attach', { guest: 'ada', name: 'data', sizeBytes: 16 * MEBIBYTE });
+    await daemon.succeed('guest-nic-attach', { guest: 'ada', network: 'lan' });
+    await awaitInGuest(console, '[ -b /dev/vdb ]');
+    await awaitInGuest(console, '[ -e /sys/class/net/eth1 ]');
+    expect(await pciAddress(console, '/sys/block/vdb')).toBe('0000:00:06.0');
+    expect(await pciAddress(console, '/sys/class/net/eth1')).toBe('0000:00:07.0');
+    await say(console, 'echo kept | dd of=/dev/vdb conv=fsync 2>/dev/null');
+
+    await daemon.succeed('guest-disk-detach', { guest: 'ada', disk: 'data' });
+    expect(await blockDevices(console)).toBe('vda');
+    await daemon.succeed('guest-disk-attach', { guest: 'ada', name: 'data' });
+    await awaitInGuest(console, '[ -b /dev/vdb ]');
+    expect(await pciAddress(console, '/sys/block/vdb')).toBe('0000:00:06.0');
+    expect(await say(console, 'head -n 1 /dev/vdb')).toBe('kept');
+    await daemon.succeed('guest-nic-detach', { guest: 'ada', nic: 'nic0' });
+    expect(await say(console, 'echo $(cd /sys/class/net && echo eth*)')).toBe('eth1');
+    await daemon.succeed('guest-delete', { guest: 'ada', force: true });
+    await daemon.stop();
   });
 });
 
