@@ -1,7 +1,7 @@
 /**
- * Kill -9 of the daemon before and after every step of create, start, stop, delete and of changes of devices, with real QEMU, disks and
- * bridges; then a new daemon. Afterwards the ledger equals the host, the operation has an end, and the guest is in a
- * stated state.
+ * Kill -9 of the daemon before and after every step of create, start, stop, delete and of changes of devices, with real
+ * QEMU, disks and bridges; then a new daemon. Afterwards the ledger equals the host, the operation has an end, and the
+ * guest is in a stated state.
  */
 import { expect, it } from 'vitest';
 import { describeWith } from '../harness/needs.ts';
