@@ -44,6 +44,15 @@ const stopByButton = async (daemon: RealDaemon, guest: string): Promise<void> =>
   });
 };
 
+/** Echo requests that a guest's own kernel has seen (/proc/net/snmp, InEchos). */
+const echoesSeen = async (console: GuestConsole): Promise<number> => {
+  const said = await say(console, `awk '/^Icmp: [0-9]/ {print "echoes=" $10}' /proc/net/snmp`);
+  return Number(/echoes=(\d+)/.exec(said)?.[1]);
+};
+
+const droppedFrames = async (daemon: RealDaemon, guest: string): Promise<Record<string, number>> =>
+  (await daemon.client.call('query-guest-addresses', { guest })).nics[0]?.droppedFrames ?? {};
+
 describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux in a guest', () => {
   beforeAll(async () => {
     images = await guestImages();
@@ -87,6 +96,56 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux
     await daemon.succeed('image-delete', { image: 'small' });
     await daemon.stop();
     expect(await home.compare()).toEqual({ ledger: [], host: [] });
+  });
+
+  it('reaches nobody under a MAC or IPv4 address that is not its own, and is counted', {
+    timeout,
+  }, async () => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await daemon.succeed('image-import', { name: 'small', path: images.smallDisk });
+    await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+    for (const name of ['mallory', 'bob']) await daemon.succeed('guest-create', linuxGuest(name));
+    const consoles = await Promise.all(['mallory', 'bob'].map((guest) => startAndLogIn(daemon, guest)));
+    using atMallory = consoles[0] as GuestConsole;
+    using atBob = consoles[1] as GuestConsole;
+    const [mallorysNic, bobsNic] = await Promise.all(
+      ['mallory', 'bob'].map(async (guest) => (await daemon.guest(guest)).nics[0]),
+    );
+    const bob = bobsNic?.ipv4 ?? 'none';
+    const claimed = bob.replace(/\.\d+$/, '.200');
+    // So that the forged packet needs no ARP, which would be a forged one too.
+    const knowBob = `arp -i eth0 -s ${bob} ${bobsNic?.mac}`;
+    await say(atMallory, `ping -c 1 -W 10 ${bob}`);
+    const before = await echoesSeen(atBob);
+    expect(await droppedFrames(daemon, 'mallory')).toEqual({});
+
+    await say(atMallory, `ip address add ${claimed}/24 dev eth0 && ${knowBob}`);
+    await say(atMallory, `! ping -c 1 -W 1 -I ${claimed} ${bob}`);
+    expect(await droppedFrames(daemon, 'mallory')).toEqual({ forged_ipv4: 1 });
+    await say(atMallory, `! arping -c 1 -w 1 -I eth0 -s ${claimed} ${bob}`);
+    expect(await droppedFrames(daemon, 'mallory')).toEqual({ forged_ipv4: 1, forged_arp: 1 });
+    await say(atMallory, `ip address del ${claimed}/24 dev eth0`);
+
+    const wear = (mac: string | undefined): string =>
+      `ip link set eth0 down && ip link set eth0 address ${mac} && ip link set eth0 up && ${knowBob}`;
+    await say(atMallory, wear('52:54:00:66:66:66'));
+    await say(atMallory, `! ping -c 1 -W 1 ${bob}`);
+    expect((await droppedFrames(daemon, 'mallory'))['forged_mac']).toBeGreaterThan(0);
+    await say(atMallory, wear(mallorysNic?.mac));
+
+    // What is sent later arrives alone: of the rest nothing did.
+    await say(atMallory, `ping -c 1 -W 10 ${bob}`);
+    expect(await echoesSeen(atBob)).toBe(before + 1);
+    const known = await say(atBob, 'cat /proc/net/arp');
+    expect(known).toContain(mallorysNic?.mac);
+    expect(known).not.toContain('52:54:00:66:66:66');
+    expect(known).not.toContain(claimed);
+    expect(await droppedFrames(daemon, 'bob')).toEqual({});
+
+    for (const guest of ['mallory', 'bob']) await daemon.succeed('guest-delete', { guest, force: true });
+    await daemon.succeed('network-delete', { network: 'lan' });
+    await daemon.stop();
   });
 
   // A microvm without KVM has nothing to measure the TSC by, so it is told.

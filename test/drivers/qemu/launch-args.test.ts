@@ -11,7 +11,7 @@ import {
   type MachineFamily,
   wantsAgent,
 } from '../../../protocol/guest.ts';
-import type { NetPort } from '../../../protocol/net-port.ts';
+import type { NetPort, PortForward } from '../../../protocol/net-port.ts';
 import type { GuestId, InstanceId, MacAddress } from '../../../protocol/types.ts';
 
 const stateRoot = '/var/lib/roost';
@@ -134,7 +134,11 @@ const iso: BlockSource = {
   sizeBytes: GIBIBYTE,
 };
 const tap = (last: number): NetPort => ({ kind: 'tap', link: `rabcde${last}`, mac: mac(last) });
-const user = (last: number): NetPort => ({ kind: 'user', mac: mac(last) });
+const user = (last: number, forwards: readonly PortForward[] = []): NetPort => ({
+  kind: 'user',
+  mac: mac(last),
+  ...(forwards.length === 0 ? {} : { forwards }),
+});
 const kernelBoot: Launch['boot'] = {
   kind: 'kernel',
   kernelPath: `${stateRoot}/images/kernel/vmlinuz`,
@@ -159,6 +163,16 @@ const cases: Readonly<Record<string, Wanted>> = {
   },
   'q35-kernel-without-initrd': {
     boot: { kind: 'kernel', kernelPath: '/boot/vmlinuz', commandLine: '' },
+  },
+  'user-network-with-forwards': {
+    credentials: undefined,
+    disks: [overlay],
+    nics: [
+      user(1, [
+        { protocol: 'tcp', hostAddress: '127.0.0.1', hostPort: 2222, guestPort: 22 },
+        { protocol: 'udp', hostAddress: '0.0.0.0', hostPort: 5353, guestPort: 53 },
+      ]),
+    ],
   },
   'rootless-user-network': { credentials: undefined, disks: [overlay], nics: [user(1)] },
   'no-groups': { credentials: { uid: 2000, gid: 2000, groups: [] } },

@@ -137,6 +137,9 @@ describe('the guard of a port', () => {
     return Buffer.concat([header, payload]);
   };
 
+  const droppedOf = async (number: number) =>
+    (await backend.report(network, portSpec(network, number), never)).droppedFrames;
+
   /** What the neighbour gets of `send`, known by what comes after it. */
   const arrivesAfter = async (send: () => void, signal: AbortSignal): Promise<number> => {
     const before = neighbour.seen.length;
@@ -244,6 +247,21 @@ describe('the guard of a port', () => {
     const signal = AbortSignal.timeout(20_000);
     expect(await arrivesAfter(send, signal)).toBe(0);
     expect(await counters('bridge', network)).toEqual({ [counter]: 1 });
+    expect(await droppedOf(1)).toEqual({ [counter]: 1 });
+    expect(await droppedOf(2)).toEqual({});
+  });
+
+  it('counts for each port what it sent, until the port is taken away', async () => {
+    const signal = AbortSignal.timeout(20_000);
+    const forge = (end: TapEnd): void => end.sendUdp({ from: '10.91.1.77', to: neighbour.ip });
+    forge(guest);
+    forge(guest);
+    forge(neighbour);
+    expect(await arrivesAfter(() => forge(guest), signal)).toBe(0);
+    expect([await droppedOf(1), await droppedOf(2)]).toEqual([{ forged_ipv4: 3 }, { forged_ipv4: 1 }]);
+    await bench.backend().ensure(network, never);
+    await backend.detach(network, portSpec(network, 2), never);
+    expect(await droppedOf(2)).toEqual({});
   });
 
   it('holds while the rules are renewed, and after them', async () => {
@@ -360,6 +378,74 @@ describe('DHCP and DNS', () => {
     await run('rm', [`${network.runDirectory}/dnsmasq.pid`]);
     await backend.remove(network, never);
     expect(await backend.inspect({ instance: network.instance, ...bench }, never)).toEqual([]);
+  });
+});
+
+describe('a question whether a guest is up', () => {
+  /** Lets the guest answer ARP until the promise is settled. */
+  const whileAnswering = async <T>(guest: TapEnd, promise: Promise<T>, signal: AbortSignal): Promise<T> => {
+    const done = new AbortController();
+    const answering = guest.receiveUdp(() => false, AbortSignal.any([signal, done.signal]));
+    const ended = answering.catch(() => undefined);
+    try {
+      return await Promise.race([promise, answering.then(() => promise)]);
+    } finally {
+      done.abort();
+      await ended;
+    }
+  };
+
+  it.each(['nat', 'isolated'] as const)('is answered by ARP at its address, on kind %s', async (kind) => {
+    const signal = AbortSignal.timeout(60_000);
+    const network = await makeNetwork(1, kind);
+    const port = portSpec(network, 1);
+    const guest = await attach(network, port);
+    const answer = backend.answer(network, port, Date.now(), signal);
+    expect(await whileAnswering(guest, answer, signal)).toEqual({ kind: 'neighbour', address: port.ipv4 });
+    expect((await backend.report(network, port, never)).addresses).toContainEqual({
+      source: 'neighbour',
+      address: port.ipv4,
+      state: 'reachable',
+    });
+  });
+
+  it('is put again and again to a guest that is silent, until it is given up', async () => {
+    const signal = AbortSignal.timeout(60_000);
+    const network = await makeNetwork(1, 'nat');
+    const port = portSpec(network, 1);
+    const guest = await attach(network, port);
+    const neighbour = await attach(network, portSpec(network, 2));
+    const enough = new AbortController();
+    const answer = backend.answer(network, port, Date.now(), AbortSignal.any([signal, enough.signal]));
+    let settled = false;
+    const watched = answer.finally(() => {
+      settled = true;
+    });
+    watched.catch(() => undefined);
+    const asked = (): Promise<true> =>
+      guest.receive((frame) => {
+        if (frame.type !== ETHERTYPE.arp) return undefined;
+        const { operation, targetIp } = parseArp(frame.payload);
+        return operation === 'request' && targetIp === port.ipv4 ? true : undefined;
+      }, signal);
+    await asked();
+    // A neighbour cannot answer in its place.
+    neighbour.send({
+      to: gatewayMac(network),
+      type: ETHERTYPE.arp,
+      payload: arp({
+        operation: 'reply',
+        senderMac: guest.mac,
+        senderIp: guest.ip,
+        targetMac: gatewayMac(network),
+        targetIp: gateway(network),
+      }),
+    });
+    await asked();
+    expect(settled).toBe(false);
+    const why = new Error('enough');
+    enough.abort(why);
+    await expect(watched).rejects.toBe(why);
   });
 });
 
