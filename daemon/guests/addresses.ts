@@ -1,5 +1,6 @@
 /** query-guest-addresses: where a guest is found, each address with what vouches for it. */
 import type { PortReport, PortSpec } from '../../network/backend.ts';
+import type { AgentInterface } from '../../protocol/agent.ts';
 import type { CommandReturn } from '../../protocol/commands.ts';
 import { type AddressSource, addressSources } from '../../protocol/guest-address.ts';
 import type { Guest } from './guest.ts';
@@ -31,21 +32,55 @@ export const ranked = (port: PortSpec, report: PortReport, told: readonly string
   return addresses.sort((one, other) => rank(one) - rank(other));
 };
 
+/** How long the agent may hold up what the host knows by itself. */
+const AGENT_TIMEOUT_MS = 2_000;
+/** A guest may claim any number; nobody reads more. */
+const MOST_TOLD = 64;
+
+/** Addresses at a NIC, by what the agent said; of interfaces that are none of our NICs nothing is said. */
+export const toldAt = (mac: PortSpec['mac'], interfaces: readonly AgentInterface[]): readonly string[] => {
+  const addresses = interfaces
+    .filter(({ hardwareAddress }) => hardwareAddress === mac)
+    .flatMap(({ ipAddresses }) => ipAddresses.map(({ ipAddress }) => ipAddress));
+  return [...new Set(addresses)].slice(0, MOST_TOLD);
+};
+
+/** None where no agent is there, or none that answers in time. */
+const interfacesOf = async (guest: Guest, signal: AbortSignal): Promise<readonly AgentInterface[]> => {
+  if (guest.status.state !== 'running' || guest.handle?.agent?.isOpen !== true) return [];
+  try {
+    return await guest.agent.use((agent, limit) => agent.interfaces(limit), {
+      signal,
+      timeoutMs: AGENT_TIMEOUT_MS,
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    guest.house.log.debug({ err: error, guest: guest.name }, 'the agent told no addresses');
+    return [];
+  }
+};
+
 export const addressesOf = async (guest: Guest, signal: AbortSignal): Promise<Reply> => {
   const { networks } = guest.house;
+  const ports = guest.record.spec.nics.map((nic) => ({ name: nic.name, ...portSpecOf(guest, nic) }));
+  const [interfaces, ...reports] = await Promise.all([
+    interfacesOf(guest, signal),
+    ...ports.map(({ network, port }) => networks.report(network, port, signal)),
+  ]);
   const { ready } = guest.view;
-  const nics = await Promise.all(
-    guest.record.spec.nics.map(async (nic) => {
-      const { network, port } = portSpecOf(guest, nic);
-      const report = await networks.report(network, port, signal);
+  return {
+    guest: guest.id,
+    name: guest.name,
+    ...(ready === undefined ? {} : { ready }),
+    nics: ports.map(({ name, network, port }, index) => {
+      const report = reports[index] ?? { addresses: [], droppedFrames: {} };
       return {
-        name: nic.name,
+        name,
         network: networks.byId(network).name,
         mac: port.mac,
-        addresses: ranked(port, report, []),
+        addresses: ranked(port, report, toldAt(port.mac, interfaces)),
         droppedFrames: { ...report.droppedFrames },
       };
     }),
-  );
-  return { guest: guest.id, name: guest.name, ...(ready === undefined ? {} : { ready }), nics };
+  };
 };

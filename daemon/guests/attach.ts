@@ -197,6 +197,7 @@ export const plugNic = async (guest: Guest, name: string, signal: AbortSignal): 
       ...(descriptor === undefined ? {} : { descriptor }),
     };
     await handle.plug(machine, device, signal);
+    guest.readiness.nicsChanged();
   } finally {
     if (attached.descriptor !== undefined) await closeDescriptor(attached.descriptor);
   }

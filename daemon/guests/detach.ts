@@ -132,6 +132,7 @@ export const nicDetachment = (guest: Guest, operation: OperationRecord): Procedu
             (record) => withoutNic(record, name),
             () => forgetNic(guest, nic),
           );
+          guest.readiness.nicsChanged();
         },
       },
     ],

@@ -423,6 +423,7 @@ export class Guest {
   }
 
   #observeDriverEvent(seen: Extract<Observation, { kind: 'driver-event' }>, cursor: number): void {
+    if (seen.event === 'RESET') this.readiness.reset(seen.at);
     if (!this.#eventBudget.admits(seen.at)) {
       // Not worth a write: at worst the next daemon passes over it again.
       this.#status = { ...this.#status, cursor };

@@ -10,27 +10,44 @@ import { portSpecs } from './launch-of.ts';
 export class Readiness {
   readonly #guest: Guest;
   #waiting: AbortController | undefined;
+  /** When what is waited for may have begun: at the start, or at the last reset. */
+  #since = 0;
 
   constructor(guest: Guest) {
     this.#guest = guest;
   }
 
   /** A process was taken over; one that has proven itself before is asked nothing. */
-  begin(): void {
+  begin(since = this.#guest.status.process?.startedAt ?? 0): void {
     this.end();
     const { status, house } = this.#guest;
     if (!status.process || status.process.ready || house.stopping.aborted) return;
+    this.#since = since;
     const waiting = new AbortController();
     this.#waiting = waiting;
     const { signal } = firstOf(waiting.signal, house.stopping);
     for (const { network, port } of portSpecs(this.#guest))
-      house.networks.answer(network, port, status.process.startedAt, signal).then(
+      house.networks.answer(network, port, since, signal).then(
         ({ kind, address }) => this.prove({ kind, address, at: house.clock.now() }),
         (error: unknown) => {
           if (!signal.aborted)
             house.log.warn({ err: error, guest: this.#guest.name, nic: port.index }, 'no answer can be had');
         },
       );
+  }
+
+  /** The machine begins anew, so that what it has proven holds no longer; one that has yet to prove itself goes on. */
+  reset(at: number): void {
+    const { process } = this.#guest.status;
+    if (!process?.ready) return;
+    const { ready: _proof, ...unproven } = process;
+    this.#guest.setStatus({ process: unproven });
+    this.begin(at);
+  }
+
+  /** The guest has other NICs than before: those of now are asked. */
+  nicsChanged(): void {
+    if (this.#waiting) this.begin(this.#since);
   }
 
   /** The run is over, or somebody else watches the guest from now on. */

@@ -12,6 +12,7 @@ import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { deferred } from '../../lib/abort.ts';
 import { silentLog } from '../../lib/log.ts';
 import * as addressing from '../../network/addressing.ts';
+import type { PortAnswer, PortReport, PortSpec } from '../../network/backend.ts';
 import {
   type FakeNetworkBackend,
   type FakeNetworkCall,
@@ -99,6 +100,8 @@ export class FakeHouse {
   readonly network: FakeNetworkBackend = fakeNetworkBackend({
     before: (call) => this.beforeNetwork(call),
     guard: () => this.guardPort(),
+    answer: (port) => this.answer(port),
+    report: (port) => this.report(port),
   });
   readonly pool: FakePool;
   readonly stateDirectory: string;
@@ -109,6 +112,10 @@ export class FakeHouse {
   beforeNetwork: (call: FakeNetworkCall) => Promise<void> | void = () => undefined;
   /** What an attached port still waits for before its guest may run. */
   guardPort: () => Promise<void> = async () => undefined;
+  /** What the guest of a port answers when it is asked whether it is up; nothing, for ever. */
+  answer: (port: PortSpec) => Promise<PortAnswer> = () => new Promise(() => undefined);
+  /** What the host knows of a port. */
+  report: (port: PortSpec) => PortReport = () => ({ addresses: [], droppedFrames: {} });
 
   constructor(directory: string) {
     this.stateDirectory = join(directory, 's');
