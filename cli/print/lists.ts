@@ -10,9 +10,13 @@ import { renderFields, renderTable, safe } from './table.ts';
 export const usersText = ({ length }: readonly unknown[]): string | undefined =>
   length === 0 ? undefined : `${length} ${length === 1 ? 'guest' : 'guests'}`;
 
+/** `*.lan`, with the server to ask where the host's own resolver does not know it: `dig @10.91.1.1 web1.lan`. */
+const namesText = ({ names }: NetworkView): string | undefined =>
+  names && (names.onHost ? `*.${names.domain}` : `*.${names.domain} @${names.server}`);
+
 export const printNetworks = (networks: readonly NetworkView[]): string[] =>
   renderTable(
-    ['name', 'kind', 'state', 'subnet', 'gateway', 'bridge', 'used by'],
+    ['name', 'kind', 'state', 'subnet', 'gateway', 'bridge', 'names', 'used by'],
     networks.map((network) => [
       network.name,
       network.kind,
@@ -20,6 +24,7 @@ export const printNetworks = (networks: readonly NetworkView[]): string[] =>
       network.subnet,
       network.gateway,
       network.bridge,
+      namesText(network),
       usersText(network.usedBy),
     ]),
   );

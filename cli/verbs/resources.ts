@@ -35,6 +35,8 @@ export const networkVerbs: readonly Verb[] = [
     words: 'network ls',
     aliases: ['network list'],
     command: 'query-networks',
+    details:
+      'Under names stands how guests are found from the host; an address after @ is that of the DNS server to ask, as in `dig @10.91.1.1 web1.lan`.',
     pages: 'networks',
     print: (reply) => printNetworks(reply.networks),
   }),
