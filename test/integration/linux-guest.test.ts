@@ -64,6 +64,11 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux
     await daemon.succeed('image-import', { name: 'small', path: images.smallDisk });
     await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
     for (const name of ['ada', 'bob']) await daemon.succeed('guest-create', linuxGuest(name));
+    await importBootSector(daemon, 'idle');
+    await daemon.succeed('guest-create', {
+      ...tinyGuest('deaf', 'idle', { nics: [{ network: 'lan' }] }),
+      start: true,
+    });
     const consoles = await Promise.all(['ada', 'bob'].map((guest) => startAndLogIn(daemon, guest)));
     using atAda = consoles[0] as GuestConsole;
     using atBob = consoles[1] as GuestConsole;
@@ -84,14 +89,37 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'Linux
     await say(atAda, 'ping -c 1 -W 10 bob');
     expect(await say(atAda, 'ping -c 1 -W 10 bob.lan')).toContain(`(${bobsAddress})`);
 
+    for (const [guest, address] of [
+      ['ada', adasAddress],
+      ['bob', bobsAddress],
+    ] as const)
+      expect((await daemon.client.call('guest-wait', { guest })).ready).toMatchObject({
+        kind: 'lease',
+        address,
+      });
+    // Asked at its address for all that time, a guest without a system has proven nothing.
+    await expect(daemon.client.call('guest-wait', { guest: 'deaf', timeoutMs: 1 })).rejects.toMatchObject({
+      wire: { class: 'DeadlineExceeded' },
+    });
+    await daemon.succeed('guest-delete', { guest: 'deaf', force: true });
+    await daemon.succeed('image-delete', { image: 'idle' });
+
     await say(atAda, 'echo kept over a stop >/root/note && sync');
     await stopByButton(daemon, 'ada');
-    using atAdaAgain = await startAndLogIn(daemon, 'ada');
-    expect(await say(atAdaAgain, 'cat /root/note')).toMatch(/^kept over a stop\r$/m);
-    expect((await daemon.guest('ada')).nics).toEqual(adasNics);
+    await daemon.succeed('guest-rename', { guest: 'ada', newName: 'eve' });
+    using atEve = await startAndLogIn(daemon, 'eve');
+    expect(await say(atEve, 'cat /root/note')).toMatch(/^kept over a stop\r$/m);
+    expect((await daemon.guest('eve')).nics).toEqual(adasNics);
+    expect(await say(atBob, 'nslookup eve.lan')).toContain(adasAddress);
+    expect((await runInGuest(atBob, 'nslookup ada.lan')).output).toContain('NXDOMAIN');
 
-    await Promise.all(['ada', 'bob'].map((guest) => stopByButton(daemon, guest)));
-    for (const guest of ['ada', 'bob']) await daemon.succeed('guest-delete', { guest });
+    await stopByButton(daemon, 'eve');
+    // What a guest has proven holds until its machine begins anew.
+    expect((await daemon.guest('bob')).ready).toBeDefined();
+    await daemon.succeed('guest-reset', { guest: 'bob' });
+    await daemon.guestWhen('bob', ({ ready }) => ready === undefined);
+    await daemon.succeed('guest-stop', { guest: 'bob', force: true });
+    for (const guest of ['eve', 'bob']) await daemon.succeed('guest-delete', { guest });
     await daemon.succeed('network-delete', { network: 'lan' });
     await daemon.succeed('image-delete', { image: 'small' });
     await daemon.stop();
