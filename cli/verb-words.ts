@@ -31,6 +31,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-info': 'agent',
   'guest-exec': 'exec',
   'guest-file-open': 'cp',
+  'guest-fsfreeze-freeze': 'freeze',
+  'guest-fsfreeze-thaw': 'thaw',
   'query-disks': 'disk ls',
   'query-guests': 'ls',
   'query-guest': 'show',

@@ -3,7 +3,7 @@
  * `{"event", "data", "timestamp"}` with `sequence` besides.
  */
 import { z } from 'zod';
-import { agentState } from './agent.ts';
+import { agentState, fsfreezeStatus } from './agent.ts';
 import { guestState, guestTarget } from './guest.ts';
 import { readiness } from './guest-address.ts';
 import { operationState } from './operation.ts';
@@ -43,6 +43,19 @@ export const events = {
       ...guest,
       state: agentState,
       version: z.string().optional().describe('By its own word, once it has told it'),
+    }),
+  },
+  GUEST_FSFREEZE_CHANGED: {
+    lifecycle: false,
+    data: z.strictObject({
+      ...guest,
+      status: fsfreezeStatus,
+      thawAt: z.int().optional().describe('When it is thawed at the latest, in milliseconds since the epoch'),
+      why: z
+        .enum(['asked', 'deadline', 'undone', 'stop', 'pause', 'reset', 'guest'])
+        .optional()
+        .describe('Why it is thawed; guest: its agent says that it is'),
+      error: z.string().optional().describe('Why it could not be thawed; it is tried again'),
     }),
   },
   GUEST_DRIVER_EVENT: {

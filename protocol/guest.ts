@@ -304,6 +304,13 @@ export const agentView = z.strictObject({
   version: z.string().optional().describe('Version of the agent, by its own word'),
 });
 
+export const frozen = z.strictObject({
+  since: millisecondsSinceEpoch.describe('When it was asked to freeze'),
+  thawAt: millisecondsSinceEpoch.describe('When the daemon thaws it by itself'),
+  error: z.string().optional().describe('Why the last try to thaw it failed; it is tried again'),
+});
+export type Frozen = Readonly<z.infer<typeof frozen>>;
+
 export const guestView = z.strictObject({
   id: guestId,
   name: guestName,
@@ -317,6 +324,9 @@ export const guestView = z.strictObject({
   ready: readiness
     .optional()
     .describe('Proof that the guest is up, the first of this run; absent until there is one'),
+  frozen: frozen
+    .optional()
+    .describe('Present while its file systems are frozen by guest-fsfreeze-freeze, or may be'),
   operation: z
     .strictObject({ id: operationId, kind: z.string(), queued: z.int() })
     .optional()

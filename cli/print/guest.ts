@@ -116,6 +116,9 @@ const agentText = ({ agent, process }: GuestView, nowMs: number): string => {
   return `${agent.state}${version}${agent.since === undefined ? '' : `, ${formatAge(agent.since, nowMs)}`}`;
 };
 
+const frozenText = ({ since, thawAt, error }: NonNullable<GuestView['frozen']>, nowMs: number): string =>
+  `${formatAge(since, nowMs)}, thawed ${formatAge(thawAt, nowMs)}${error === undefined ? '' : `; the last try failed: ${error}`}`;
+
 const statusFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
   ['Name', guest.name],
   ['Id', guest.id],
@@ -136,6 +139,7 @@ const statusFields = (guest: GuestView, nowMs: number): [string, string | undefi
       `${guest.process.pid}, ${guest.process.accel}, started ${formatAge(guest.process.startedAt, nowMs)}`,
   ],
   ['Agent', agentText(guest, nowMs)],
+  ['Frozen', guest.frozen && frozenText(guest.frozen, nowMs)],
   ['Last exit', guest.lastExit && exitText(guest.lastExit, nowMs)],
   ['Pending', guest.pendingChanges.join(', ')],
   ['Tainted', guest.tainted.join(', ')],

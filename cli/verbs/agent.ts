@@ -1,5 +1,6 @@
 /** Verbs that the agent in a guest carries out. */
-import type { AgentInfo, AgentInterface } from '../../protocol/agent.ts';
+import type { AgentInfo, AgentInterface, FsfreezeStatus } from '../../protocol/agent.ts';
+import { change } from '../change.ts';
 import { copyFile } from '../copy.ts';
 import { execInGuest } from '../exec.ts';
 import type { Context } from '../io.ts';
@@ -7,6 +8,14 @@ import { renderFields, renderTable } from '../print/table.ts';
 import type { Positional, Verb } from '../verb.ts';
 
 const guest: Positional = { name: 'NAME', member: 'guest', complete: 'guest' };
+const guests: Positional = { ...guest, variadic: true };
+
+interface Told {
+  readonly info: AgentInfo;
+  /** Absent where the agent tells none, as while it is frozen. */
+  readonly interfaces?: readonly AgentInterface[];
+  readonly fileSystems?: FsfreezeStatus;
+}
 
 const addressRows = (interfaces: readonly AgentInterface[]): string[][] =>
   interfaces.map(({ name, hardwareAddress, ipAddresses }) => [
@@ -15,17 +24,18 @@ const addressRows = (interfaces: readonly AgentInterface[]): string[][] =>
     ipAddresses.map(({ ipAddress, prefix }) => `${ipAddress}/${prefix}`).join(','),
   ]);
 
-const printAgent = (info: AgentInfo, interfaces: readonly AgentInterface[], context: Context): void => {
+const printAgent = ({ info, interfaces, fileSystems }: Told, context: Context): void => {
   if (context.json) {
-    context.printJson({ ...info, interfaces });
+    context.printJson({ ...info, fileSystems, interfaces });
     return;
   }
   context.print([
     ...renderFields([
       ['Version', info.version],
       ['Commands', String(info.supportedCommands.length)],
+      ['File systems', fileSystems],
     ]),
-    ...renderTable(['interface', 'mac', 'addresses'], addressRows(interfaces)),
+    ...(interfaces ? renderTable(['interface', 'mac', 'addresses'], addressRows(interfaces)) : []),
   ]);
 };
 
@@ -33,7 +43,7 @@ export const agentVerbs: readonly Verb[] = [
   {
     words: 'agent',
     command: 'guest-info',
-    uses: ['guest-network-get-interfaces'],
+    uses: ['guest-network-get-interfaces', 'guest-fsfreeze-status'],
     summary: "Ask a guest's agent for its version and the guest's addresses",
     details: 'What it shows is the word of the guest.',
     positionals: [guest],
@@ -41,11 +51,16 @@ export const agentVerbs: readonly Verb[] = [
     run: async ({ positionals }, context) => {
       const client = await context.client();
       const args = { guest: String(positionals['NAME']) };
-      const info = await client.call('guest-info', args, { signal: context.signal });
-      const { interfaces } = await client.call('guest-network-get-interfaces', args, {
-        signal: context.signal,
-      });
-      printAgent(info, interfaces, context);
+      const { signal } = context;
+      const info = await client.call('guest-info', args, { signal });
+      const tells = (command: string): boolean => info.supportedCommands.includes(command);
+      const addresses = tells('guest-network-get-interfaces')
+        ? await client.call('guest-network-get-interfaces', args, { signal })
+        : {};
+      const freezing = tells('guest-fsfreeze-status')
+        ? { fileSystems: (await client.call('guest-fsfreeze-status', args, { signal })).status }
+        : {};
+      printAgent({ info, ...addresses, ...freezing }, context);
       return 0;
     },
   },
@@ -76,4 +91,21 @@ export const agentVerbs: readonly Verb[] = [
     flags: [],
     run: copyFile,
   },
+  change({
+    words: 'freeze',
+    command: 'guest-fsfreeze-freeze',
+    positionals: [guests],
+    flags: [
+      { name: 'for', member: 'forMs' },
+      { name: 'timeout', short: 't', member: 'timeoutMs' },
+    ],
+    done: 'frozen',
+  }),
+  change({
+    words: 'thaw',
+    command: 'guest-fsfreeze-thaw',
+    positionals: [guests],
+    flags: [{ name: 'timeout', short: 't', member: 'timeoutMs' }],
+    done: 'thawed',
+  }),
 ];

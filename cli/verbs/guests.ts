@@ -335,6 +335,7 @@ export const guestVerbs: readonly Verb[] = [
         member: 'timeoutMs',
         description: 'How long to wait before force is used; the stop timeout of the guest unless given',
       },
+      { name: 'mode', member: 'mode' },
     ],
     done: 'stopped',
   }),

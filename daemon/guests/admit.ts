@@ -22,7 +22,9 @@ export type GuestVerbKind =
   | 'guest-cdrom-insert'
   | 'guest-cdrom-eject'
   | 'guest-nic-attach'
-  | 'guest-nic-detach';
+  | 'guest-nic-detach'
+  | 'guest-fsfreeze-freeze'
+  | 'guest-fsfreeze-thaw';
 
 export interface Standing {
   readonly name: string;
@@ -38,6 +40,8 @@ export interface Standing {
   readonly verbs: ReadonlySet<string>;
   /** Whether its machine takes and gives devices while it runs. */
   readonly hotplugs: boolean;
+  /** Its file systems are, or may be. */
+  readonly frozen: boolean;
 }
 
 export interface Asked {
@@ -96,6 +100,11 @@ const admitLive = (standing: Standing, already: GuestState | undefined): Verdict
   return ACCEPT;
 };
 
+const admitFreeze = (standing: Standing): Verdict =>
+  standing.frozen && !standing.unfinished.includes('guest-fsfreeze-thaw')
+    ? deny(standing, 'is frozen already', 'Thaw it first, or wait until it is thawed.')
+    : admitLive(standing, undefined);
+
 const admitDelete = (standing: Standing, asked: Asked): Verdict => {
   if (standing.deleteProtection)
     return deny(
@@ -144,7 +153,10 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     case 'guest-resume':
       return admitLive(standing, 'running');
     case 'guest-reset':
+    case 'guest-fsfreeze-thaw':
       return admitLive(standing, undefined);
+    case 'guest-fsfreeze-freeze':
+      return admitFreeze(standing);
     case 'guest-delete':
       return admitDelete(standing, asked);
     case 'guest-rename':

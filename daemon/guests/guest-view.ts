@@ -72,6 +72,7 @@ const observedViews = (status: GuestStatus): Partial<GuestView> => ({
   ...(status.state === 'running' && status.process?.ready !== undefined
     ? { ready: status.process.ready }
     : {}),
+  ...(status.process?.frozen === undefined ? {} : { frozen: status.process.frozen }),
   ...(status.lastExit === undefined ? {} : { lastExit: status.lastExit }),
 });
 

@@ -28,6 +28,7 @@ import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
 import { runRemains, takeAway } from './free-run.ts';
+import { Freezing } from './freezing.ts';
 import { isDeviceWork, LIVE_STATES } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
@@ -52,6 +53,7 @@ export class Guest {
   readonly restarts: Restarts;
   readonly agent: Agent;
   readonly readiness: Readiness;
+  readonly freezing: Freezing;
   /** Becomes true once the daemon has looked at the process after its own start. */
   reconciled = false;
   /** How the process was found when the daemon started; for operations that an earlier daemon left. */
@@ -82,9 +84,11 @@ export class Guest {
     this.agent = new Agent(this, () => {
       this.#changed();
       this.readiness.heardAgent();
+      this.freezing.heardAgent();
     });
     this.restarts = new Restarts(this, () => tell.restartDue(this));
     this.readiness = new Readiness(this);
+    this.freezing = new Freezing(this);
   }
 
   get id(): GuestId {
@@ -122,6 +126,7 @@ export class Guest {
       unfinished: this.#unfinished.map((operation) => operation.kind),
       verbs: this.driver.verbs,
       hotplugs: this.driver.hotplugs(this.#record.machine),
+      frozen: this.freezing.frozen !== undefined,
     };
   }
 
@@ -281,9 +286,11 @@ export class Guest {
     const same = before?.pid === handle.process.pid && before.startTicks === handle.process.startTicks;
     const startedAt = same ? before.startedAt : this.house.clock.now();
     const ready = same && before.ready ? { ready: before.ready } : {};
-    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel, ...ready } });
+    const frozen = same && before.frozen ? { frozen: before.frozen } : {};
+    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel, ...ready, ...frozen } });
     this.agent.took(handle);
     this.readiness.begin();
+    this.freezing.begin();
     void handle.ended.then((end) => {
       void this.mailbox
         .post(
@@ -377,6 +384,7 @@ export class Guest {
     this.handle = undefined;
     this.agent.took(undefined);
     this.readiness.end();
+    this.freezing.end();
     await handle?.release();
     const failures = await takeAway(this, runRemains(this));
     if (failures.length === 0)
@@ -395,6 +403,7 @@ export class Guest {
     if (why !== undefined) this.removedWhy = why;
     this.restarts.silence();
     this.readiness.end();
+    this.freezing.end();
     this.#tell.gone(this);
     this.#changed();
   }

@@ -181,7 +181,7 @@ export class Guests {
   }
 
   async verb(
-    kind: 'guest-pause' | 'guest-resume' | 'guest-reset',
+    kind: 'guest-pause' | 'guest-resume' | 'guest-reset' | 'guest-fsfreeze-freeze' | 'guest-fsfreeze-thaw',
     args: VerbArguments,
     asker: Asker,
   ): Promise<Accepted> {

@@ -10,6 +10,7 @@ import { diskAttachment, nicAttachment } from './attach.ts';
 import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
 import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
+import { freeze, thaw } from './freeze.ts';
 import type { Guest } from './guest.ts';
 import { mediumChange } from './medium.ts';
 import { resetState } from './reset-state.ts';
@@ -62,6 +63,10 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return nicAttachment(guest, operation);
     case 'guest-nic-detach':
       return nicDetachment(guest, operation);
+    case 'guest-fsfreeze-freeze':
+      return freeze(guest, operation);
+    case 'guest-fsfreeze-thaw':
+      return thaw(guest, operation);
     default:
       throw new RoostError('Internal', `No guest operation is called ${operation.kind}`);
   }

@@ -2,7 +2,8 @@
 
 import type { GuestEnd, GuestHandle } from '../../drivers/driver.ts';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
-import { isRoostError } from '../../protocol/errors.ts';
+import { enter } from '../../lib/account.ts';
+import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
@@ -51,23 +52,47 @@ const reach = async (guest: Guest, signal: AbortSignal): Promise<GuestHandle | u
 /** A guest that was still booting has not heard the button; to one that shuts down another press is nothing. */
 const PRESS_AGAIN_MS = 10_000;
 
-/** Presses the power button, again and again until the signal. */
-const keepPressing = async (
+/** How the guest is asked; by both unless somebody chose. */
+type Mode = 'acpi' | 'agent' | undefined;
+
+const modeOf = ({ arguments: { mode } }: OperationRecord): Mode =>
+  mode === 'acpi' || mode === 'agent' ? mode : undefined;
+
+/** Asks the guest, again and again until the signal. */
+const keepAsking = async (
   guest: Guest,
   handle: GuestHandle,
-  wasPaused: boolean,
+  { mode, wasPaused }: { readonly mode: Mode; readonly wasPaused: boolean },
   signal: AbortSignal,
 ): Promise<void> => {
   const { clock } = guest.house;
-  await press(guest, handle, wasPaused, signal);
+  await makeReady(guest, handle, wasPaused, signal);
+  if (mode === 'agent') void askAgent(guest, handle, signal);
+  else await press(guest, handle, signal);
   while (!signal.aborted) {
     const again = deferred<void>();
     const cancelTimer = clock.after(PRESS_AGAIN_MS, again.resolve);
     await waitOrAbort(again.promise, signal).catch(() => undefined);
     cancelTimer();
     if (signal.aborted) return;
-    await press(guest, handle, false, signal);
-    void askAgent(guest, handle, signal);
+    if (mode !== 'agent') await press(guest, handle, signal);
+    if (mode !== 'acpi') void askAgent(guest, handle, signal);
+  }
+};
+
+/** A guest that is paused could not hear it; one whose file systems are frozen could not shut down. */
+const makeReady = async (
+  guest: Guest,
+  handle: GuestHandle,
+  wasPaused: boolean,
+  signal: AbortSignal,
+): Promise<void> => {
+  try {
+    if (wasPaused) await handle.resume(signal);
+    await guest.freezing.letGo('stop', signal);
+  } catch (error) {
+    if (!signal.aborted)
+      guest.house.log.warn({ err: error, guest: guest.name }, 'the guest could not be made to listen');
   }
 };
 
@@ -76,26 +101,31 @@ const askAgent = async (guest: Guest, handle: GuestHandle, signal: AbortSignal):
   if (handle.agent?.isOpen !== true) return;
   try {
     await guest.agent.use((agent, limit) => agent.shutdown(limit), { signal });
+    enter({ kind: 'note', text: 'the agent took the request to shut down' });
   } catch (error) {
-    if (!signal.aborted)
-      guest.house.log.debug({ err: error, guest: guest.name }, "the guest's agent did not take the shutdown");
+    if (signal.aborted) return;
+    enter({ kind: 'note', text: `the agent did not take it: ${toRoostError(error).message}` });
+    guest.house.log.debug({ err: error, guest: guest.name }, "the guest's agent did not take the shutdown");
   }
 };
 
-/** Presses the power button. A silent monitor cannot pass it on; a guest that is paused could not hear it. */
-const press = async (
-  guest: Guest,
-  handle: GuestHandle,
-  wasPaused: boolean,
-  signal: AbortSignal,
-): Promise<void> => {
+/** Presses the power button. A silent monitor cannot pass it on. */
+const press = async (guest: Guest, handle: GuestHandle, signal: AbortSignal): Promise<void> => {
   try {
-    if (wasPaused) await handle.resume(signal);
     await handle.requestShutdown(signal);
+    enter({ kind: 'note', text: 'pressed the power button' });
   } catch (error) {
     if (!signal.aborted)
       guest.house.log.warn({ err: error, guest: guest.name }, 'the guest could not be asked to shut down');
   }
+};
+
+const refuseWithoutAgent = (guest: Guest, handle: GuestHandle): void => {
+  if (handle.agent?.isOpen === true) return;
+  throw new RoostError('Unavailable', `No agent in guest ${guest.name} can be asked to shut it down`, {
+    data: { guest: guest.name },
+    hint: 'Stop it by its power button: leave out the mode, or give acpi.',
+  });
 };
 
 const ask = (guest: Guest, operation: OperationRecord): Step => ({
@@ -115,7 +145,9 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
     try {
       const handle = await reach(guest, patience);
       if (!handle) return;
-      void keepPressing(guest, handle, wasPaused, AbortSignal.any([patience, ended.signal]));
+      const mode = modeOf(operation);
+      if (mode === 'agent') refuseWithoutAgent(guest, handle);
+      void keepAsking(guest, handle, { mode, wasPaused }, AbortSignal.any([patience, ended.signal]));
       await waitOrAbort(handle.ended, patience).catch(() => undefined);
       signal.throwIfAborted();
     } finally {

@@ -18,7 +18,10 @@ export const verb = (guest: Guest, name: 'pause' | 'resume' | 'reset'): Procedur
               hint: 'Start it first.',
             },
           );
+        if (name === 'pause') await guest.freezing.letGo('pause', signal);
         await handle[name](signal);
+        if (name === 'reset') guest.freezing.forget('reset');
+        if (name === 'resume') guest.freezing.begin();
         await guest.lookAgain();
       },
     },

@@ -1,7 +1,7 @@
 /** Guests as recorded: what was asked (guest), what was seen (status) and the addresses kept for NICs (address). */
 import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
 import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
-import type { GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
+import type { Frozen, GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
 import type { Readiness } from '../../protocol/guest-address.ts';
 import type { PortForward } from '../../protocol/net-port.ts';
 import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
@@ -92,6 +92,8 @@ export interface GuestStatus {
     readonly accel: string;
     /** Proof that the guest is up, the first of this run. */
     readonly ready?: Readiness;
+    /** Written before its agent is asked to freeze, taken away when it is known to be thawed. */
+    readonly frozen?: Frozen;
   };
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;

@@ -23,6 +23,15 @@ export interface LeftOver {
 /** Kinds whose second run after a crash could surprise: it is not known whether the first was seen by the guest. */
 const ONCE_ONLY: ReadonlySet<string> = new Set(['guest-reset']);
 
+/** Kinds that tell a running guest something: after a boot of the host there is none to tell. */
+const ONE_WORD: ReadonlySet<string> = new Set([
+  'guest-pause',
+  'guest-resume',
+  'guest-reset',
+  'guest-fsfreeze-freeze',
+  'guest-fsfreeze-thaw',
+]);
+
 /** Kinds that cannot be taken back once begun: cancelling them has no effect then. */
 const NO_WAY_BACK: ReadonlySet<string> = new Set([
   'guest-delete',
@@ -49,11 +58,7 @@ export const settle = (left: LeftOver): Settlement => {
     return { kind: 'undo', why: 'it was cancelled' };
   if (left.hostBooted && left.kind === 'guest-start')
     return { kind: 'undo', why: 'the host booted meanwhile; after a boot only autostart starts guests' };
-  if (
-    left.hostBooted &&
-    (left.kind === 'guest-pause' || left.kind === 'guest-resume' || left.kind === 'guest-reset')
-  )
-    return { kind: 'fail', why: 'the host booted meanwhile' };
+  if (left.hostBooted && ONE_WORD.has(left.kind)) return { kind: 'fail', why: 'the host booted meanwhile' };
   if (left.kind === 'guest-start' && left.state === 'running' && left.process === 'shut-down-by-guest')
     return { kind: 'succeed' };
   if (ONCE_ONLY.has(left.kind) && left.state === 'running')

@@ -55,7 +55,7 @@ export class FakeAgent implements GuestAgent {
 
   async info(signal: AbortSignal): ReturnType<GuestAgent['info']> {
     await this.#asked('guest-info', signal, true);
-    return { version: 'fake', supportedCommands: ['guest-ping', 'guest-exec'] };
+    return { version: 'fake', supportedCommands: ['guest-ping', 'guest-fsfreeze-status'] };
   }
 
   async interfaces(signal: AbortSignal): ReturnType<GuestAgent['interfaces']> {

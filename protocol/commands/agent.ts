@@ -1,10 +1,19 @@
 /**
- * Commands that the agent in a guest carries out; names and meaning are those of the QEMU guest agent. None of them is
- * an operation: they change nothing on the host, and what they do in the guest only the guest knows.
+ * Commands that the agent in a guest carries out; names and meaning are those of the QEMU guest agent. Only freezing and
+ * thawing are operations, because the daemon answers for their end; the others change nothing on the host, and what they
+ * do in the guest only the guest knows.
  */
 import { z } from 'zod';
-import { agentInfo, agentInterface, execRequest, execStatus, MAX_FILE_CHUNK_BYTES } from '../agent.ts';
+import {
+  agentInfo,
+  agentInterface,
+  execRequest,
+  execStatus,
+  fsfreezeStatus,
+  MAX_FILE_CHUNK_BYTES,
+} from '../agent.ts';
 import { defineCommand } from '../command.ts';
+import { accepted, changing } from '../operation.ts';
 import { durationMs, guestReference } from '../types.ts';
 
 const since = '0.1.0';
@@ -131,4 +140,40 @@ export const guestFileClose = defineCommand({
   ...wait,
   arguments: z.strictObject({ ...asked, handle }),
   returns: z.strictObject({}),
+});
+
+export const guestFsfreezeStatus = defineCommand({
+  name: 'guest-fsfreeze-status',
+  summary: "Ask a guest's agent whether its file systems are frozen",
+  role: 'read',
+  ...wait,
+  arguments: z.strictObject(asked),
+  returns: z.strictObject({ status: fsfreezeStatus }),
+});
+
+export const guestFsfreezeFreeze = defineCommand({
+  name: 'guest-fsfreeze-freeze',
+  summary: "Freeze a guest's file systems by its agent, for a while",
+  description:
+    'What was written is on the disks then, and nothing more is written: the moment to copy them. The daemon thaws it when the time is over, whatever becomes of the client and of the daemon itself, and before a stop or a pause; an agent that does not take that is told again until it does. A frozen agent runs no programs and opens no files.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    ...asked,
+    forMs: durationMs.min(1).max(600_000).default(60_000).describe('Thaw it after this time'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const guestFsfreezeThaw = defineCommand({
+  name: 'guest-fsfreeze-thaw',
+  summary: "Thaw a guest's frozen file systems by its agent",
+  description: 'Also what others have frozen.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...asked, ...changing }),
+  returns: accepted,
 });

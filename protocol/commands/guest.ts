@@ -84,7 +84,7 @@ export const guestStop = defineCommand({
   name: 'guest-stop',
   summary: 'Stop a guest',
   description:
-    'Presses the ACPI power button, again every ten seconds as a guest that boots does not hear it, from the second time on asks the agent too where there is one, and waits for the guest; after the deadline it is ended by force. The deadline survives a restart of the daemon. Cancels a start that is under way and silences the restart policy.',
+    'Thaws the guest if it is frozen, presses the ACPI power button, again every ten seconds as a guest that boots does not hear it, from the second time on asks the agent too where there is one, and waits for the guest; after the deadline it is ended by force. The deadline survives a restart of the daemon. Cancels a start that is under way and silences the restart policy.',
   role: 'operate',
   nature: 'change',
   since,
@@ -95,6 +95,10 @@ export const guestStop = defineCommand({
       .max(86_400_000)
       .optional()
       .describe("Deadline; the guest's stopTimeoutMs unless given"),
+    mode: z
+      .enum(['acpi', 'agent'])
+      .optional()
+      .describe('Ask by the power button alone, or by the agent alone; both unless given'),
     ...changing,
   }),
   returns: accepted,

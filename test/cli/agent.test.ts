@@ -113,12 +113,27 @@ describe('exec', () => {
 });
 
 it('agent shows what the guest says of itself', async () => {
-  daemon.handle('guest-info', () => ({ version: '7.2.22', supportedCommands: ['guest-ping'] }));
+  daemon.handle('guest-info', () => ({
+    version: '7.2.22',
+    supportedCommands: ['guest-network-get-interfaces', 'guest-fsfreeze-status'],
+  }));
   const ipAddresses = [{ ipAddress: '10.0.0.2', ipAddressType: 'ipv4', prefix: 24 }];
   daemon.handle('guest-network-get-interfaces', () => ({ interfaces: [{ name: 'ens3', ipAddresses }] }));
+  daemon.handle('guest-fsfreeze-status', () => ({ status: 'thawed' }));
   const { stdout } = await roost(['agent', 'web1']);
+  expect(stdout).toMatch(/^File systems: +thawed/m);
   expect(stdout).toContain('7.2.22');
   expect(stdout).toContain('10.0.0.2/24');
+});
+
+it('agent asks a frozen guest for no more than it tells', async () => {
+  daemon.handle('guest-info', () => ({ version: '7.2.22', supportedCommands: ['guest-fsfreeze-status'] }));
+  daemon.handle('guest-fsfreeze-status', () => ({ status: 'frozen' }));
+  const { code, stdout } = await roost(['agent', 'web1']);
+  expect({ code, stdout }).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^File systems: +frozen/m),
+  });
 });
 
 describe('cp', () => {

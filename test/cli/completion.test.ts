@@ -58,7 +58,7 @@ describe('candidates', () => {
     [['start', '--p'], ['--paused']],
     [
       ['stop', '--force', '--'],
-      ['--timeout', '--no-wait', '--json', '--socket', '--help'],
+      ['--timeout', '--mode', '--no-wait', '--json', '--socket', '--help'],
     ],
     [
       ['create', 'x', '--restart', ''],

@@ -19,12 +19,16 @@ import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './
 
 type Place = Parameters<StepObserver>[0];
 
-const hostOf = (daemon: FakeDaemon): TableHost => ({
+const hostOf = (house: FakeHouse, daemon: FakeDaemon): TableHost => ({
   kind: 'fake',
   done: async (name, args) => void (await daemon.client.done(name, args)),
   guest: (name, more) => aGuest(name, more),
   image: 'base',
   file: '/images/further.raw',
+  openAgent: async (guest) => {
+    const { id } = await daemon.client.call('query-guest', { guest });
+    house.host.host.openAgent(id);
+  },
 });
 
 /** A house in which the operation can be asked for. */
@@ -34,13 +38,13 @@ const prepared = async (row: OperationRow): Promise<FakeHouse> => {
   house.images.offer('/images/further.raw', 2 * 1024 * 1024);
   const daemon = await house.start();
   await daemon.client.done('image-import', { name: 'base', path: '/images/base.raw', format: 'raw' });
-  await row.prepare?.(hostOf(daemon));
+  await row.prepare?.(hostOf(house, daemon));
   await daemon.stop();
   return house;
 };
 
 const ask = async (daemon: FakeDaemon, row: OperationRow): Promise<OperationView['id']> => {
-  const accepted = await daemon.client.call(row.command, row.ask(hostOf(daemon)));
+  const accepted = await daemon.client.call(row.command, row.ask(hostOf(daemon.house, daemon)));
   return (accepted as { operation: OperationView['id'] }).operation;
 };
 

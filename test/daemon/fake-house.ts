@@ -38,13 +38,13 @@ export interface StartOptions extends Partial<Pick<DaemonOptions, 'bootId' | 'ob
 export class FakeDaemon {
   readonly daemon: Daemon;
   readonly client: TestClient;
-  readonly #house: FakeHouse;
+  readonly house: FakeHouse;
   #over = false;
 
   constructor(daemon: Daemon, client: TestClient, house: FakeHouse) {
     this.daemon = daemon;
     this.client = client;
-    this.#house = house;
+    this.house = house;
   }
 
   /** A further client. */
@@ -74,7 +74,7 @@ export class FakeDaemon {
   }
 
   #remember(): void {
-    this.#house.lastSequence = this.daemon.inventory.events.bounds().newest;
+    this.house.lastSequence = this.daemon.inventory.events.bounds().newest;
   }
 
   get ledger(): readonly string[] {
@@ -83,9 +83,9 @@ export class FakeDaemon {
 
   /** What is on the pretended host, in the words of the ledger. */
   async host(): Promise<readonly string[]> {
-    const { stateDirectory, runDirectory } = this.#house;
+    const { stateDirectory, runDirectory } = this.house;
     const place = { instance: this.daemon.instance, stateDirectory, runDirectory };
-    const found = await inspectHost(this.#house.parts(), place, new AbortController().signal);
+    const found = await inspectHost(this.house.parts(), place, new AbortController().signal);
     return found.map(hostObjectKey).sort();
   }
 }

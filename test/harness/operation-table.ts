@@ -26,6 +26,8 @@ export interface TableHost {
   readonly image: string;
   /** Path of a raw disk on the host that can be imported. */
   readonly file: string;
+  /** An agent in a running guest opens its channel; fakes only. */
+  readonly openAgent?: (guest: string) => Promise<void>;
 }
 
 export interface OperationRow<N extends CommandName = CommandName> {
@@ -66,6 +68,12 @@ const running = async (host: TableHost): Promise<void> => {
 const paused = async (host: TableHost): Promise<void> => {
   await running(host);
   await host.done('guest-pause', { guest: 'one' });
+};
+
+/** A running guest with an agent. */
+const withAgent = async (host: TableHost): Promise<void> => {
+  await running(host);
+  await host.openAgent?.('one');
 };
 
 /** A running guest with an empty CD-ROM drive, and something to put into it. */
@@ -181,6 +189,32 @@ export const operationTable: readonly OperationRow[] = [
     },
     ask: () => ({ guest: 'one' }),
   }),
+  row({
+    command: 'guest-fsfreeze-freeze',
+    // A boot sector has no agent.
+    only: 'fake',
+    prepare: withAgent,
+    ask: () => ({ guest: 'one' }),
+  }),
+  row({
+    command: 'guest-fsfreeze-thaw',
+    only: 'fake',
+    prepare: async (host) => {
+      await withAgent(host);
+      await host.done('guest-fsfreeze-freeze', { guest: 'one' });
+    },
+    ask: () => ({ guest: 'one' }),
+  }),
+  row({
+    command: 'guest-stop',
+    when: 'of a frozen guest',
+    only: 'fake',
+    prepare: async (host) => {
+      await withAgent(host);
+      await host.done('guest-fsfreeze-freeze', { guest: 'one' });
+    },
+    ask: () => ({ guest: 'one' }),
+  }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
     command: 'image-build',
@@ -256,6 +290,8 @@ const volatile: ReadonlySet<string> = new Set([
   'restarts',
   'operation',
   'targetActor',
+  // Since when an agent is there is as this daemon has seen it.
+  'since',
 ]);
 
 const lasting = (value: unknown): unknown => {

@@ -10,7 +10,8 @@ export type AgentCommands =
   | 'guest-network-get-interfaces'
   | 'guest-exec'
   | 'guest-exec-status'
-  | `guest-file-${'open' | 'read' | 'write' | 'seek' | 'close'}`;
+  | `guest-file-${'open' | 'read' | 'write' | 'seek' | 'close'}`
+  | `guest-fsfreeze-${'status' | 'freeze' | 'thaw'}`;
 
 export const agentHandlers = ({ guests }: Services, files: AgentFiles): Pick<Handlers, AgentCommands> => ({
   'guest-info': ({ guest, timeoutMs }, { signal }) =>
@@ -58,4 +59,10 @@ export const agentHandlers = ({ guests }: Services, files: AgentFiles): Pick<Han
     await files.close(guests.registry.find(guest), call, request);
     return {};
   },
+  'guest-fsfreeze-status': async ({ guest, timeoutMs }, { signal }) => {
+    const { agent } = guests.registry.find(guest);
+    return { status: await agent.use((line, limit) => line.freezeStatus(limit), { signal, timeoutMs }) };
+  },
+  'guest-fsfreeze-freeze': (args, call) => guests.verb('guest-fsfreeze-freeze', args, call),
+  'guest-fsfreeze-thaw': (args, call) => guests.verb('guest-fsfreeze-thaw', args, call),
 });

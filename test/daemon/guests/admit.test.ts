@@ -29,6 +29,8 @@ const kinds: readonly GuestVerbKind[] = [
   'guest-cdrom-eject',
   'guest-nic-attach',
   'guest-nic-detach',
+  'guest-fsfreeze-freeze',
+  'guest-fsfreeze-thaw',
 ];
 
 const standing = (
@@ -45,6 +47,7 @@ const standing = (
   unfinished,
   verbs: allVerbs,
   hotplugs: true,
+  frozen: false,
   ...more,
 });
 
@@ -105,6 +108,31 @@ const rows: readonly Row[] = [
     'a guest that is being stopped cannot be paused',
     'guest-pause',
     standing('stopping', 'stopped', ['guest-stop']),
+    'FailedPrecondition',
+  ],
+  ['a running guest may be frozen', 'guest-fsfreeze-freeze', standing('running', 'running'), 'accept'],
+  [
+    'a frozen guest cannot be frozen again',
+    'guest-fsfreeze-freeze',
+    standing('running', 'running', [], { frozen: true }),
+    'FailedPrecondition',
+  ],
+  [
+    'a frozen guest that is being thawed may be frozen: it queues behind',
+    'guest-fsfreeze-freeze',
+    standing('running', 'running', ['guest-fsfreeze-thaw'], { frozen: true }),
+    'accept',
+  ],
+  [
+    'a guest may be thawed that somebody else has frozen',
+    'guest-fsfreeze-thaw',
+    standing('running', 'running'),
+    'accept',
+  ],
+  [
+    'a stopped guest cannot be thawed',
+    'guest-fsfreeze-thaw',
+    standing('stopped', 'stopped'),
     'FailedPrecondition',
   ],
   ['a stopped guest may be deleted', 'guest-delete', standing('stopped', 'stopped'), 'accept'],
@@ -201,6 +229,7 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   hasProcess: fc.boolean(),
   unfinished: fc.array(fc.constantFrom(...kinds, 'guest-create'), { maxLength: 4 }),
   hotplugs: fc.boolean(),
+  frozen: fc.boolean(),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });
 

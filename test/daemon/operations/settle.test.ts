@@ -19,6 +19,8 @@ const kinds = [
   'guest-cdrom-eject',
   'guest-nic-attach',
   'guest-nic-detach',
+  'guest-fsfreeze-freeze',
+  'guest-fsfreeze-thaw',
   'image-import',
   'image-delete',
   'network-create',
