@@ -115,7 +115,8 @@ describe('bash', () => {
     return stdout.split('\n').filter(Boolean);
   };
 
-  it('completes verbs, names, values and files by the script', async () => {
+  // Each completion starts the command line from its sources anew.
+  it('completes verbs, names, values and files by the script', { timeout: 60_000 }, async () => {
     const directory = await mkdtemp(join(tmpdir(), 'roost-cli-'));
     const wrapper = `#!/bin/sh\nexec "${process.execPath}" --import "${tsx}" "${roost}" "$@"\n`;
     await writeFile(join(directory, 'roost'), wrapper, { mode: 0o755 });

@@ -49,6 +49,15 @@ describe('dispatch', () => {
       'query-fsck',
       'guest-wait',
       'query-guest-addresses',
+      'guest-info',
+      'guest-network-get-interfaces',
+      'guest-exec',
+      'guest-exec-status',
+      'guest-file-open',
+      'guest-file-read',
+      'guest-file-write',
+      'guest-file-seek',
+      'guest-file-close',
       'operation-wait',
     ]);
     expect(dispatch.mayWait('no-such-command')).toBe(false);
