@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
+import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from '../daemon/fake-house.ts';
 import {
   commandsWithoutRow,
   type OperationRow,
@@ -15,7 +16,6 @@ import {
   titleOf,
   viewOf,
 } from '../harness/operation-table.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
 
 type Place = Parameters<StepObserver>[0];
 

@@ -7,7 +7,7 @@ import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
+import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from '../daemon/fake-house.ts';
 
 const stepsOf = {
   'guest-disk-attach': ['record', 'volume', 'plug'],
