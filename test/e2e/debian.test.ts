@@ -14,6 +14,7 @@ import { type KernelPackage, newerKernel } from '../guests/newer-kernel.ts';
 import { type GuestConsole, logIn, openGuestConsole, runInGuest } from '../harness/guest-console.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import { roostProgram } from '../harness/roost-cli.ts';
 import { testDirectory } from '../harness/test-directory.ts';
 
 const USER = 'ada';
@@ -46,9 +47,16 @@ const debian = (name: string, key: Key, more: Partial<GuestSpecInput>): GuestSpe
 
 /** ssh(1) asks again by itself while the server is not there yet. */
 const sshOptions = (key: Key): readonly string[] => [
-  ...['-i', key.path, '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=no'],
-  ...['-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR'],
-  ...['-o', 'ConnectTimeout=30', '-o', 'ConnectionAttempts=10'],
+  '-i',
+  key.path,
+  ...[
+    'BatchMode=yes',
+    'StrictHostKeyChecking=no',
+    'UserKnownHostsFile=/dev/null',
+    'LogLevel=ERROR',
+    'ConnectTimeout=30',
+    'ConnectionAttempts=10',
+  ].flatMap((option) => ['-o', option]),
 ];
 
 /** Starts a guest with its console open, so that nothing that it writes is missed. */
@@ -101,6 +109,19 @@ describeWith(
         await ssh(guest, 'sudo', 'dpkg', '--install', 'kernel.deb');
         return console;
       };
+      /** By the command line alone: waits until the guest is up, asks where it is, logs in. */
+      const findAsUser = async (guest: string): Promise<void> => {
+        const cache = await testDirectory('cache');
+        const socket = join(home.runDirectory, 'roost.sock');
+        const roost = async (...argv: readonly string[]): Promise<string> => {
+          const program = [process.execPath, roostProgram, '--socket', socket];
+          return (await home.run(['env', `XDG_CACHE_HOME=${cache}`, ...program, ...argv])).trim();
+        };
+        await roost('wait', guest);
+        expect((await daemon.guest(guest)).ready).toBeDefined();
+        expect(await roost('address', guest)).toContain(await addressOf(guest));
+        expect(await roost('ssh', guest, '--identity', key.path, '--', 'hostname')).toBe(guest);
+      };
       /** Waits for the newer kernel on the console, and asks it. */
       const seeNewerKernel = async (guest: string, console: GuestConsole): Promise<void> => {
         await console.seen(`Linux version ${kernel.release}`);
@@ -112,7 +133,8 @@ describeWith(
         await daemon.succeed('guest-create', debian('web', key, {}));
         {
           using _console = await bootAndUpgrade('web');
-          await expect(ssh('web', 'test', '-e', '/sys/firmware/efi')).rejects.toThrow();
+          expect(await ssh('web', 'ls', '/sys/firmware')).not.toContain('efi');
+          await findAsUser('web');
           await ssh('web', 'echo', 'kept', '>note');
           await daemon.succeed('guest-stop', { guest: 'web' });
         }
