@@ -36,7 +36,8 @@ class Prompt {
   /** Standard output of a command that has to succeed. */
   async succeed(...args: readonly string[]): Promise<string> {
     const ended = await this.run(...args);
-    expect({ args, ...ended }).toMatchObject({ args, code: 0 });
+    if (ended.code !== 0)
+      throw new Error(`roost ${args.join(' ')} ended with ${ended.code}: ${ended.stderr}${ended.stdout}`);
     return ended.stdout;
   }
 
