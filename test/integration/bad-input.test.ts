@@ -303,7 +303,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'a dae
       refused('image-import', { name: 'Bad', path: at('disk.raw') }, 'InvalidArgument', 'name'),
       refused(
         'image-import',
-        { name: 'bad', path: at('disk.raw'), format: 'vmdk' },
+        { name: 'bad', path: at('disk.raw'), format: 'vdi' },
         'InvalidArgument',
         'format',
       ),

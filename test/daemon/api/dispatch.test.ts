@@ -58,6 +58,7 @@ describe('dispatch', () => {
       'guest-file-write',
       'guest-file-seek',
       'guest-file-close',
+      'guest-fsfreeze-status',
       'operation-wait',
     ]);
     expect(dispatch.mayWait('no-such-command')).toBe(false);
