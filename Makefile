@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. Each installs what is missing first.
 
 .DEFAULT_GOAL := help
-.PHONY: help run clean test torture check build bench docs prerequisites
+.PHONY: help run clean test e2e torture check build bench docs prerequisites
 
 # Scripts in TypeScript run without a build of their own.
 TS := node --import tsx
@@ -19,11 +19,14 @@ clean: ## take that daemon away, with its guests (FORCE=1: also those that you m
 	fi
 	@rm -rf dist build
 
-test: build ## run every check and every test
+test: build ## run every check and every test but those of e2e and torture
 	@status=0; \
 	node tools/check.mjs --static || status=1; \
-	node_modules/.bin/vitest run || status=1; \
+	node_modules/.bin/vitest run --project unit --project real || status=1; \
 	exit $$status
+
+e2e: build ## boot, use, upgrade and delete whole Debian guests (half an hour under emulation)
+	@node_modules/.bin/vitest run --project e2e
 
 torture: build ## kill, stop, flood and starve everything for an hour (ONLY=NAME,… SEED=N COUNT=N)
 	@$(TS) test/torture/main.ts

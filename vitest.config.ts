@@ -1,13 +1,15 @@
 /**
- * Two projects. `unit` needs nothing but Node and the build, and takes seconds; parts of it that need root or a
+ * Three projects. `unit` needs nothing but Node and the build, and takes seconds; parts of it that need root or a
  * device say so and are skipped aloud. `real` runs QEMU, bridges and whole daemons: files named `*.real.test.ts`,
- * and everything in the folders named below.
+ * and everything in the folders named below. `e2e` boots whole Debian guests.
  */
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 const minuteMs = 60_000;
-const real = ['test/**/*.real.test.ts', 'test/{integration,fault,e2e,torture}/**/*.test.ts'];
+const real = ['test/**/*.real.test.ts', 'test/{integration,fault,torture}/**/*.test.ts'];
+/** Whole Debian guests under emulation, many minutes each: `make e2e` runs them, `make test` does not. */
+const endToEnd = ['test/e2e/**/*.test.ts'];
 /** Where the counts go that `tools/ci-summary.mjs` reads. */
 const reports = process.env.ROOST_REPORTS;
 
@@ -30,7 +32,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: real,
+          exclude: [...real, ...endToEnd],
           // A deadline for a test that hangs, generous because machines are shared.
           testTimeout: 20_000,
           hookTimeout: 20_000,
@@ -47,6 +49,10 @@ export default defineConfig({
           hookTimeout: 2 * minuteMs,
           sequence: { groupOrder: 1 },
         },
+      },
+      {
+        extends: true,
+        test: { name: 'e2e', include: endToEnd, sequence: { groupOrder: 2 } },
       },
     ],
   },
