@@ -10,6 +10,11 @@ const minuteMs = 60_000;
 const real = ['test/**/*.real.test.ts', 'test/{integration,fault,torture}/**/*.test.ts'];
 /** Whole Debian guests under emulation, many minutes each: `make e2e` runs them, `make test` does not. */
 const endToEnd = ['test/e2e/**/*.test.ts'];
+/**
+ * Every operation at its steps on real parts takes many minutes: `make torture` alone runs it. In `make test` the same table
+ * is tried on fakes, and a part of it on real parts, in `test/fault`.
+ */
+const tortureOnly = process.env.ROOST_TORTURE === 'long' ? [] : ['test/torture/every-step.test.ts'];
 /** Where the counts go that `tools/ci-summary.mjs` reads. */
 const reports = process.env.ROOST_REPORTS;
 
@@ -44,6 +49,7 @@ export default defineConfig({
         test: {
           name: 'real',
           include: real,
+          exclude: tortureOnly,
           // Linux under emulation on a busy machine.
           testTimeout: 2 * minuteMs,
           hookTimeout: 2 * minuteMs,

@@ -280,6 +280,8 @@ const volatile: ReadonlySet<string> = new Set([
   'serial',
   'bridge',
   'sha256',
+  // Where an image's file lay.
+  'path',
   'subnet',
   'gateway',
   'observedAt',

@@ -49,7 +49,7 @@ describeWith(
       await after.succeed('guest-stop', { guest: 'lost' });
       const start = await after.change('guest-start', { guest: 'lost' });
       const told = await runRoost(home, ['explain', start.id]);
-      expect(told.stdout).toContain('ran nft');
+      expect(told.stdout).toContain('made nft-element bridge/');
       expect(told.stdout).toMatch(/started process \d+: .*qemu-system-x86_64/);
       expect(told.stdout).toContain('told QEMU cont');
       expect(told.stdout).toMatch(/made tap rt/);
