@@ -9,7 +9,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } f
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { enslaveLink, listenUnix, lockFile, openTap, setLinkUp } from '../native/index.ts';
-import type { Answer, StartByHand } from './by-hand.ts';
+import type { Answer, Request, StartByHand } from './by-hand.ts';
 
 type Message = Readonly<Record<string, unknown>>;
 
@@ -57,39 +57,74 @@ const letRun = (socket: Socket): Promise<void> =>
     });
   });
 
-const take = async (request: StartByHand): Promise<number> => {
-  const descriptors = prepare(request);
-  const [file = '', ...args] = request.argv;
-  let child: ChildProcess | undefined;
-  let gone: Promise<unknown> = Promise.resolve();
-  let socket: Socket | undefined;
-  try {
+/** A guest that was started by hand, until `end`. */
+class Guest {
+  readonly #request: StartByHand;
+  readonly #descriptors: readonly number[];
+  #child: ChildProcess | undefined;
+  #gone: Promise<unknown> = Promise.resolve();
+  #socket: Socket | undefined;
+
+  constructor(request: StartByHand) {
+    this.#request = request;
+    this.#descriptors = prepare(request);
+  }
+
+  /** Milliseconds from the spawn until `cont` is answered. */
+  async start(): Promise<number> {
+    const { argv, directory, workingDirectory } = this.#request;
+    const [file = '', ...args] = argv;
     const begun = performance.now();
-    child = spawn(file, args, {
-      cwd: request.workingDirectory,
+    const child = spawn(file, args, {
+      cwd: workingDirectory,
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' },
-      stdio: [...descriptors],
+      stdio: [...this.#descriptors],
       detached: true,
     });
-    gone = once(child, 'exit');
-    socket = connect(join(request.directory, 'qmp.sock'));
+    this.#child = child;
+    this.#gone = once(child, 'exit');
+    this.#socket = connect(join(directory, 'qmp.sock'));
     await Promise.race([
-      letRun(socket),
-      gone.then(() => Promise.reject(new Error(readFileSync(join(request.directory, 'qemu.log'), 'utf8')))),
+      letRun(this.#socket),
+      this.#gone.then(() => Promise.reject(new Error(readFileSync(join(directory, 'qemu.log'), 'utf8')))),
     ]);
     return performance.now() - begun;
-  } finally {
-    child?.kill('SIGKILL');
-    await gone;
-    socket?.destroy();
-    for (const descriptor of descriptors) closeSync(descriptor);
-    rmSync(request.directory, { recursive: true, force: true });
+  }
+
+  async end(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.#gone;
+    this.#socket?.destroy();
+    for (const descriptor of this.#descriptors) closeSync(descriptor);
+    rmSync(this.#request.directory, { recursive: true, force: true });
+  }
+}
+
+let guest: Guest | undefined;
+
+const end = async (): Promise<void> => {
+  await guest?.end();
+  guest = undefined;
+};
+
+const carryOut = async (request: Request): Promise<number> => {
+  if (request.kind === 'end') {
+    await end();
+    return 0;
+  }
+  guest = new Guest(request.start);
+  try {
+    return await guest.start();
+  } catch (error) {
+    await end();
+    throw error;
   }
 };
 
-process.on('message', (request: StartByHand) => {
-  take(request).then(
+process.on('message', (request: Request) => {
+  carryOut(request).then(
     (ms) => process.send?.({ ms } satisfies Answer),
     (error: unknown) => process.send?.({ failure: String(error) } satisfies Answer),
   );
 });
+process.on('disconnect', () => void end());

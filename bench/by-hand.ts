@@ -17,11 +17,15 @@ export interface StartByHand {
   readonly taps: readonly { readonly link: string; readonly bridge: string }[];
 }
 
+export type Request = { readonly kind: 'start'; readonly start: StartByHand } | { readonly kind: 'end' };
+
 export type Answer = { readonly ms: number } | { readonly failure: string };
 
 export interface ByHand {
-  /** Milliseconds from the spawn until `cont` is answered. The process is gone when this resolves. */
+  /** Milliseconds from the spawn until `cont` is answered. One at a time. */
   start(request: StartByHand): Promise<number>;
+  /** Kills what was started; the process is gone when this resolves. */
+  end(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -46,7 +50,8 @@ export const openByHand = async (scratchDirectory: string): Promise<ByHand> => {
   });
   const exited = once(child, 'exit');
   return {
-    start: (request) => ask(child, exited, request),
+    start: (start) => ask(child, exited, { kind: 'start', start }),
+    end: async () => void (await ask(child, exited, { kind: 'end' })),
     close: async () => {
       if (child.connected) child.disconnect();
       await exited;
@@ -54,7 +59,7 @@ export const openByHand = async (scratchDirectory: string): Promise<ByHand> => {
   };
 };
 
-const ask = async (child: ChildProcess, exited: Promise<unknown>, request: StartByHand): Promise<number> => {
+const ask = async (child: ChildProcess, exited: Promise<unknown>, request: Request): Promise<number> => {
   const answered = once(child, 'message') as Promise<[Answer]>;
   child.send(request);
   const answer = await Promise.race([

@@ -73,12 +73,16 @@ const measureAll = async (options: InstanceOptions): Promise<void> => {
 };
 
 const main = async (): Promise<number> => {
-  if (process.getuid?.() === 0 && process.env[INSIDE] === undefined) return await enterNamespaces();
+  const outside = process.env[INSIDE] === undefined;
   const controller = new AbortController();
   // Each of many calls at a time listens.
   setMaxListeners(0, controller.signal);
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => controller.abort(new Error(`ended by ${signal}`)));
+  if (outside && process.getuid?.() === 0) {
+    for (const group of chosenGroups(positionals)) await group.prepare?.(controller.signal);
+    return await enterNamespaces();
+  }
   await measureAll({
     signal: controller.signal,
     ...(values.profile === undefined ? {} : { profileDirectory: resolve(values.profile) }),

@@ -1,4 +1,5 @@
 /** Every row that can be measured, and what is said of it in docs/SPECIFICATION.md. */
+import { bootToSsh, prepareDebian } from './boot-rows.ts';
 import { createFromImage } from './create-rows.ts';
 import type { InstanceOptions } from './instance.ts';
 import { listRows } from './list-rows.ts';
@@ -18,6 +19,8 @@ export interface RowGroup {
   readonly rows: readonly RowText[];
   /** Bridges, taps and users of their own are for root alone. */
   readonly needsRoot: boolean;
+  /** Makes what needs the host's network, before the bench leaves it. */
+  prepare?(signal: AbortSignal): Promise<void>;
   measure(options: InstanceOptions): Promise<readonly Figure[]>;
 }
 
@@ -54,6 +57,18 @@ export const rowGroups: readonly RowGroup[] = [
     ],
     needsRoot: false,
     measure: createFromImage,
+  },
+  {
+    rows: [
+      {
+        name: 'boot-to-ssh',
+        what: 'First boot of a Debian from the image, from `guest-start` written to the socket until `true` has run in it by ssh',
+        promise: 1.1,
+      },
+    ],
+    needsRoot: true,
+    prepare: prepareDebian,
+    measure: bootToSsh,
   },
   {
     rows: [

@@ -14,7 +14,7 @@ import { type Instance, type InstanceOptions, startInstance } from './instance.t
 import { type Figure, type SampleLimits, type Sampler, takeFigure } from './measure.ts';
 
 const limits: SampleLimits = { warmUps: 3, samples: 40, budgetMs: 40_000 };
-const PEER = 'the same command line by hand from Node';
+export const PEER = 'the same command line by hand from Node';
 const NETWORK = 'bench';
 const MEMORY_BYTES = 64 * MEBIBYTE;
 const TAP_BY_HAND = 'bench-tap';
@@ -54,9 +54,15 @@ const measureStart = async (
     await instance.succeed('guest-create', { memoryBytes: MEMORY_BYTES, ...spec });
     const byHand = await openByHand(instance.scratchDirectory);
     try {
-      const request = await byHandRequest(instance, spec.name, (spec.nics ?? []).length > 0);
+      const bridge = (spec.nics ?? []).length > 0 ? await bridgeOf(instance.client) : undefined;
+      const request = await byHandRequest(instance, spec.name, bridge);
       const roost = await startSampler(instance, spec.name, options.signal);
-      const peer = { name: PEER, sample: () => byHand.start(request) };
+      const sample = async (): Promise<number> => {
+        const ms = await byHand.start(request);
+        await byHand.end();
+        return ms;
+      };
+      const peer = { name: PEER, sample };
       return [await takeFigure(row, 'ms', { roost, peer }, limits, options.signal)];
     } finally {
       await byHand.close();
@@ -66,8 +72,12 @@ const measureStart = async (
   }
 };
 
-/** Asks for what a start would run; the peer runs exactly that, in the same place. */
-const byHandRequest = async (instance: Instance, guest: string, nic: boolean): Promise<StartByHand> => {
+/** Asks for what a start would run; the peer runs exactly that, in the same place, with a tap at the bridge if any. */
+export const byHandRequest = async (
+  instance: Instance,
+  guest: string,
+  bridge?: string,
+): Promise<StartByHand> => {
   const { client, scratchDirectory } = instance;
   const { argv } = await client.call('guest-plan', { guest });
   const { id } = await client.call('query-guest', { guest });
@@ -76,7 +86,7 @@ const byHandRequest = async (instance: Instance, guest: string, nic: boolean): P
     argv,
     workingDirectory: join(stateDirectory, 'guests', id),
     directory: join(scratchDirectory, 'by-hand'),
-    taps: nic ? [{ link: TAP_BY_HAND, bridge: await bridgeOf(client) }] : [],
+    taps: bridge === undefined ? [] : [{ link: TAP_BY_HAND, bridge }],
   };
 };
 
