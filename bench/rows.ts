@@ -1,6 +1,6 @@
 /** Every row that can be measured, and what is said of it in docs/SPECIFICATION.md. */
 import { bootToSsh, prepareDebian } from './boot-rows.ts';
-import { createFromImage } from './create-rows.ts';
+import { createRows } from './create-rows.ts';
 import type { InstanceOptions } from './instance.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
@@ -51,12 +51,16 @@ export const rowGroups: readonly RowGroup[] = [
   {
     rows: [
       {
+        name: 'create-blank',
+        what: '`guest-create` of a guest with an empty disk, until the operation has succeeded',
+      },
+      {
         name: 'create-from-image',
         what: '`guest-create` of a guest with a disk on an image, a linked clone, until the operation has succeeded',
       },
     ],
     needsRoot: false,
-    measure: createFromImage,
+    measure: createRows,
   },
   {
     rows: [

@@ -203,7 +203,7 @@ describeWith(
       expect(await account(daemon)).not.toContain('power button');
 
       await boot(daemon, await roost.watch());
-      await expect(stopTheAgent(daemon)).rejects.toMatchObject({ class: 'Unavailable' });
+      await expect(stopTheAgent(daemon)).rejects.toMatchObject({ wire: { class: 'Unavailable' } });
       expect((await daemon.guest('web')).agent).toMatchObject({ state: 'silent' });
       const refused = await roost.run('exec', 'web', '--', 'true');
       expect(refused).toMatchObject({ stdout: '', stderr: expect.stringContaining('did not answer within') });
