@@ -42,8 +42,15 @@ export const fsckReport = z.strictObject({
   differences: z.array(difference),
   compared: z.int().describe('Objects that ledger and host agree on'),
   underWay: z
-    .array(z.strictObject({ kind: z.enum(subjectKinds), id: z.string(), name: z.string() }))
-    .describe('What was not compared, because work on it was under way'),
+    .array(
+      z.strictObject({
+        kind: z.enum(subjectKinds),
+        id: z.string(),
+        name: z.string(),
+        why: z.string().optional().describe('Why not, if it is not work that is under way'),
+      }),
+    )
+    .describe('What was not compared, because work on it was under way or nothing can be told of it'),
   foreign: z
     .array(z.strictObject({ what: z.string(), whose: z.string() }))
     .describe('Seen on the host and of another instance: not ours, and never touched'),

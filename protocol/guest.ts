@@ -314,7 +314,9 @@ export type Frozen = Readonly<z.infer<typeof frozen>>;
 export const guestView = z.strictObject({
   id: guestId,
   name: guestName,
-  driver: driverName,
+  driver: z
+    .string()
+    .describe('Name of its driver; one that this daemon does not have is the reason of `unknown`'),
   state: guestState,
   reason: z.string().optional().describe('Why, for paused, unresponsive, failed and unknown'),
   observedAt: millisecondsSinceEpoch.describe('When the state was last observed'),

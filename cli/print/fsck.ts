@@ -25,7 +25,9 @@ export const printDifferences = (differences: readonly Difference[]): string[] =
 
 export const printFsck = (report: FsckReport): string[] => [
   ...printDifferences(report.differences),
-  ...report.underWay.map(({ kind, name }) => safe(`not compared: ${kind} ${name}, work on it is under way`)),
+  ...report.underWay.map(({ kind, name, why = 'work on it is under way' }) =>
+    safe(`not compared: ${kind} ${name}, ${why}`),
+  ),
   ...report.foreign.map(({ what, whose }) => safe(`not ours: ${what}, of ${whose}`)),
   report.differences.length === 0
     ? `Ledger and host agree on ${counted(report.compared, 'object')}.`

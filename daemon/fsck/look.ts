@@ -133,11 +133,15 @@ export class Look {
     };
   }
 
-  #busyOwners(): Map<string, Owner> {
+  /** What is not compared, with the reason where it is not that work is under way. */
+  #busyOwners(): Map<string, FsckReport['underWay'][number]> {
     const { guests, networks, inventory, operations } = this.#options;
-    const busy = new Map<string, Owner>();
+    const busy = new Map<string, FsckReport['underWay'][number]>();
     for (const guest of guests.registry.all())
-      if (guest.mailbox.busy || guest.unfinished.length > 0)
+      if (guest.missingDriver !== undefined) {
+        const why = `this daemon has no driver called ${guest.missingDriver}`;
+        busy.set(guest.id, { kind: 'guest', id: guest.id, name: guest.name, why });
+      } else if (guest.mailbox.busy || guest.unfinished.length > 0)
         busy.set(guest.id, { kind: 'guest', id: guest.id, name: guest.name });
     for (const { id, name } of inventory.networks.all())
       if (networks.isBusy(id) || operations.isUnderWay(({ subject }) => subject.id === id))
@@ -223,7 +227,10 @@ export class Look {
     return found.flatMap((objects) => objects ?? []);
   }
 
-  async #missingFiles(busy: ReadonlyMap<string, Owner>, signal: AbortSignal): Promise<readonly Difference[]> {
+  async #missingFiles(
+    busy: ReadonlyMap<string, unknown>,
+    signal: AbortSignal,
+  ): Promise<readonly Difference[]> {
     const { guests, inventory, imageStore } = this.#options;
     const missing: Difference[] = [];
     for (const { id, name, state, stored } of inventory.images.all()) {
@@ -254,7 +261,7 @@ export class Look {
       .map((lacks) => fileMissing(lacks, { kind: 'guest', id: guest.id, name: guest.name }));
   }
 
-  #unreadable(path: string, busy: ReadonlyMap<string, Owner>): readonly Difference[] {
+  #unreadable(path: string, busy: ReadonlyMap<string, unknown>): readonly Difference[] {
     const id = guestId.safeParse(basename(dirname(path))).data;
     if (id !== undefined && busy.has(id)) return [];
     const owner = id && this.#known({ kind: 'guest', id });

@@ -30,6 +30,8 @@ export interface Standing {
   readonly name: string;
   readonly state: GuestState;
   readonly reason?: string | undefined;
+  /** Name of its driver, where this daemon has none of that name. */
+  readonly missingDriver?: string | undefined;
   readonly target: GuestTarget;
   /** A failed guest may have one still: QEMU stays when the guest panicked. */
   readonly hasProcess: boolean;
@@ -131,7 +133,32 @@ const admitPlug = (standing: Standing): Verdict => {
   };
 };
 
+/** Its settings can be changed, and it can be given up; nothing else goes without a driver. */
+const admitWithoutDriver = (
+  kind: GuestVerbKind,
+  standing: Standing,
+  driver: string,
+  asked: Asked,
+): Verdict => {
+  if (kind === 'guest-delete' && asked.force) return admitDelete(standing, asked);
+  if (kind === 'guest-update') return ACCEPT;
+  const { name, target } = standing;
+  return {
+    kind: 'deny',
+    error: new RoostError(
+      'Unsupported',
+      `Guest ${name} needs the driver ${driver}, which this daemon does not have`,
+      {
+        data: { guest: name, driver, target },
+        hint: 'Ask a daemon that has it, or give the guest up: delete it with force.',
+      },
+    ),
+  };
+};
+
 export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}): Verdict => {
+  if (standing.missingDriver !== undefined && !standing.unfinished.includes('guest-delete'))
+    return admitWithoutDriver(kind, standing, standing.missingDriver, asked);
   const verb = VERB_OF[kind];
   if (verb !== undefined && !standing.verbs.has(verb))
     return {

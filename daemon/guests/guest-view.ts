@@ -7,6 +7,8 @@ import type { AppliedSettings, GuestRecord, GuestStatus, StoredSpec } from '../i
 export interface ViewedGuest {
   readonly record: GuestRecord;
   readonly status: GuestStatus;
+  /** See `Guest.missingDriver`. */
+  readonly missingDriver?: string | undefined;
   readonly stale: boolean;
   readonly agent: Omit<GuestView['agent'], 'enabled'>;
   readonly operation?:
@@ -58,7 +60,13 @@ const diskViews = (record: GuestRecord): GuestView['disks'] =>
     serial: record.machine.disks[index]?.serial ?? '',
   }));
 
-const observedViews = (status: GuestStatus): Partial<GuestView> => ({
+/** Nothing is said of a process that nobody can look at. */
+const observedViews = ({ status, missingDriver }: ViewedGuest): Partial<GuestView> =>
+  missingDriver === undefined
+    ? observedOf(status)
+    : { state: 'unknown', reason: `this daemon has no driver called ${missingDriver}` };
+
+const observedOf = (status: GuestStatus): Partial<GuestView> => ({
   ...(status.reason === undefined ? {} : { reason: status.reason }),
   ...(status.process === undefined
     ? {}
@@ -125,6 +133,6 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     },
     createdAt: record.createdAt,
     generation: record.generation,
-    ...observedViews(status),
+    ...observedViews(guest),
   };
 };

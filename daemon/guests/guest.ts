@@ -24,6 +24,7 @@ import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/type
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { LeftOver } from '../operations/settle.ts';
+import { AbsentDriver } from './absent-driver.ts';
 import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
@@ -32,6 +33,7 @@ import { Freezing } from './freezing.ts';
 import { isDeviceWork, LIVE_STATES } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import type { House } from './house.ts';
+import { leftUndone } from './leave-undone.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
 import { placeOf } from './place.ts';
 import { Readiness } from './readiness.ts';
@@ -49,6 +51,8 @@ export interface GuestEvents {
 export class Guest {
   readonly house: House;
   readonly driver: Driver;
+  /** Name of its driver, where this daemon has none of that name. */
+  readonly missingDriver: string | undefined;
   readonly mailbox = new Mailbox();
   readonly restarts: Restarts;
   readonly agent: Agent;
@@ -78,6 +82,7 @@ export class Guest {
   constructor(house: House, driver: Driver, record: GuestRecord, status: GuestStatus, tell: GuestEvents) {
     this.house = house;
     this.driver = driver;
+    this.missingDriver = driver instanceof AbsentDriver ? driver.name : undefined;
     this.#record = record;
     this.#status = status;
     this.#tell = tell;
@@ -107,6 +112,11 @@ export class Guest {
     return this.#status;
   }
 
+  /** As told; what is recorded of a guest without a driver stays for a daemon that has it. */
+  get state(): GuestView['state'] {
+    return this.missingDriver === undefined ? this.#status.state : 'unknown';
+  }
+
   get unfinished(): readonly OperationRecord[] {
     return this.#unfinished;
   }
@@ -118,8 +128,9 @@ export class Guest {
   get standing(): Standing {
     return {
       name: this.name,
-      state: this.#status.state,
+      state: this.state,
       reason: this.#status.reason,
+      missingDriver: this.missingDriver,
       target: this.#record.target,
       hasProcess: this.handle !== undefined || this.#status.process !== undefined,
       deleteProtection: this.#record.spec.deleteProtection,
@@ -135,6 +146,7 @@ export class Guest {
       {
         record: this.#record,
         status: this.#status,
+        missingDriver: this.missingDriver,
         stale: !this.reconciled,
         agent: this.agent.view,
         operation: this.#operationView(),
@@ -417,7 +429,7 @@ export class Guest {
   recover(leftovers: readonly OperationRecord[], hostBooted: boolean): Promise<void> {
     if (hostBooted) this.#beforeBoot = new Set(leftovers.map((operation) => operation.id));
     const looked = this.mailbox.post(() => reconcile(this, leftovers, hostBooted));
-    for (const operation of leftovers) this.enqueue(operation);
+    for (const operation of leftovers) if (!leftUndone(this, operation)) this.enqueue(operation);
     return looked;
   }
 

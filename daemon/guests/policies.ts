@@ -27,7 +27,7 @@ export class Policies {
   planAutostart(): void {
     const wanted = this.#registry
       .all()
-      .filter((guest) => guest.record.spec.autostart.enabled)
+      .filter((guest) => guest.record.spec.autostart.enabled && guest.missingDriver === undefined)
       .sort((a, b) => a.record.spec.autostart.order - b.record.spec.autostart.order);
     this.#writeAutostart(wanted.map((guest) => guest.id));
   }

@@ -103,6 +103,10 @@ export const reconcile = async (
   leftovers: readonly OperationRecord[],
   hostBooted: boolean,
 ): Promise<void> => {
+  if (guest.missingDriver !== undefined) {
+    guest.markReconciled();
+    return;
+  }
   const startLeft = leftovers.some((operation) => operation.kind === 'guest-start');
   try {
     // After a boot of the host only autostart starts guests.

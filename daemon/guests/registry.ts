@@ -5,6 +5,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { GuestId, OperationId } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
+import { AbsentDriver, noDriver } from './absent-driver.ts';
 import { Guest, type GuestEvents } from './guest.ts';
 import type { House } from './house.ts';
 import { type GuestFilter, selectGuests } from './select-guests.ts';
@@ -31,7 +32,7 @@ export class GuestRegistry {
       this.add(
         new Guest(
           house,
-          this.driverOf(record.spec),
+          this.#driverOrNone(record.spec),
           record,
           status ?? initialStatus(house.clock.now()),
           this.#tell,
@@ -99,10 +100,13 @@ export class GuestRegistry {
   driverOf(spec: { readonly driver: GuestRecord['spec']['driver'] }): Driver {
     const driver = this.#house.drivers.get(spec.driver);
     if (driver) return driver;
-    throw new RoostError('Unsupported', `This daemon has no driver called ${spec.driver}`, {
-      data: { driver: spec.driver, drivers: [...this.#house.drivers.keys()] },
-      hint: 'query-host lists the drivers.',
-    });
+    throw noDriver(spec.driver, this.#house.drivers.keys());
+  }
+
+  /** One guest whose driver is not there must not keep the daemon from all others. */
+  #driverOrNone({ driver }: GuestRecord['spec']): Driver {
+    const { drivers } = this.#house;
+    return drivers.get(driver) ?? new AbsentDriver(driver, drivers.keys());
   }
 
   /** Memory promised to guests that have a process or are about to get one. */

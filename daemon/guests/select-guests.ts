@@ -46,7 +46,7 @@ export const selectGuests = (
     .filter(
       (guest) =>
         (nameGlob === undefined || matchesGlob(nameGlob, guest.name)) &&
-        (!states || states.has(guest.status.state)) &&
+        (!states || states.has(guest.state)) &&
         labels.every(([key, value]) => guest.record.spec.labels[key] === value),
     )
     .map((guest) => guest.view);

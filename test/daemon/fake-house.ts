@@ -29,7 +29,7 @@ import { ManualClock } from './manual-clock.ts';
 import { NamedHost } from './named-host.ts';
 
 type Place = Parameters<StepObserver>[0];
-export interface StartOptions extends Partial<Pick<DaemonOptions, 'bootId' | 'observeStep'>> {
+export interface StartOptions extends Partial<Pick<DaemonOptions, 'bootId' | 'observeStep' | 'parts'>> {
   /** Serves the WebSocket there; 0 is any port that is free. */
   readonly webSocketPort?: number;
   readonly limits?: { readonly starts?: number; readonly diskCopies?: number };
