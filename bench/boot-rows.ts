@@ -47,7 +47,7 @@ export const bootToSsh = async (options: InstanceOptions): Promise<readonly Figu
     const peer = (): Promise<number> =>
       debian.sample(async () => {
         await byHand.start(await byHandRequest(instance, GUEST));
-        return byHand.end;
+        return () => byHand.end();
       });
     const sides = { roost, peer: { name: PEER, sample: peer } };
     return [await takeFigure('boot-to-ssh', 's', sides, limits, options.signal)];
