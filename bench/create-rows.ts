@@ -35,10 +35,11 @@ export const createRows = async (options: InstanceOptions): Promise<readonly Fig
 };
 
 /** Gives the path of the image's file. */
-const importBase = async ({ client, scratchDirectory, succeed }: Instance): Promise<string> => {
+const importBase = async (instance: Instance): Promise<string> => {
+  const { client, scratchDirectory } = instance;
   const path = join(scratchDirectory, 'base.raw');
   await writeFile(path, bootSectorDisk('idle'));
-  await succeed('image-import', { name: IMAGE, path, format: 'raw' });
+  await instance.succeed('image-import', { name: IMAGE, path, format: 'raw' });
   const { stateDirectory } = await client.call('query-daemon', {});
   const { images } = await client.call('query-images', { names: [IMAGE] });
   return join(stateDirectory, 'images', images[0]?.id ?? '', 'image.qcow2');
