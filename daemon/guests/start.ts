@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { enter } from '../../lib/account.ts';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
-import { RoostError } from '../../protocol/errors.ts';
+import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
@@ -51,15 +51,57 @@ interface Gathered {
   readonly ports: AttachedPort[];
   /** What has to hold before the guest runs: the rules of its ports. */
   readonly guards: Promise<void>[];
-  /** An earlier start made the process: there is nothing to make, and nothing of it is to be taken back. */
-  runsAlready: boolean;
+  /** As it was when the steps began. */
+  found: FoundProcess;
 }
+
+/**
+ * The process that the guest has: none; this start's own; or another's, by whoever made it, of which nothing is to be
+ * made and nothing to be taken back. One that may be there counts as being there.
+ */
+type FoundProcess = 'none' | 'own' | 'other';
+
+/** Written before the launch, so that it is known after a crash of the daemon, too. */
+const isOwn = (guest: Guest, operation: OperationRecord): boolean =>
+  guest.status.applied?.launchedBy === operation.id;
+
+const findProcess = async (guest: Guest, operation: OperationRecord): Promise<FoundProcess> => {
+  if (!guest.handle && (await guest.driver.probe(guest.place)) === 'gone') return 'none';
+  return isOwn(guest, operation) ? 'own' : 'other';
+};
+
+/** Takes over a process that nobody has the line to. */
+const takeOver = async (guest: Guest, signal: AbortSignal): Promise<void> => {
+  const { cursor } = guest.status;
+  guest.take(await guest.driver.attach(guest.place, { signal, cursor, observe: guest.observe }));
+};
+
+/** Refuses when the process of another cannot be reached: what it is doing is not known. */
+const requireReachable = async (guest: Guest, signal: AbortSignal): Promise<void> => {
+  if (guest.handle) return;
+  try {
+    await takeOver(guest, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    const pid = guest.status.process?.pid;
+    const why = toRoostError(error).message;
+    throw new RoostError(
+      'FailedPrecondition',
+      `Guest ${guest.name} has a process already, and it cannot be reached: ${why}`,
+      {
+        cause: error,
+        data: { guest: guest.name, state: guest.status.state, ...(pid === undefined ? {} : { pid }) },
+        hint: 'Wait until it answers, or stop the guest with force first.',
+      },
+    );
+  }
+};
 
 const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
   name: 'volumes',
   do: async (work) => {
-    gathered.runsAlready = guest.handle !== undefined && operation.state === 'queued';
-    if (gathered.runsAlready) return;
+    gathered.found = await findProcess(guest, operation);
+    if (gathered.found === 'other') return await requireReachable(guest, work.signal);
     // Again, because whatever ended the run before released them.
     guest.house.inventory.db.soon(() => recordRun(guest));
     guest.setStatus({
@@ -76,15 +118,15 @@ const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): 
     gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));
   },
   undo: async () => {
-    // A process that could not be ended keeps what it has.
-    if (!gathered.runsAlready && !guest.handle) refuseLeftovers(guest, await guest.freeRun());
+    // A process that is another's, or could not be ended, keeps what it has.
+    if ((await findProcess(guest, operation)) === 'none') refuseLeftovers(guest, await guest.freeRun());
   },
 });
 
 const ports = (guest: Guest, gathered: Gathered): Step => ({
   name: 'ports',
   do: async ({ signal }) => {
-    if (guest.handle) return;
+    if (guest.handle || gathered.found !== 'none') return;
     await letGoOfPorts(gathered);
     for (const { network, port } of portSpecs(guest)) {
       const attached = await guest.house.networks.attach(network, port, signal);
@@ -100,10 +142,12 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   undo: () => letGoOfPorts(gathered),
 });
 
-const launch = (guest: Guest, gathered: Gathered): Step => ({
+const launch = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
   name: 'launch',
   do: async ({ signal }) => {
     if (guest.handle) return;
+    // An earlier daemon has launched it for this very start.
+    if (gathered.found !== 'none') return await takeOver(guest, signal);
     const launched = launchOf(
       guest,
       gathered.sources,
@@ -115,7 +159,10 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
         port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
       ),
     );
-    guest.setStatus({ cursor: 0, applied: machineSettings(guest.record.spec) });
+    guest.setStatus({
+      cursor: 0,
+      applied: { ...machineSettings(guest.record.spec), launchedBy: operation.id },
+    });
     try {
       guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
       for (const object of runObjects(guest)) enter({ kind: 'made', object: hostObjectKey(object) });
@@ -124,7 +171,7 @@ const launch = (guest: Guest, gathered: Gathered): Step => ({
     }
   },
   undo: async () => {
-    if (gathered.runsAlready) return;
+    if (!isOwn(guest, operation)) return;
     const { handle } = guest;
     await cleanUp(guest.house, `the end of guest ${guest.name}'s process`, (signal) =>
       handle ? handle.kill(signal) : guest.driver.destroy(guest.place, signal),
@@ -153,12 +200,12 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
 });
 
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
-  const gathered: Gathered = { sources: [], seed: undefined, ports: [], guards: [], runsAlready: false };
+  const gathered: Gathered = { sources: [], seed: undefined, ports: [], guards: [], found: 'none' };
   return {
     steps: [
       volumes(guest, operation, gathered),
       ports(guest, gathered),
-      launch(guest, gathered),
+      launch(guest, operation, gathered),
       resume(guest, gathered, operation.arguments['paused'] === true),
     ],
     finish: () => ({ guest: guest.id }),
@@ -169,9 +216,11 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
       )
         guest.house.inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run');
     },
-    after: (ended) => {
-      if (ended.state === 'succeeded' || guest.removed || gathered.runsAlready) return;
-      if (guest.handle) {
+    after: async (ended) => {
+      if (ended.state === 'succeeded' || guest.removed) return;
+      const left = await findProcess(guest, operation);
+      if (left === 'other') return;
+      if (left === 'own') {
         guest.setStatus({
           state: 'unknown',
           reason: 'its start was taken back, and its process does not end',

@@ -158,9 +158,9 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
   undo: async () => {
     if (!guest.isLive()) return;
     guest.setTarget('running', operation.actor);
-    // Without a line to the process the next look at all guests finds out.
-    guest.setStatus({ state: 'unknown' });
-    await guest.lookAgain();
+    guest.setStatus({ state: 'unknown', reason: undefined });
+    if (guest.handle) await guest.lookAgain();
+    else await guest.lookForProcess();
   },
 });
 

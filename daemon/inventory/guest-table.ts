@@ -4,7 +4,7 @@ import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
 import type { Frozen, GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
 import type { Readiness } from '../../protocol/guest-address.ts';
 import type { PortForward } from '../../protocol/net-port.ts';
-import type { Actor, GuestId, ImageId, MacAddress, NetworkId } from '../../protocol/types.ts';
+import type { Actor, GuestId, ImageId, MacAddress, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
 import { storedJson } from './stored-json.ts';
 
@@ -79,6 +79,8 @@ export interface GuestRecord {
 /** Settings of the machine that a process was launched with; `cloudInit` is the digest of what it was told. */
 export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'> {
   readonly cloudInit?: string;
+  /** The start that did it, written before the process is made; absent for one of before this was kept. */
+  readonly launchedBy?: OperationId;
 }
 
 export interface GuestStatus {

@@ -13,6 +13,12 @@ const undone = (operation: OperationRecord, why: string): RoostError =>
     data: { operation: operation.id },
   });
 
+/** What it failed with before the daemon ended, if it had. */
+const whyUndone = (operation: OperationRecord, why: string): RoostError =>
+  operation.state === 'undoing' && operation.error !== undefined
+    ? RoostError.fromWire(operation.error)
+    : undone(operation, why);
+
 const givenUp = (operation: OperationRecord, why: string): RoostError =>
   new RoostError('Unavailable', `${operation.kind} of ${operation.subject.name} was given up: ${why}`, {
     hint: `Look at the ${operation.subject.kind} and ask again if it is still needed.`,
@@ -31,7 +37,7 @@ export const carryOut = async (
     case 'continue':
       return await operations.run(id, steps, options);
     case 'undo':
-      return await operations.undo(id, steps, undone(operation, settlement.why), options);
+      return await operations.undo(id, steps, whyUndone(operation, settlement.why), options);
     case 'succeed':
       return operations.end(id, 'succeeded', undefined, options.finish);
     case 'fail':

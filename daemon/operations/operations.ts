@@ -202,7 +202,8 @@ export class Operations {
   ): Promise<OperationRecord> {
     if (this.#runner.suspended) throw stopping();
     const live = this.#required(id);
-    this.#write(live, { state: 'undoing' });
+    // With the reason, so that a daemon that finishes the undoing knows it.
+    this.#write(live, { state: 'undoing', error: failure.toWire() });
     const undoFailures = await this.#runner.undoAll(live, steps);
     const error =
       undoFailures.length === 0
