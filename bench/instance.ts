@@ -27,7 +27,7 @@ export interface Instance {
   /** A connection more, for what must not wait for others. */
   connect(): Promise<Client>;
   /** Calls a changing command and waits until its operation has succeeded. */
-  succeed<N extends CommandName>(name: N, args: CommandInput<N>): Promise<void>;
+  readonly succeed: <N extends CommandName>(name: N, args: CommandInput<N>) => Promise<void>;
   /** Waits until an accepted operation has succeeded. */
   finished(operation: string): Promise<void>;
   /** Ends every guest, removes every network, ends the daemon, and takes its directories away. */
