@@ -11,13 +11,10 @@ const real = ['test/**/*.real.test.ts', 'test/{integration,fault,torture}/**/*.t
 /** Whole Debian guests under emulation, many minutes each: `make e2e` runs them, `make test` does not. */
 const endToEnd = ['test/e2e/**/*.test.ts'];
 /**
- * Every operation at its steps on real parts takes many minutes, and generated frames differ from run to run: `make torture`
- * alone runs them. In `make test` the table of operations is tried on fakes, and a part of it on real parts, in `test/fault`.
+ * Every operation at its steps on real parts takes many minutes: `make torture` alone runs that. In `make test` the table
+ * of operations is tried on fakes, and a part of it on real parts, in `test/fault`.
  */
-const tortureOnly =
-  process.env.ROOST_TORTURE === 'long'
-    ? []
-    : ['test/torture/every-step.test.ts', 'test/torture/frames.test.ts'];
+const tortureOnly = process.env.ROOST_TORTURE === 'long' ? [] : ['test/torture/every-step.test.ts'];
 /** Where the counts go that `tools/ci-summary.mjs` reads. */
 const reports = process.env.ROOST_REPORTS;
 

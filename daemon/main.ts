@@ -80,7 +80,14 @@ const stopOnSignal = (daemon: Daemon, log: Log): void => {
   process.on('SIGINT', stop);
 };
 
-export const main = async (argv: readonly string[], observeStep?: StepObserver): Promise<void> => {
+/** What a daemon for tests does otherwise. */
+export interface MainOptions {
+  readonly observeStep?: StepObserver;
+  /** Other parts than those of a real host. */
+  readonly parts?: (context: PartsContext) => Parts;
+}
+
+export const main = async (argv: readonly string[], options: MainOptions = {}): Promise<void> => {
   const commandLine = parseCommandLine(argv, { uid: process.getuid?.() ?? 0, env: process.env });
   if (commandLine.kind === 'help') {
     process.stdout.write(usage);
@@ -95,12 +102,7 @@ export const main = async (argv: readonly string[], observeStep?: StepObserver):
   process.on('unhandledRejection', (error) =>
     log.error({ err: error }, 'a promise was left without an owner'),
   );
-  const daemon = await startDaemon({
-    config,
-    log,
-    parts: realParts,
-    ...(observeStep === undefined ? {} : { observeStep }),
-  });
+  const daemon = await startDaemon({ config, log, parts: realParts, ...options });
   stopOnSignal(daemon, log);
   log.info({ socket: daemon.socketPath, instance: daemon.instance, version: versionText }, 'listening');
   await daemon.ready;
@@ -109,8 +111,8 @@ export const main = async (argv: readonly string[], observeStep?: StepObserver):
 };
 
 /** Says why the daemon could not start, and ends with the exit code of sysexits.h that fits. */
-export const runMain = (argv: readonly string[], observeStep?: StepObserver): void => {
-  main(argv, observeStep).catch((error: unknown) => {
+export const runMain = (argv: readonly string[], options: MainOptions = {}): void => {
+  main(argv, options).catch((error: unknown) => {
     const failure = toRoostError(error);
     process.stderr.write(`roostd: ${failure.message}\n${failure.hint ? `hint: ${failure.hint}\n` : ''}`);
     process.exit(failure.class === 'InvalidArgument' ? 78 : 1);

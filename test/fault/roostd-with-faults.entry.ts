@@ -7,6 +7,7 @@
  */
 import { appendFileSync } from 'node:fs';
 import { runMain } from '../../daemon/main.ts';
+import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError } from '../../protocol/errors.ts';
 
 const crashAt = process.env['ROOST_TEST_CRASH'];
@@ -14,7 +15,7 @@ let failAt = process.env['ROOST_TEST_FAIL'];
 const placesPath = process.env['ROOST_TEST_PLACES'];
 let passed = 0;
 
-runMain(process.argv.slice(2), ({ kind, step, moment }) => {
+const observeStep: StepObserver = ({ kind, step, moment }) => {
   const place = `${kind}/${step}/${moment}`;
   passed += 1;
   if (placesPath !== undefined) appendFileSync(placesPath, `${place}\n`);
@@ -22,4 +23,6 @@ runMain(process.argv.slice(2), ({ kind, step, moment }) => {
   if (failAt !== place) return;
   failAt = undefined;
   throw new RoostError('HostError', 'the test says no');
-});
+};
+
+runMain(process.argv.slice(2), { observeStep });

@@ -42,6 +42,8 @@ export interface StartOptions {
   readonly failAt?: string;
   /** File that gets a line for each place that an operation comes to. */
   readonly placesPath?: string;
+  /** Over a pretended host, see test/fault/roostd-on-fakes.entry.ts. */
+  readonly onFakes?: { readonly keepingPath: string; readonly imagePath: string };
   readonly args?: readonly string[];
   /** A program, with its arguments, that sets a place up and then executes the daemon's own argv, which follows. */
   readonly within?: readonly string[];
@@ -77,13 +79,28 @@ const waitForReady = (child: ChildProcess, said: () => string): Promise<void> =>
     look();
   });
 
+/** Which of the programs, and what it is told besides its arguments. */
+const programOf = ({
+  onFakes,
+  crashAt,
+  failAt,
+  placesPath,
+}: StartOptions): readonly [string, NodeJS.ProcessEnv] => {
+  if (onFakes !== undefined)
+    return [
+      'dist/test/roostd-on-fakes.js',
+      { ROOST_TEST_KEEPING: onFakes.keepingPath, ROOST_TEST_IMAGE: onFakes.imagePath },
+    ];
+  if (crashAt === undefined && failAt === undefined && placesPath === undefined)
+    return ['dist/roostd.js', {}];
+  return [
+    'dist/test/roostd-with-faults.js',
+    { ROOST_TEST_CRASH: crashAt, ROOST_TEST_FAIL: failAt, ROOST_TEST_PLACES: placesPath },
+  ];
+};
+
 const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
-  const faults = Object.entries({
-    ROOST_TEST_CRASH: options.crashAt,
-    ROOST_TEST_FAIL: options.failAt,
-    ROOST_TEST_PLACES: options.placesPath,
-  }).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
-  const program = faults.length === 0 ? 'dist/roostd.js' : 'dist/test/roostd-with-faults.js';
+  const [program, env] = programOf(options);
   const argv = [
     ...(options.within ?? []),
     process.execPath,
@@ -98,7 +115,7 @@ const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
     home.namespace === undefined ? argv : ['ip', 'netns', 'exec', home.namespace, ...argv];
   return spawn(file, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, ...Object.fromEntries(faults) },
+    env: { ...process.env, ...env },
   });
 };
 

@@ -1,7 +1,7 @@
 /**
  * Frames for a daemon: requests made from the contract's own schemas, some of them right, most of them wrong in one of
- * the ways in which a client can be wrong, and bytes that are no requests at all. What a frame would change on the host is
- * spoiled before it is sent, so that a million of them leave nothing behind.
+ * the ways in which a client can be wrong, and bytes that are no requests at all. They are for a daemon over a pretended
+ * host (test/fault/roostd-on-fakes.entry.ts): some of them really make, start and delete guests.
  */
 import { z } from 'zod';
 import { type CommandName, commandNames, findCommand } from '../../protocol/commands.ts';
@@ -57,6 +57,7 @@ const isSchema = (value: unknown): value is Schema => typeof value === 'object' 
 
 export class FrameMaker {
   readonly #random: Random;
+  readonly #commands = commandNames.filter((name) => name !== 'guest-console');
   readonly #schemas: ReadonlyMap<CommandName, Schema>;
   #number = 0;
 
@@ -70,20 +71,17 @@ export class FrameMaker {
     );
   }
 
-  /** A frame that is one JSON value, with an id that no harm done to another one can lead to. */
+  /**
+   * A frame that is one JSON value, with an id that no harm done to another one can lead to. `guest-console` is not among
+   * them: it takes its connection over, and nothing after it is a frame.
+   */
   value(prefix: 'whole-' | 'part-' = 'whole-'): Frame {
     const random = this.#random;
-    const command = random.pick(commandNames);
+    const command = random.pick(this.#commands);
     this.#number += 1;
     const id = `${prefix}${this.#number}`;
-    // Tokens are made by what counts as a query; whatever is called so asks for nothing but an answer.
-    const changes = findCommand(command)?.nature !== 'query' || !command.startsWith('query-');
-    const request: Record<string, unknown> = {
-      execute: command,
-      arguments: this.#of(this.#schemas.get(command) ?? {}, 0),
-      id,
-    };
-    if (changes || random.chance(0.5)) this.#spoil(request, changes);
+    const request: Record<string, unknown> = { execute: command, arguments: this.#arguments(command), id };
+    if (random.chance(0.5)) this.#spoil(request);
     return { bytes: Buffer.from(JSON.stringify(request)), id, command };
   }
 
@@ -121,12 +119,22 @@ export class FrameMaker {
     );
   }
 
-  /** Makes a request wrong; with `surely` so that no handler ever sees it. */
-  #spoil(request: Record<string, unknown>, surely: boolean): void {
+  /** Right ones wait for milliseconds only, and make no tokens without end: a token without a name is always a further one. */
+  #arguments(command: CommandName): unknown {
+    const made = this.#of(this.#schemas.get(command) ?? {}, 0);
+    if (!isSchema(made)) return made;
+    const { properties } = this.#schemas.get(command) ?? {};
+    if (findCommand(command)?.nature === 'wait' && isSchema(properties) && 'timeoutMs' in properties)
+      return { ...made, timeoutMs: this.#random.integer(1, 5) };
+    if (command === 'token-create') return { ...made, name: this.#random.pick(texts) };
+    return made;
+  }
+
+  /** Makes a request wrong. */
+  #spoil(request: Record<string, unknown>): void {
     const random = this.#random;
     const args = request['arguments'];
-    if (surely && isSchema(args)) request['arguments'] = { ...args, 'no-such-member': random.pick(strange) };
-    switch (random.integer(0, 5)) {
+    switch (random.integer(0, 3)) {
       case 0:
         request['execute'] = `${String(request['execute'])}x`;
         return;
@@ -134,16 +142,14 @@ export class FrameMaker {
         request['no-such-member'] = random.pick(strange);
         return;
       case 2:
-        if (!surely) request['arguments'] = random.pick(strange);
-        return;
-      case 3:
-        if (!surely && isSchema(args)) {
-          const member = random.pick([...Object.keys(args), 'guest']);
-          request['arguments'] = { ...args, [member]: random.pick(strange) };
-        }
+        request['arguments'] = random.pick(strange);
         return;
       default:
-        return;
+        if (!isSchema(args)) return;
+        request['arguments'] = {
+          ...args,
+          [random.pick([...Object.keys(args), 'guest', 'no-such-member'])]: random.pick(strange),
+        };
     }
   }
 
@@ -160,7 +166,7 @@ export class FrameMaker {
         return this.#text(schema);
       case 'integer':
       case 'number':
-        return random.chance(0.5) ? random.pick(numbers) : random.integer(0, 100);
+        return random.chance(0.3) ? random.pick(numbers) : this.#within(schema);
       case 'boolean':
         return random.chance(0.5);
       case 'array':
@@ -170,6 +176,13 @@ export class FrameMaker {
       default:
         return random.pick(strange);
     }
+  }
+
+  /** A number between the bounds of its schema, mostly near the lower one. */
+  #within({ minimum, maximum }: Schema): number {
+    const least = typeof minimum === 'number' ? minimum : 0;
+    const most = typeof maximum === 'number' ? maximum : Number.MAX_SAFE_INTEGER;
+    return this.#random.integer(least, Math.min(most, this.#random.chance(0.8) ? least + 100 : most));
   }
 
   #text(schema: Schema): string {
