@@ -143,17 +143,19 @@ export const readConfigFile = (path: string, named: boolean): ConfigFile => {
   );
 };
 
-export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir DIR]
+export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir DIR] [--check-config]
 
   --config FILE    configuration (YAML); as root /etc/roost/roostd.yaml unless given
   --state-dir DIR  inventory, images and disks; as root /var/lib/roost unless given
   --run-dir DIR    sockets and locks; as root /run/roost unless given; the socket is DIR/roost.sock
+  --check-config   say what is wrong with the configuration, or what it lacks on this host, and do nothing else
   --version        print the version
   --help           print this
 `;
 
 export type CommandLine =
   | { readonly kind: 'run'; readonly config: Config }
+  | { readonly kind: 'check'; readonly config: Config; readonly path: string }
   | { readonly kind: 'help' }
   | { readonly kind: 'version' };
 
@@ -166,6 +168,7 @@ export const parseCommandLine = (
     config: { type: 'string' },
     'state-dir': { type: 'string' },
     'run-dir': { type: 'string' },
+    'check-config': { type: 'boolean' },
     version: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   } as const;
@@ -180,13 +183,12 @@ export const parseCommandLine = (
   if (values.help) return { kind: 'help' };
   if (values.version) return { kind: 'version' };
   const defaults = defaultDirectories(host);
-  const file = readConfigFile(resolve(values.config ?? defaults.configFile), values.config !== undefined);
-  return {
-    kind: 'run',
-    config: {
-      ...file,
-      stateDirectory: resolve(values['state-dir'] ?? file.stateDirectory ?? defaults.stateDirectory),
-      runDirectory: resolve(values['run-dir'] ?? file.runDirectory ?? defaults.runDirectory),
-    },
+  const path = resolve(values.config ?? defaults.configFile);
+  const file = readConfigFile(path, values.config !== undefined);
+  const config: Config = {
+    ...file,
+    stateDirectory: resolve(values['state-dir'] ?? file.stateDirectory ?? defaults.stateDirectory),
+    runDirectory: resolve(values['run-dir'] ?? file.runDirectory ?? defaults.runDirectory),
   };
+  return values['check-config'] ? { kind: 'check', config, path } : { kind: 'run', config };
 };

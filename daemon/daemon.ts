@@ -7,6 +7,7 @@ import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
 import type { Credentials, Driver } from '../drivers/driver.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
+import { SOCKET_FILE } from '../lib/default-directories.ts';
 import type { Log } from '../lib/log.ts';
 import { UndoStack } from '../lib/undo-stack.ts';
 import { groupId, listenUnix } from '../native/index.ts';
@@ -57,6 +58,7 @@ import { Networks } from './networks.ts';
 import { Limits } from './operations/limits.ts';
 import { Operations } from './operations/operations.ts';
 import type { StepObserver } from './operations/steps.ts';
+import type { InheritedSocket } from './service-manager.ts';
 import { Tokens } from './tokens.ts';
 
 /** What the daemon is put together from, besides itself. */
@@ -86,6 +88,8 @@ export interface DaemonOptions {
   readonly parts: (context: PartsContext) => Parts;
   readonly clock?: Clock;
   readonly observeStep?: StepObserver;
+  /** Listens already, and is used instead of a socket of our own making. */
+  readonly inheritedSocket?: InheritedSocket;
   /** The boot of the host, as the kernel names it; tests give another to act a boot out. */
   readonly bootId?: string;
 }
@@ -144,12 +148,17 @@ const listenOn = (path: string): number => {
   }
 };
 
-const openSocket = (config: Config, privileged: boolean): number => {
-  const path = join(config.runDirectory, 'roost.sock');
+/** One that was handed over has the mode and group that its maker gave it, and its file stays when the daemon goes. */
+const openSocket = (
+  { config, inheritedSocket }: DaemonOptions,
+  privileged: boolean,
+): { readonly descriptor: number; readonly path: string } => {
+  if (inheritedSocket) return inheritedSocket;
+  const path = join(config.runDirectory, SOCKET_FILE);
   const descriptor = listenOn(path);
   const group = privileged ? groupId(config.socket.group) : undefined;
   if (group !== undefined) chownSync(path, 0, group);
-  return descriptor;
+  return { descriptor, path };
 };
 
 /** Everything between the parts and the doors. */
@@ -385,15 +394,15 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
   };
   undo.add(letGo);
   const serving = { dispatch, events: eventLog, log, signal: controller.signal };
-  servers.push(await serveUnixSocket({ ...serving, descriptor: openSocket(config, core.privileged) }));
+  const { path: socketPath, ...socket } = openSocket(options, core.privileged);
+  servers.push(await serveUnixSocket({ ...serving, ...socket }));
   const webSocket = await openWebSocket(config, { ...serving, tokens: core.tokens });
   if (webSocket) servers.push(webSocket);
-  const sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS);
-  sweeper.unref();
+  const sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS).unref();
   undo.succeed();
 
   return {
-    socketPath: join(config.runDirectory, 'roost.sock'),
+    socketPath,
     instance,
     inventory,
     webSocketPort: webSocket?.port,

@@ -1,20 +1,22 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
-import { createLog, type Log } from '../lib/log.ts';
-import { launcherPath, sdNotify } from '../native/index.ts';
+import { createLog, isJournal, type Log } from '../lib/log.ts';
+import { launcherPath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
 import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
 import { userNetworkBackend } from '../network/user/user-network.ts';
-import { toRoostError } from '../protocol/errors.ts';
+import { type RoostError, toRoostError } from '../protocol/errors.ts';
 import { versionText } from '../protocol/version.ts';
 import { debianBuilder } from '../storage/debian/build.ts';
 import { directoryPool } from '../storage/directory/directory-pool.ts';
 import { imageStore } from '../storage/images/image-store.ts';
+import { checkConfig } from './check-config.ts';
 import { parseCommandLine, usage } from './config.ts';
 import { type Daemon, type Parts, type PartsContext, startDaemon } from './daemon.ts';
 import { guestUidBase, importerUidOf } from './instance.ts';
 import type { StepObserver } from './operations/steps.ts';
+import { ServiceManager, takeInheritedSocket, watchdogTimeoutMs } from './service-manager.ts';
 
 /** The parts of a real host. */
 export const realParts = (context: PartsContext): Parts => {
@@ -52,22 +54,13 @@ export const realParts = (context: PartsContext): Parts => {
   };
 };
 
-/** A service manager that does not listen is no reason to end. */
-const tellManager = (state: string, log: Log): void => {
-  try {
-    sdNotify(state);
-  } catch (error) {
-    log.warn({ err: error }, 'the service manager could not be told');
-  }
-};
-
-const stopOnSignal = (daemon: Daemon, log: Log): void => {
+const stopOnSignal = (daemon: Daemon, manager: ServiceManager, log: Log): void => {
   let stopping = false;
   const stop = (signal: NodeJS.Signals): void => {
     if (stopping) process.exit(1);
     stopping = true;
     log.info({ signal }, 'stopping; guests go on running');
-    tellManager('STOPPING=1', log);
+    manager.stopping();
     daemon.stop().then(
       () => process.exit(0),
       (error: unknown) => {
@@ -78,6 +71,12 @@ const stopOnSignal = (daemon: Daemon, log: Log): void => {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+};
+
+/** Asks the inventory; fails when it does not answer. */
+const guestCounts = ({ inventory }: Daemon): string => {
+  const { guests, live } = inventory.guests.count();
+  return `${guests} ${guests === 1 ? 'guest' : 'guests'}, ${live} with a process`;
 };
 
 /** What a daemon for tests does otherwise. */
@@ -98,23 +97,49 @@ export const main = async (argv: readonly string[], options: MainOptions = {}): 
     return;
   }
   const { config } = commandLine;
-  const log = createLog({ level: config.log.level, journal: process.env['JOURNAL_STREAM'] !== undefined });
+  if (commandLine.kind === 'check') {
+    const { text, fits } = await checkConfig(commandLine.path, config);
+    process.stdout.write(text);
+    if (!fits) process.exitCode = EXIT_CONFIG;
+    return;
+  }
+  const log = createLog({ level: config.log.level, journal: isJournal(process.env, process.stdout.fd) });
+  const manager = new ServiceManager({ log });
+  const inherited = takeInheritedSocket(process.env, process.pid);
+  const watchdogMs = watchdogTimeoutMs(process.env, process.pid);
   process.on('unhandledRejection', (error) =>
     log.error({ err: error }, 'a promise was left without an owner'),
   );
-  const daemon = await startDaemon({ config, log, parts: realParts, ...options });
-  stopOnSignal(daemon, log);
+  const daemon = await startDaemon({
+    config,
+    log,
+    parts: realParts,
+    ...(inherited === undefined ? {} : { inheritedSocket: inherited }),
+    ...options,
+  });
+  stopOnSignal(daemon, manager, log);
+  // From here on: a guest that is slow to look at holds up readiness, and not the event loop.
+  if (watchdogMs !== undefined) manager.watch(watchdogMs, () => guestCounts(daemon));
   log.info({ socket: daemon.socketPath, instance: daemon.instance, version: versionText }, 'listening');
   await daemon.ready;
-  tellManager('READY=1', log);
+  manager.ready(guestCounts(daemon));
   log.info('ready');
 };
+
+/** Those of sysexits.h after which another try is in vain: systemd/roostd.service names them. */
+const EXIT_CONFIG = 78;
+const EXIT_DATA = 65;
+
+const exitCodeOf = (error: RoostError['class']): number =>
+  error === 'InvalidArgument' ? EXIT_CONFIG : error === 'DataLoss' ? EXIT_DATA : 1;
 
 /** Says why the daemon could not start, and ends with the exit code of sysexits.h that fits. */
 export const runMain = (argv: readonly string[], options: MainOptions = {}): void => {
   main(argv, options).catch((error: unknown) => {
     const failure = toRoostError(error);
-    process.stderr.write(`roostd: ${failure.message}\n${failure.hint ? `hint: ${failure.hint}\n` : ''}`);
-    process.exit(failure.class === 'InvalidArgument' ? 78 : 1);
+    const priority = isJournal(process.env, process.stderr.fd) ? '<3>' : '';
+    const hint = failure.hint ? `${priority}hint: ${failure.hint}\n` : '';
+    process.stderr.write(`${priority}roostd: ${failure.message}\n${hint}`);
+    process.exit(exitCodeOf(failure.class));
   });
 };

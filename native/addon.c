@@ -14,6 +14,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("linkIndex", link_index),
         FUNCTION("openNeighbourEvents", open_neighbour_events),
         FUNCTION("listenUnix", listen_unix),
+        FUNCTION("adoptListener", adopt_listener),
         FUNCTION("notify", notify),
         FUNCTION("sendDescriptor", send_descriptor),
         FUNCTION("peerCredentials", peer_credentials),

@@ -80,6 +80,7 @@ napi_value open_neighbour_events(napi_env env, napi_callback_info info);
 
 /* sockets.c */
 napi_value listen_unix(napi_env env, napi_callback_info info);
+napi_value adopt_listener(napi_env env, napi_callback_info info);
 napi_value notify(napi_env env, napi_callback_info info);
 napi_value send_descriptor(napi_env env, napi_callback_info info);
 

@@ -66,6 +66,7 @@ interface Addon {
   linkIndex(name: string): number | undefined;
   openNeighbourEvents(): number;
   listenUnix(path: string, mode: number, backlog: number): number;
+  adoptListener(fd: number): string;
   notify(target: string, message: string): void;
   sendDescriptor(fd: number, text: string, descriptor: number): number;
   peerCredentials(fd: number): PeerCredentials;
@@ -154,6 +155,15 @@ export function listenUnix(
   options: { readonly mode: number; readonly backlog: number },
 ): number {
   return addon().listenUnix(path, options.mode, options.backlog);
+}
+
+/**
+ * Takes charge of a listening stream socket that came through exec (sd_listen_fds(3)): marks it close-on-exec, so that
+ * no child of ours keeps it open, and tells its path. `EBADF`, `ENOTSOCK`, `EAFNOSUPPORT` without a path in the file
+ * system, `ESOCKTNOSUPPORT` when it does not listen.
+ */
+export function adoptListener(fd: number): string {
+  return addon().adoptListener(fd);
 }
 
 /**

@@ -1,5 +1,5 @@
-/* Unix sockets: listening ones that can be handed to a child, descriptors that
- * travel over connected ones, and sd_notify's. */
+/* Unix sockets: listening ones that can be handed to a child or were handed to us,
+ * descriptors that travel over connected ones, and sd_notify's. */
 #define _GNU_SOURCE
 #include "addon.h"
 
@@ -131,6 +131,48 @@ napi_value listen_unix(napi_env env, napi_callback_info info)
         return NULL;
     fd = open_listener(path, (mode_t)mode, backlog, &failure);
     return fd >= 0 ? int_value(env, fd) : throw_failure(env, &failure, path);
+}
+
+/* What a service manager promised: a listening stream socket with a path. */
+static int check_listener(int fd, struct sockaddr_un *address, struct failure *failure)
+{
+    socklen_t length = sizeof *address, size = sizeof(int);
+    int type = 0, listening = 0;
+
+    memset(address, 0, sizeof *address);
+    if (getsockname(fd, (struct sockaddr *)address, &length) < 0)
+        return failed(failure, "getsockname");
+    if (address->sun_family != AF_UNIX || address->sun_path[0] != '/')
+        return failed_with(failure, "getsockname", EAFNOSUPPORT);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0)
+        return failed(failure, "getsockopt");
+    if (type != SOCK_STREAM || !listening)
+        return failed_with(failure, "getsockopt", ESOCKTNOSUPPORT);
+    return 0;
+}
+
+/* adoptListener(fd): path of the socket */
+napi_value adopt_listener(napi_env env, napi_callback_info info)
+{
+    napi_value argument, path;
+    struct sockaddr_un address;
+    struct failure failure;
+    int fd;
+
+    if (!read_arguments(env, info, 1, &argument) || !read_int(env, argument, "fd", &fd))
+        return NULL;
+    if (check_listener(fd, &address, &failure) < 0)
+        return throw_failure_of(env, &failure, "descriptor", fd);
+    /* It came through exec without the mark that every descriptor of ours has. */
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        failed(&failure, "fcntl");
+        return throw_failure_of(env, &failure, "descriptor", fd);
+    }
+    if (!succeeded(env, napi_create_string_utf8(env, address.sun_path,
+                                                strnlen(address.sun_path, sizeof address.sun_path), &path)))
+        return NULL;
+    return path;
 }
 
 /* sd_notify(3): a path, or an abstract name written with a leading '@'. */

@@ -68,6 +68,8 @@ find_missing_packages() {
   need_program xz-utils xz
   need_program busybox-static busybox
   need_program python3 python3
+  need_program systemd systemd-analyze
+  need_program dpkg dpkg-deb
 }
 
 # The small image is made of packages that are fetched but not installed; apt has to know of them.

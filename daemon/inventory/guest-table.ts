@@ -181,6 +181,7 @@ export class GuestTable {
   readonly #update;
   readonly #delete;
   readonly #all;
+  readonly #count;
   readonly #byId;
   readonly #byName;
   readonly #statuses;
@@ -207,6 +208,9 @@ export class GuestTable {
     );
     this.#delete = db.prepare<[string], never>('DELETE FROM guest WHERE id = ?');
     this.#all = db.prepare<[], GuestRow>('SELECT * FROM guest ORDER BY number');
+    this.#count = db.prepare<[], { guests: number; live: number }>(
+      'SELECT count(*) AS guests, count(status.process) AS live FROM guest LEFT JOIN status ON status.guest = guest.id',
+    );
     this.#byId = db.prepare<[string], GuestRow>('SELECT * FROM guest WHERE id = ?');
     this.#byName = db.prepare<[string], { id: string }>('SELECT id FROM guest WHERE name = ?');
     this.#statuses = db.prepare<[], StatusRow>('SELECT * FROM status');
@@ -241,6 +245,11 @@ export class GuestTable {
       const status = statuses.get(row.id);
       return { record: fromGuestRow(row), status: status && fromStatusRow(status) };
     });
+  }
+
+  /** How many there are, and how many of them are known to have a process. */
+  count(): { readonly guests: number; readonly live: number } {
+    return this.#count.get() ?? { guests: 0, live: 0 };
   }
 
   byId(id: GuestId): GuestRecord | undefined {

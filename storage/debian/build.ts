@@ -96,6 +96,12 @@ const isThere = async (path: string): Promise<boolean> =>
   (await orIfMissing(stat(path), undefined)) !== undefined;
 
 class DebianBuilder implements ImageBuilder {
+  readonly #furtherPackages: readonly string[];
+
+  constructor(furtherPackages: readonly string[]) {
+    this.#furtherPackages = furtherPackages;
+  }
+
   async refuseUnbuildable(signal: AbortSignal): Promise<void> {
     await refuseMissingPrograms();
     await refuseMissingIds(signal);
@@ -114,7 +120,7 @@ class DebianBuilder implements ImageBuilder {
       await this.refuseUnbuildable(work.signal);
       await mkdir(building, { mode: 0o700 });
       const found = await hostSources(suite, work.signal);
-      const actions = recipe({ suite, ...found });
+      const actions = recipe({ suite, ...found, furtherPackages: this.#furtherPackages });
       for (const [index, action] of actions.entries()) {
         work.signal.throwIfAborted();
         tellPlace(actions, index, work);
@@ -134,7 +140,9 @@ class DebianBuilder implements ImageBuilder {
   }
 }
 
-export const debianBuilder = (): ImageBuilder => new DebianBuilder();
+/** @param options.furtherPackages in the image besides those of every Debian image of ours */
+export const debianBuilder = (options: { readonly furtherPackages?: readonly string[] } = {}): ImageBuilder =>
+  new DebianBuilder(options.furtherPackages ?? []);
 
 const tell = (percent: number, message: string, work: Work): void =>
   work.progress({ done: Math.round(percent), total: 100, unit: 'percent', message });

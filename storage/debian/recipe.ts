@@ -13,6 +13,8 @@ export interface RecipeInput {
   readonly sources: readonly string[];
   /** Settings of apt for the build alone, as `Acquire::http::Proxy "http://…";`. */
   readonly aptOptions: readonly string[];
+  /** Packages besides those of every image. */
+  readonly furtherPackages?: readonly string[];
 }
 
 /** What a build does, in this order. Paths are relative to its directory. */
@@ -180,7 +182,7 @@ const parents = (paths: readonly string[]): readonly string[] => {
 const run = (stage: Stage, ...argv: readonly [string, ...string[]]): Action => ({ kind: 'run', stage, argv });
 const inRoot = (stage: Stage, ...argv: readonly string[]): Action => run(stage, 'chroot', ROOT, ...argv);
 
-const bootstrap = ({ suite, sources, aptOptions }: RecipeInput): Action =>
+const bootstrap = ({ suite, sources, aptOptions, furtherPackages = [] }: RecipeInput): Action =>
   run(
     'packages',
     'mmdebstrap',
@@ -197,7 +199,7 @@ const bootstrap = ({ suite, sources, aptOptions }: RecipeInput): Action =>
     '--dpkgopt=force-unsafe-io',
     ...excluded.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
     ...includedAgain.map((pattern) => `--dpkgopt=path-include=${pattern}`),
-    `--include=${packages.join(',')}`,
+    `--include=${[...packages, ...furtherPackages].join(',')}`,
     suite,
     ROOT,
     ...sources,

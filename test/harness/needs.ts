@@ -36,6 +36,8 @@ const needs = {
   dnsmasq: program('dnsmasq'),
   mmdebstrap: program('mmdebstrap'),
   ssh: program('ssh'),
+  'systemd-analyze': program('systemd-analyze'),
+  'dpkg-deb': program('dpkg-deb'),
 } as const satisfies Record<string, () => string | undefined>;
 
 export type Need = keyof typeof needs;

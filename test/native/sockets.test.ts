@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { groupId, listenUnix, peerCredentials, sdNotify } from '../../native/index.ts';
+import { adoptListener, groupId, listenUnix, peerCredentials, sdNotify } from '../../native/index.ts';
 
 let folder = '';
 
@@ -214,5 +214,35 @@ describe('groupId', () => {
   it('knows root and not a group that is absent', () => {
     expect(groupId('root')).toBe(0);
     expect(groupId('no-such-group-of-roost')).toBeUndefined();
+  });
+});
+
+describe('adoptListener', () => {
+  it('tells the path, and keeps the socket from children', () => {
+    const path = join(folder, 's');
+    const fd = listenUnix(path, { mode: 0o600, backlog: 1 });
+    try {
+      expect(adoptListener(fd)).toBe(path);
+      const flags = /^flags:\s+0?(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '0';
+      // O_CLOEXEC, as proc(5) shows it.
+      expect(Number.parseInt(flags, 8) & 0o2000000).not.toBe(0);
+    } finally {
+      closeSync(fd);
+    }
+  });
+
+  it('refuses what is no listening socket', async () => {
+    const fd = openSync('/dev/null', 'r');
+    expect(() => adoptListener(fd)).toThrow(expect.objectContaining({ code: 'ENOTSOCK' }));
+    closeSync(fd);
+    expect(() => adoptListener(fd)).toThrow(expect.objectContaining({ code: 'EBADF' }));
+    const path = join(folder, 's');
+    const server = await serve(listenUnix(path, { mode: 0o600, backlog: 1 }));
+    const socket = await connectTo(path);
+    expect(() => adoptListener(descriptorOf(socket))).toThrow(
+      expect.objectContaining({ code: 'EAFNOSUPPORT' }),
+    );
+    socket.destroy();
+    server.close();
   });
 });

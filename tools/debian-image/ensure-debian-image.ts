@@ -14,6 +14,8 @@ import { withFileLock } from '../file-lock.ts';
 export interface EnsureDebianOptions {
   /** Made if missing. */
   readonly directory: string;
+  /** What the image has besides the ordinary one; such an image has a name of its own. */
+  readonly variant?: { readonly name: string; readonly furtherPackages: readonly string[] };
   /** Called when it is to be built, which takes a minute or more. */
   readonly onBuild?: () => void;
   readonly onProgress?: Work['progress'];
@@ -24,14 +26,19 @@ const SUITE = 'bookworm';
 const PREFIX = 'debian-';
 
 /** Of the recipe alone: packages get newer without a new build, and mirrors give the same ones. */
-const digestOf = (suite: string): string =>
+const digestOf = (suite: string, furtherPackages: readonly string[]): string =>
   createHash('sha256')
-    .update(JSON.stringify(recipe({ suite, sources: [], aptOptions: [] })))
+    .update(JSON.stringify(recipe({ suite, sources: [], aptOptions: [], furtherPackages })))
     .digest('hex')
     .slice(0, 12);
 
-const build = async (path: string, suite: string, work: Work): Promise<void> => {
-  const builder = debianBuilder();
+const build = async (
+  path: string,
+  suite: string,
+  furtherPackages: readonly string[],
+  work: Work,
+): Promise<void> => {
+  const builder = debianBuilder({ furtherPackages });
   const directory = `${path}.building`;
   await builder.clear(directory);
   await mkdir(directory, { recursive: true });
@@ -51,18 +58,20 @@ const build = async (path: string, suite: string, work: Work): Promise<void> => 
 
 /** Absolute path of the current image, a qcow2 file. Errors are those of the builder. */
 export const ensureDebianImage = async (options: EnsureDebianOptions): Promise<string> => {
-  const { directory } = options;
+  const { directory, variant } = options;
   const signal = options.signal ?? new AbortController().signal;
-  const name = `${PREFIX}${SUITE}-${digestOf(SUITE)}.qcow2`;
+  const furtherPackages = variant?.furtherPackages ?? [];
+  const prefix = variant === undefined ? `${PREFIX}${SUITE}` : `${variant.name}-${PREFIX}${SUITE}`;
+  const name = `${prefix}-${digestOf(SUITE, furtherPackages)}.qcow2`;
   const path = join(directory, name);
   await mkdir(directory, { recursive: true });
-  return await withFileLock({ path: join(directory, 'debian.lock'), signal }, async () => {
+  return await withFileLock({ path: join(directory, `${prefix}.lock`), signal }, async () => {
     const found = await stat(path).catch(() => undefined);
     if (found?.isFile()) return path;
     options.onBuild?.();
-    await build(path, SUITE, { signal, progress: options.onProgress ?? (() => undefined) });
+    await build(path, SUITE, furtherPackages, { signal, progress: options.onProgress ?? (() => undefined) });
     const old = (await readdir(directory)).filter(
-      (each) => each.startsWith(PREFIX) && each.endsWith('.qcow2') && each !== name,
+      (each) => each.startsWith(`${prefix}-`) && each.endsWith('.qcow2') && each !== name,
     );
     for (const each of old) await rm(join(directory, each), { force: true });
     return path;
