@@ -131,11 +131,12 @@ set prefix=($root)/boot/grub
 `;
 
 /**
- * One data source, so that none on the network is waited for. The locale is the image's unless a user asks for one;
+ * One data source, so that none on the network is waited for. The locale is the one that the image has (nothing has to be
+ * generated for it; cloud-init's schema knows no `false` here, and warns of it) unless a user asks for another;
  * keys of kinds that are slow to make and that no client of today needs are left out.
  */
 const CLOUD_CONFIG = `datasource_list: [ NoCloud, None ]
-locale: false
+locale: C.UTF-8
 ssh_genkeytypes: [ ed25519, ecdsa ]
 `;
 

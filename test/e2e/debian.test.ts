@@ -99,6 +99,8 @@ describeWith(
         await console.seen(CLOUD_INIT_END);
         expect(await ssh(guest, 'hostname')).toBe(guest);
         expect(await ssh(guest, 'cloud-init', 'status')).toBe('status: done');
+        const warned = ['sudo', 'grep', '-E', "'WARNING|ERROR'", '/var/log/cloud-init.log', '||', 'true'];
+        expect(await ssh(guest, ...warned)).toBe('');
         expect(await ssh(guest, 'systemctl', '--failed', '--no-legend', '--plain')).toBe('');
         expect(await ssh(guest, 'uname', '-r')).not.toBe(kernel.release);
         // The file system has grown into the guest's own disk.
