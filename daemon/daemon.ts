@@ -24,7 +24,7 @@ import { deviceHandlers } from './api/handlers/devices.ts';
 import { guestFindingHandlers } from './api/handlers/guest-finding.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
 import { hostHandlers, imageHandlers, networkHandlers, operationHandlers } from './api/handlers/others.ts';
-import { fsckHandlers } from './api/handlers/recovery.ts';
+import { recoveryHandlers } from './api/handlers/recovery.ts';
 import type { Services } from './api/handlers/services.ts';
 import { sessionHandlers } from './api/handlers/session.ts';
 import { type ApiServer, serveUnixSocket } from './api/unix-socket.ts';
@@ -275,7 +275,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
     ...imageHandlers(services),
     ...networkHandlers(services),
     ...hostHandlers(services),
-    ...fsckHandlers(services),
+    ...recoveryHandlers(services),
   });
 };
 

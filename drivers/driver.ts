@@ -27,6 +27,7 @@ import type { BlockSource } from '../protocol/block-source.ts';
 import type { GuestSpec, GuestState } from '../protocol/guest.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { NetPort } from '../protocol/net-port.ts';
+import type { QmpLogEntry, UnansweredCommand } from '../protocol/qmp-log.ts';
 import type { GuestId, InstanceId, MacAddress } from '../protocol/types.ts';
 
 /** Numeric identity a guest's process runs under; absent when the daemon itself has no privileges. */
@@ -301,6 +302,16 @@ export interface GuestLogPart {
   readonly sizeBytes: number;
 }
 
+/** What was said between the daemon and a guest's monitor, as far as it is kept. */
+export interface Transcript {
+  /** The oldest first. */
+  readonly entries: readonly QmpLogEntry[];
+  /** Numbers that were asked for and are no longer kept. */
+  readonly lost?: { readonly from: number; readonly to: number };
+  /** What this daemon has asked and waits for, the oldest first. */
+  readonly unanswered: readonly UnansweredCommand[];
+}
+
 /** A live guest process, of whichever instance. */
 export interface FoundProcess {
   readonly process: ProcessIdentity;
@@ -361,6 +372,15 @@ export interface Driver {
     stream: 'console' | 'process' | 'events',
     range: { readonly offset?: number; readonly maxBytes: number },
   ): Promise<GuestLogPart>;
+
+  /**
+   * The transcript of a guest's monitor: the last `limit` entries, or the first `limit` of those numbered higher than
+   * `after`. Bounded, kept as long as the guest's logs are, and never with anything secret.
+   */
+  readTranscript(
+    place: GuestPlace,
+    range: { readonly after?: number; readonly limit: number },
+  ): Promise<Transcript>;
 
   /** Every live process on the host that a driver of this name launched, for this instance or another. */
   processes(): Promise<readonly FoundProcess[]>;

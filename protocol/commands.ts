@@ -9,6 +9,7 @@ import * as host from './commands/host.ts';
 import * as image from './commands/image.ts';
 import * as network from './commands/network.ts';
 import * as operation from './commands/operation.ts';
+import * as qmpLog from './commands/qmp-log.ts';
 import * as session from './commands/session.ts';
 
 const declared = [
@@ -51,6 +52,7 @@ const declared = [
   guest.queryGuest,
   guest.queryGuestHistory,
   guest.queryGuestLog,
+  qmpLog.queryGuestQmpLog,
   guest.queryGuestCloudInit,
   guest.guestConsole,
   guest.guestWait,

@@ -45,6 +45,10 @@ export class AbsentDriver implements Driver {
   /** What a run left is known to its driver alone, and stays. */
   async clear(): Promise<void> {}
 
+  readTranscript(): Promise<never> {
+    return this.#refuse();
+  }
+
   async processes(): Promise<readonly []> {
     return [];
   }

@@ -140,6 +140,18 @@ export class FakeDriver implements Driver {
     return { text: part.toString(), offset, nextOffset: offset + part.length, sizeBytes: bytes.length };
   }
 
+  async readTranscript(
+    ...[{ id }, { after, limit }]: Parameters<Driver['readTranscript']>
+  ): ReturnType<Driver['readTranscript']> {
+    const said = this.host.said(id);
+    const entries = after === undefined ? said.slice(-limit) : said.slice(after, after + limit);
+    const unanswered = [...(this.host.process(id)?.unanswered ?? [])];
+    return {
+      entries,
+      unanswered: unanswered.map(({ name, at }) => ({ name, at, ageMs: this.host.now() - at })),
+    };
+  }
+
   async processes(): Promise<readonly FoundProcess[]> {
     return this.host.processes((place) => `${place.runDirectory}/process.lock`);
   }

@@ -196,11 +196,20 @@ export class FakeGuest implements GuestHandle {
 
   /** Waits as long as the monitor is silent; fails when the guest ends meanwhile. */
   async #command(call: FakeCall, signal: AbortSignal): Promise<void> {
-    await this.#host.before(call, this.#id, signal);
-    this.#refuseGone();
-    while (this.#process.silent !== undefined) {
-      this.#tellSilence();
-      await this.#changed(signal);
+    const asked = { name: call, at: this.#host.now() };
+    this.#process.unanswered.add(asked);
+    this.#host.say(this.#id, { kind: 'command', name: call });
+    try {
+      await this.#host.before(call, this.#id, signal);
+      this.#refuseGone();
+      while (this.#process.silent !== undefined) {
+        this.#tellSilence();
+        await this.#changed(signal);
+      }
+      this.#host.say(this.#id, { kind: 'reply', name: call, text: '{}' });
+    } finally {
+      // Given up, it stays unanswered as long as the monitor is silent.
+      if (this.#process.silent === undefined || this.#process.end) this.#process.unanswered.delete(asked);
     }
   }
 

@@ -6,6 +6,7 @@
 import { waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { QmpLogEntry } from '../../protocol/qmp-log.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type {
   FoundProcess,
@@ -73,6 +74,8 @@ export class FakeProcess {
     /** Path of what is in each drive. */
     readonly media: Map<string, string | undefined>;
   };
+  /** Calls that were not answered yet. */
+  readonly unanswered = new Set<{ readonly name: string; readonly at: number }>();
   readonly #listeners = new Set<() => void>();
 
   constructor(
@@ -119,6 +122,8 @@ export class FakeHost {
   >();
   /** Sockets that were not cleared away yet. */
   readonly #left = new Map<GuestId, Pick<Launch, 'place' | 'agent'>>();
+  /** What was said to the monitors of a guest, one after another. */
+  readonly #said = new Map<GuestId, QmpLogEntry[]>();
   #nextPid = 1000;
   #boot = 1;
 
@@ -189,6 +194,7 @@ export class FakeHost {
   /** Nothing is asked any more about a guest that is gone; for tests that have thousands of them. */
   forget(id: GuestId): void {
     this.#runs.delete(id);
+    this.#said.delete(id);
     this.misbehaviourOf.delete(id);
   }
 
@@ -254,6 +260,16 @@ export class FakeHost {
     if (process.end) return;
     process.state = observed;
     process.record({ kind: 'state', observed, at: this.now() });
+  }
+
+  say(id: GuestId, entry: Pick<QmpLogEntry, 'kind' | 'name' | 'text'>): void {
+    const said = this.#said.get(id) ?? [];
+    this.#said.set(id, said);
+    said.push({ number: said.length + 1, at: this.now(), ...entry });
+  }
+
+  said(id: GuestId): readonly QmpLogEntry[] {
+    return this.#said.get(id) ?? [];
   }
 
   clear(id: GuestId): void {

@@ -34,6 +34,8 @@ export const runFiles = (runDirectory: string): readonly string[] => [
 export const logDirectory = (place: GuestPlace): string => join(place.stateDirectory, 'log');
 export const logPath = (place: GuestPlace, stream: LogStream): string =>
   join(logDirectory(place), logNames[stream]);
+/** Written by the daemon, in two files in turn; see transcript.ts. */
+export const transcriptPath = (place: GuestPlace): string => join(logDirectory(place), 'qmp.log');
 export const blackBoxInputPath = (place: GuestPlace): string => join(logDirectory(place), 'black-box.input');
 
 /** What a launch makes on the host, in the ledger's words. */

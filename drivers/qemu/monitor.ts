@@ -8,9 +8,16 @@ import type { Log } from '../../lib/log.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { QmpClient } from './qmp/qmp-client.ts';
 import type { QmpCommandName, QmpCommands } from './qmp/qmp-commands.ts';
-import { QmpCommandError, QmpConnectError, QmpDisconnectedError, QmpReplyError } from './qmp/qmp-errors.ts';
+import {
+  describeEnd,
+  QmpCommandError,
+  QmpConnectError,
+  QmpDisconnectedError,
+  QmpReplyError,
+} from './qmp/qmp-errors.ts';
 import { redact } from './qmp/redact.ts';
 import { type SilenceReason, SilenceWatch } from './silence-watch.ts';
+import type { TranscriptWriter } from './transcript.ts';
 
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
@@ -21,6 +28,7 @@ export interface MonitorOptions {
   /** After how long an unanswered command counts as silence, in milliseconds. */
   readonly silenceAfterMs: number;
   readonly log: Log;
+  readonly transcript: TranscriptWriter;
   /** An event has come; what it says is in the black box. */
   readonly onRing: () => void;
   readonly onSilent: (reason: SilenceReason, since: number) => void;
@@ -119,22 +127,31 @@ export class Monitor {
     return client !== undefined && client.pendingCalls().length + client.abandonedCalls() > 0;
   }
 
-  #connect(signal: AbortSignal): Promise<QmpClient> {
-    return QmpClient.connect(this.#options.path, {
-      signal,
-      onEvent: this.#options.onRing,
-      onTraffic: (direction) => {
-        if (direction === 'received') this.#silence.heard();
-      },
-      onViolation: ({ kind, value }) =>
-        this.#options.log.warn({ kind, value }, 'QEMU broke its own protocol'),
-    });
+  async #connect(signal: AbortSignal): Promise<QmpClient> {
+    const { transcript } = this.#options;
+    transcript.connecting();
+    try {
+      return await QmpClient.connect(this.#options.path, {
+        signal,
+        onEvent: this.#options.onRing,
+        onTraffic: (direction, message, bytes) => {
+          transcript[direction](message, bytes);
+          if (direction === 'received') this.#silence.heard();
+        },
+        onViolation: ({ kind, value }) =>
+          this.#options.log.warn({ kind, value }, 'QEMU broke its own protocol'),
+      });
+    } catch (error) {
+      transcript.notConnected(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
   }
 
   /** Uses a session until it ends, then gets another. */
   #keep(client: QmpClient): void {
     this.#client = client;
     void client.ended.then(async (end) => {
+      this.#options.transcript.ended(describeEnd(end));
       if (this.#closing.signal.aborted) return;
       this.#client = undefined;
       this.#options.log.debug({ end: end.reason }, 'the QMP session ended');

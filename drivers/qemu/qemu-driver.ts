@@ -31,16 +31,18 @@ import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
 import { agentPath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { readLogPart } from './guest-logs.ts';
-import { GuestProcess } from './guest-process.ts';
+import type { GuestProcess } from './guest-process.ts';
 import { takesDevices } from './hotplug.ts';
 import { inspectLocks, inspectSockets } from './inspect.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
 import { launchArgs } from './launch-args.ts';
+import { adopt, goneError, unknownError } from './live-process.ts';
 import { familyOfType, fitMachine, pinMachine } from './machine.ts';
 import { Monitor, toContractError } from './monitor.ts';
-import { lockHolder, probeLock } from './process-lock.ts';
+import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
 import { classifySilence } from './qmp/silence.ts';
+import { Transcripts } from './transcripts.ts';
 
 export interface QemuDriverOptions {
   /** Path of each binary by its name; guests name the one they use. */
@@ -79,12 +81,14 @@ class DriverOfQemu implements QemuDriver {
   readonly #ordinaryGuest: Credentials | undefined;
   /** Handles that were given out, by run directory; the next one takes the last one's place. */
   readonly #handles = new Map<string, GuestHandle>();
+  readonly #transcripts: Transcripts;
 
   constructor(options: QemuDriverOptions) {
     this.#options = options;
     this.#capabilities = new Capabilities(options.binaries, options.cache);
     this.#silenceAfterMs = options.silenceAfterMs ?? DEFAULT_SILENCE_AFTER_MS;
     this.#ordinaryGuest = ordinaryGuest();
+    this.#transcripts = new Transcripts(options.log);
   }
 
   async pin(spec: GuestSpec, id: string, signal: AbortSignal): Promise<PinnedMachine> {
@@ -135,13 +139,15 @@ class DriverOfQemu implements QemuDriver {
   async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
     const { argv, accel } = await this.#commandLine(launch);
     const { place } = launch;
+    const transcript = this.#transcripts.of(place);
     return await launchProcess(launch, argv, context, async ({ process, ended }) => {
+      transcript.note(`launched as process ${process.identity.pid}`);
       const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
       const waiting = AbortSignal.any([context.signal, ended]);
       const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
       // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
-      const parts = { place, process, monitor, events, agent };
+      const parts = { place, process, monitor, events, agent, transcript };
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
       return this.#handle({ ...parts, accel });
     });
@@ -164,7 +170,8 @@ class DriverOfQemu implements QemuDriver {
     const waiting = AbortSignal.any([limit.signal, gone.signal]);
     try {
       const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
-      return await this.#take({ place, process, monitor, events, agent }, waiting);
+      const transcript = this.#transcripts.of(place);
+      return await this.#take({ place, process, monitor, events, agent, transcript }, waiting);
     } catch (error) {
       events.close();
       process.close();
@@ -197,10 +204,17 @@ class DriverOfQemu implements QemuDriver {
   async clear(place: GuestPlace): Promise<void> {
     await this.#refuseAlive(place);
     await removeRunFiles(place);
+    await this.#transcripts.close(place);
   }
 
   readLog(...[place, stream, range]: Parameters<Driver['readLog']>): ReturnType<Driver['readLog']> {
     return readLogPart(logPath(place, stream), range);
+  }
+
+  readTranscript(
+    ...[place, range]: Parameters<Driver['readTranscript']>
+  ): ReturnType<Driver['readTranscript']> {
+    return this.#transcripts.read(place, range);
   }
 
   processes(): Promise<readonly FoundProcess[]> {
@@ -271,7 +285,10 @@ class DriverOfQemu implements QemuDriver {
   }
 
   #eventsOf(place: GuestPlace, cursor: number, observe: Observer): EventLog {
-    return new EventLog(logPath(place, 'events'), cursor, observe);
+    const events = new EventLog(logPath(place, 'events'), cursor, observe);
+    const transcript = this.#transcripts.of(place);
+    events.onEvent((event) => transcript.event(event));
+    return events;
   }
 
   /** Connects to a live process. Rejects with contract errors. */
@@ -289,6 +306,7 @@ class DriverOfQemu implements QemuDriver {
         pid: process.identity.pid,
         silenceAfterMs: this.#silenceAfterMs,
         log,
+        transcript: this.#transcripts.of(place),
         onRing: () => {
           events
             .read()
@@ -356,24 +374,3 @@ const ordinaryGuest = (): Credentials | undefined => {
   const kvm = groupId('kvm');
   return { uid: NOBODY, gid: NOBODY, groups: kvm === undefined ? [] : [kvm] };
 };
-
-/** The live process of a guest; undefined when there is none. Errors: Unavailable when that cannot be told. */
-const adopt = async (place: GuestPlace): Promise<GuestProcess | undefined> => {
-  if ((await probeLock(lockPath(place))) === 'gone') return undefined;
-  const holder = await lockHolder(lockPath(place));
-  const process = holder && (await GuestProcess.adopt(holder, place.runDirectory));
-  if (process || (await probeLock(lockPath(place))) === 'gone') return process;
-  throw unknownError(place);
-};
-
-const goneError = (place: GuestPlace): RoostError =>
-  new RoostError('NotFound', `Guest ${place.id} has no live process`, {
-    data: { guest: place.id },
-    hint: 'Start it.',
-  });
-
-const unknownError = (place: GuestPlace): RoostError =>
-  new RoostError('Unavailable', `It cannot be told whether the process of guest ${place.id} lives`, {
-    data: { guest: place.id, lock: lockPath(place) },
-    hint: 'Look at the lock file and at who has it open.',
-  });

@@ -30,6 +30,7 @@ import { finalShutdown, judgeEnd } from './interpret-events.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
 import type { SilenceReason } from './silence-watch.ts';
+import type { TranscriptWriter } from './transcript.ts';
 
 /** How often the logs of a running guest are looked at: what it writes there comes without any notice. */
 const BOUND_LOGS_INTERVAL_MS = 60_000;
@@ -45,6 +46,7 @@ export interface QemuGuestParts {
   /** A path of the host as QEMU is to be told it. */
   readonly pathFor: (path: string) => string;
   readonly agent: AgentClient | undefined;
+  readonly transcript: TranscriptWriter;
   readonly log: Log;
 }
 
@@ -161,7 +163,7 @@ export class QemuGuest implements GuestHandle {
   }
 
   async release(): Promise<void> {
-    const { monitor, events, process, agent } = this.#parts;
+    const { monitor, events, process, agent, transcript } = this.#parts;
     this.#letGo.abort();
     this.#gone.abort(letGoMeanwhile());
     agent?.close();
@@ -169,6 +171,7 @@ export class QemuGuest implements GuestHandle {
     events.close();
     process.close();
     await monitor.close();
+    await transcript.flush();
   }
 
   #whileAlive(signal: AbortSignal): AbortSignal {

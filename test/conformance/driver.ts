@@ -494,6 +494,33 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       await driver.destroy(launch.place, signal);
     });
 
+    it('keeps a transcript of the monitor: in order, in parts, over a restart of the daemon', async () => {
+      const launch = await harness.makeLaunch('idle');
+      const handle = await run(launch, 'idle');
+      await handle.pause(signal);
+      const before = await driver.readTranscript(launch.place, { limit: 1000 });
+      expect(before.unanswered).toEqual([]);
+      const kinds = new Set(before.entries.map(({ kind }) => kind));
+      expect(kinds).toEqual(new Set([...kinds, 'command', 'reply']));
+      const numbers = before.entries.map(({ number }) => number);
+      expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+      const last = numbers.length;
+      const part = await driver.readTranscript(launch.place, { after: 1, limit: 2 });
+      expect(part.entries).toEqual(before.entries.slice(1, 3));
+      await handle.release();
+
+      const next = harness.driver();
+      const again = await attachWith(launch, witness.cursor, next);
+      await again.resume(signal);
+      const { entries } = await next.readTranscript(launch.place, { after: last, limit: 1000 });
+      expect(entries[0]?.number).toBe(last + 1);
+      const end = await endWith(again);
+      expect(end.cause).toBe('asked');
+      await next.clear(launch.place);
+      const kept = await harness.driver().readTranscript(launch.place, { limit: 1000 });
+      expect(kept.entries.slice(0, last)).toEqual(before.entries);
+    });
+
     describe('devices of a live guest', () => {
       const withDevices = async (
         launch: Launch,

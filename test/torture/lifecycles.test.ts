@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { Monitor } from '../../drivers/qemu/monitor.ts';
+import { TranscriptWriter } from '../../drivers/qemu/transcript.ts';
 import { silentLog } from '../../lib/log.ts';
 import { aGuest, fakeHouse } from '../daemon/fake-house.ts';
 import { FakeQemu } from '../fake-qemu/fake-qemu.ts';
@@ -87,12 +88,14 @@ describe('memory and descriptors stay flat', () => {
         if (number % 3 === 2) peer.reply(last, { status: 'running', running: true });
         else peer.destroy();
       });
+      const transcript = new TranscriptWriter(`${fake.path}.log`, silentLog());
       const monitor = await Monitor.open(
         {
           path: fake.path,
           pid: process.pid,
           silenceAfterMs: 60_000,
           log: silentLog(),
+          transcript,
           onRing: () => undefined,
           onSilent: () => undefined,
           onHeard: () => undefined,
@@ -102,6 +105,7 @@ describe('memory and descriptors stay flat', () => {
       await monitor.execute('cont', {}, signal);
       await monitor.execute('query-status', {}, signal).catch(() => undefined);
       await monitor.close();
+      await transcript.close();
     });
     expect((end?.heapBytes ?? 0) - (half?.heapBytes ?? 0)).toBeLessThan(ALLOWED_GROWTH_BYTES);
     expect(end?.descriptors).toBe(half?.descriptors);

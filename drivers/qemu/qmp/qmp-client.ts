@@ -55,8 +55,8 @@ export interface QmpSessionOptions {
   readonly onEvent: (event: QmpEvent) => void;
   /** Must not throw. */
   readonly onViolation?: (violation: QmpViolation) => void;
-  /** Sees every message as it is sent or received. Must not throw. */
-  readonly onTraffic?: (direction: 'sent' | 'received', message: unknown) => void;
+  /** Sees every message as it is sent or received, with its size. Must not throw. */
+  readonly onTraffic?: (direction: 'sent' | 'received', message: unknown, bytes: number) => void;
   readonly maxMessageBytes?: number;
 }
 
@@ -222,9 +222,9 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #send(message: Message, descriptor: number | undefined): void {
-    this.#options.onTraffic?.('sent', message);
     // No newline: QEMU needs none, and one left unread by `quit` would turn its hang-up into a reset.
     const bytes = Buffer.from(JSON.stringify(message));
+    this.#options.onTraffic?.('sent', message, bytes.length);
     const sent =
       descriptor === undefined ? 0 : sendDescriptor(descriptorOf(this.#stream), bytes.toString(), descriptor);
     if (sent < bytes.length) this.#stream.write(bytes.subarray(sent));
@@ -248,7 +248,7 @@ export class QmpClient implements AsyncDisposable {
         this.#finish({ reason: 'protocol-error', error });
         return;
       }
-      this.#options.onTraffic?.('received', result.value);
+      this.#options.onTraffic?.('received', result.value, result.bytes);
       this.#route(result.value);
     }
   }

@@ -5,18 +5,21 @@ const SECRET = /passw|secret|passphrase|token|^(key|cert|cookie)$/i;
 
 export const HIDDEN = '(hidden)';
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+type Members = Readonly<Record<string, unknown>>;
+
+export const isObject = (value: unknown): value is Members =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** The value again, with strings under secret names replaced; `data` too, in an object of type secret. */
+/** Whether the value of a member is not to be kept: a string under a secret name, or `data` of an object of type secret. */
+export const isHidden = (object: Members, name: string): boolean =>
+  typeof object[name] === 'string' &&
+  (SECRET.test(name) || (name === 'data' && object['qom-type'] === 'secret'));
+
+/** The value again, with what is secret replaced. */
 export const redact = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(redact);
   if (!isObject(value)) return value;
-  const holdsSecret = value['qom-type'] === 'secret';
   return Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => {
-      const hide = typeof inner === 'string' && (SECRET.test(name) || (holdsSecret && name === 'data'));
-      return [name, hide ? HIDDEN : redact(inner)];
-    }),
+    Object.entries(value).map(([name, inner]) => [name, isHidden(value, name) ? HIDDEN : redact(inner)]),
   );
 };

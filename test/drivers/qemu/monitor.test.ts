@@ -1,10 +1,19 @@
-import { describe, expect, it } from 'vitest';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { Monitor } from '../../../drivers/qemu/monitor.ts';
+import { TranscriptWriter } from '../../../drivers/qemu/transcript.ts';
 import { deferred } from '../../../lib/abort.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { FakeQemu, type FakeScript } from '../../fake-qemu/fake-qemu.ts';
+import { testDirectory } from '../../harness/test-directory.ts';
 
 const signal = new AbortController().signal;
+
+const newTranscript = async (): Promise<TranscriptWriter> => {
+  const transcript = new TranscriptWriter(join(await testDirectory('log'), 'qmp.log'), silentLog());
+  onTestFinished(() => transcript.close());
+  return transcript;
+};
 
 const openMonitor = async (fake: FakeQemu, heard: string[], silenceAfterMs = 60_000) => {
   const ringing = deferred<void>();
@@ -16,6 +25,7 @@ const openMonitor = async (fake: FakeQemu, heard: string[], silenceAfterMs = 60_
       pid: process.pid,
       silenceAfterMs,
       log: silentLog(),
+      transcript: await newTranscript(),
       onRing: () => {
         heard.push('ring');
         ringing.resolve();
@@ -69,6 +79,7 @@ describe('Monitor', () => {
         pid: process.pid,
         silenceAfterMs: 20,
         log: silentLog(),
+        transcript: await newTranscript(),
         onRing: () => undefined,
         onSilent: told.resolve,
         onHeard: spoke.resolve,

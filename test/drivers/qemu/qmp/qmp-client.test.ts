@@ -136,7 +136,11 @@ describe('a well-behaved QEMU', () => {
       'sent',
       'received',
     ]);
-    expect(onTraffic).toHaveBeenLastCalledWith('received', { return: status, id: 2 });
+    expect(onTraffic).toHaveBeenLastCalledWith(
+      'received',
+      { return: status, id: 2 },
+      JSON.stringify({ return: status, id: 2 }).length,
+    );
   });
 });
 
