@@ -37,6 +37,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-guests': 'ls',
   'query-guest': 'show',
   'query-guest-log': 'logs',
+  'query-guest-qmp-log': 'qmp-log',
   'query-guest-cloud-init': 'cloud-init show',
   'image-import': 'image import',
   'image-build': 'image build',

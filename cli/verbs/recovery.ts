@@ -9,6 +9,7 @@ import { CliFailure } from '../failure.ts';
 import type { Context } from '../io.ts';
 import { printHistory, printJournal } from '../print/explain.ts';
 import { printDifferences, printFsck } from '../print/fsck.ts';
+import { showQmpLog } from '../qmp-log.ts';
 import { query, type Verb } from '../verb.ts';
 
 /** Mends, and gives the operation as it ended. */
@@ -108,6 +109,19 @@ const history = query({
   },
 });
 
+const qmpLog: Verb = {
+  words: 'qmp-log',
+  command: 'query-guest-qmp-log',
+  details:
+    'Marks: > asked, < answered, ! refused, * told by QEMU itself, - of the session. What waits for an answer comes last.',
+  positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
+  flags: [
+    { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },
+    { name: 'lines', short: 'n', member: 'limit', description: 'Only the last of them, so many' },
+  ],
+  run: showQmpLog,
+};
+
 const adopt = change({
   words: 'adopt',
   command: 'guest-adopt',
@@ -125,4 +139,4 @@ const adopt = change({
   done: 'adopted',
 });
 
-export const recoveryVerbs: readonly Verb[] = [explain, history, fsck, adopt, resetState];
+export const recoveryVerbs: readonly Verb[] = [explain, history, qmpLog, fsck, adopt, resetState];

@@ -424,6 +424,87 @@ describe('output', () => {
     expect(ran).toEqual({ code: 130, stdout: 'one two three', stderr: '' });
   });
 
+  it('of qmp-log is a line for each entry, and what waits for an answer', async () => {
+    daemon.handle('query-guest-qmp-log', () => ({
+      entries: [
+        { number: 7, at: NOW, kind: 'session', text: 'launched as process 9' },
+        { number: 8, at: NOW, kind: 'command', name: 'query-status', id: 1 },
+        {
+          number: 9,
+          at: NOW,
+          kind: 'reply',
+          name: 'query-status',
+          id: 1,
+          ms: 0.4,
+          text: '{"a":1',
+          bytes: 4096,
+        },
+        {
+          number: 10,
+          at: NOW,
+          kind: 'error',
+          name: 'stop',
+          id: 2,
+          ms: 3,
+          text: 'GenericError: \u001b[31mno',
+        },
+        { number: 11, at: NOW, kind: 'event', name: 'RESUME' },
+        { number: 12, at: NOW, kind: 'skipped', text: '3 entries' },
+      ],
+      unanswered: [{ name: 'query-status', at: NOW, ageMs: 12_000 }],
+    }));
+    const time = new Date(NOW).toISOString();
+    expect(await roost('qmp-log web1 --lines 6')).toEqual({
+      code: 0,
+      stdout: [
+        `7  ${time}  - launched as process 9`,
+        `8  ${time}  > query-status`,
+        `9  ${time}  < query-status {"a":1 … (4KiB in all) (0.4 ms)`,
+        `10  ${time}  ! stop GenericError: ?[31mno (3 ms)`,
+        `11  ${time}  * RESUME`,
+        `12  ${time}  - 3 entries are missing`,
+        'query-status has not been answered for 12s',
+        '',
+      ].join('\n'),
+      stderr: '',
+    });
+    expect(daemon.calls.at(-1)).toEqual({
+      command: 'query-guest-qmp-log',
+      args: { guest: 'web1', limit: 6 },
+    });
+  });
+
+  it('of qmp-log --follow goes on behind the last entry, and says what is gone meanwhile', async () => {
+    const controller = new AbortController();
+    const replies = [
+      { entries: [{ number: 3, at: NOW, kind: 'event', name: 'STOP' }], unanswered: [] },
+      { entries: [], unanswered: [] },
+      {
+        entries: [{ number: 9, at: NOW, kind: 'event', name: 'RESUME' }],
+        lost: { from: 4, to: 8 },
+        unanswered: [],
+      },
+    ];
+    daemon.handle('query-guest-qmp-log', () => replies.shift());
+    const ran = await roost('qmp-log -f web1 --json', {
+      signal: controller.signal,
+      onStdout: (text) => {
+        if (text.includes('RESUME')) controller.abort(new Interrupted());
+      },
+    });
+    expect(
+      ran.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toMatchObject([{ number: 3 }, { number: 9 }]);
+    expect(ran).toMatchObject({ code: 130, stderr: 'Entries 4 to 8 are no longer kept.\n' });
+    expect(daemon.calls.slice(-2).map(({ args }) => args)).toEqual([
+      { guest: 'web1', after: 3 },
+      { guest: 'web1', after: 3 },
+    ]);
+  });
+
   it('of events --follow is a line for each, from where it was asked', async () => {
     const controller = new AbortController();
     daemon.handle('events-subscribe', (_, peer) => {
