@@ -2,7 +2,7 @@
 import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Quantiles } from '../lib/histogram.ts';
 import type { Log } from '../lib/log.ts';
-import { type LoopBlocks, LoopWatch } from '../lib/loop-watch.ts';
+import { isOwnWork, type LoopBlocks, LoopWatch } from '../lib/loop-watch.ts';
 
 const RESOLUTION_MS = 10;
 const NANOSECONDS_PER_MS = 1e6;
@@ -13,7 +13,9 @@ export class Health {
   readonly #watch: LoopWatch;
 
   constructor(log: Log) {
-    this.#watch = new LoopWatch((block) => log.debug(block, 'the event loop stood still'));
+    this.#watch = new LoopWatch((block) =>
+      log[isOwnWork(block) ? 'info' : 'debug'](block, 'the event loop stood still'),
+    );
   }
 
   start(): void {

@@ -59,7 +59,10 @@ export const creation = (guest: Guest, operation: OperationRecord): Procedure =>
     withdraw: () => guest.remove('its creation was cancelled'),
     after: (ended) => {
       if (ended.state !== 'succeeded')
-        guest.remove(`its creation ended as ${ended.state}: ${ended.error?.desc ?? ''}`);
+        guest.remove(
+          `its creation ended as ${ended.state}: ${ended.error?.desc ?? ''}`,
+          ended.state === 'failed' ? ended.error?.class : undefined,
+        );
     },
   };
 };

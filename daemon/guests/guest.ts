@@ -18,7 +18,7 @@ import type {
   ObservedState,
 } from '../../drivers/driver.ts';
 import { Mailbox } from '../../lib/mailbox.ts';
-import { toRoostError } from '../../protocol/errors.ts';
+import { type ErrorClass, toRoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
@@ -68,6 +68,7 @@ export class Guest {
   readonly reservedNames = new Map<'disk' | 'nic', Set<string>>();
   /** Why the guest left the inventory, for those who still wait in its queue. */
   removedWhy = 'it was deleted';
+  removedAs: ErrorClass = 'NotFound';
   /** Operations that were accepted before the host was booted. */
   #beforeBoot: ReadonlySet<OperationId> = new Set();
   #record: GuestRecord;
@@ -409,9 +410,10 @@ export class Guest {
     if (!this.removed) await saveRecord(this);
   }
 
-  /** Leaves the inventory; whoever still waits in the queue is told. */
-  remove(why?: string): void {
+  /** Leaves the inventory; whoever still waits in the queue is told why, with the class of what led to it. */
+  remove(why?: string, errorClass: ErrorClass = 'NotFound'): void {
     this.removed = true;
+    this.removedAs = errorClass;
     if (why !== undefined) this.removedWhy = why;
     this.restarts.silence();
     this.readiness.end();

@@ -73,7 +73,7 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
 };
 
 const goneError = (guest: Guest): RoostError =>
-  new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
+  new RoostError(guest.removedAs, `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
     data: { guest: guest.name },
   });
 

@@ -22,6 +22,7 @@ interface PendingCommit {
 /** SQLite's own failures in the words of the contract; anything else unchanged. */
 export const inventoryFailure = (error: unknown): unknown => {
   if (!(error instanceof Sqlite.SqliteError)) return error;
+  // With a full disk SQLite says either, by what it was about; the second also when the disk itself fails.
   if (error.code.startsWith('SQLITE_FULL') || error.code.startsWith('SQLITE_IOERR'))
     return full(error.message, error, { sqlite: error.code });
   if (error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB')
@@ -67,9 +68,24 @@ const openingFailure = (error: unknown, path: string): unknown => {
 const full = (why: string, cause: unknown, data: ErrorData = {}): RoostError =>
   new RoostError('ResourceExhausted', `The inventory could not be written: ${why}`, {
     data,
-    hint: 'Free space in the state directory; running guests are not affected.',
+    hint: 'Free space in the state directory, or see in the log of the kernel what its disk suffers from; running guests are not affected.',
     cause,
   });
+
+/** Lets a statement tell its failures in the words of the contract, wherever it is run. */
+const tell = (statement: Record<'run' | 'get' | 'all', (...values: never[]) => unknown>): void => {
+  for (const name of ['run', 'get', 'all'] as const) {
+    const native = statement[name].bind(statement) as (...values: readonly unknown[]) => unknown;
+    const value = (...values: readonly unknown[]): unknown => {
+      try {
+        return native(...values);
+      } catch (error) {
+        throw inventoryFailure(error);
+      }
+    };
+    Object.defineProperty(statement, name, { value });
+  }
+};
 
 const userVersion = (db: Sqlite.Database): number => Number(db.pragma('user_version', { simple: true }));
 
@@ -145,10 +161,13 @@ export class Database {
     }
   }
 
+  /** Errors of the statement when it runs: as `inventoryFailure` tells them. */
   prepare<P extends unknown[] | Record<string, unknown>, R>(
     sql: string,
   ): Sqlite.Statement<P extends unknown[] ? P : [P], R> {
-    return this.sqlite.prepare<P, R>(sql) as Sqlite.Statement<P extends unknown[] ? P : [P], R>;
+    const statement = this.sqlite.prepare<P, R>(sql) as Sqlite.Statement<P extends unknown[] ? P : [P], R>;
+    tell(statement);
+    return statement;
   }
 
   /** Runs `work` in one transaction that survives a crash of the daemon. Synchronous. */

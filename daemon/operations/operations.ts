@@ -336,7 +336,7 @@ export class Operations {
 
   #write(live: Live, change: Partial<OperationRecord>): void {
     const record = { ...live.record, ...change };
-    this.#inventory.operations.write(record);
+    this.#inventory.db.soon(() => this.#inventory.operations.write(record));
     const changed = record.state !== live.record.state;
     live.record = record;
     if (changed) this.#announce(record);

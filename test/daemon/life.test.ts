@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest';
 import { deferred } from '../../lib/abort.ts';
 import type { NetworkPlace } from '../../network/backend.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse } from './fake-house.ts';
 
 const begin = async (): Promise<{ house: FakeHouse; daemon: FakeDaemon; client: FakeDaemon['client'] }> => {
@@ -514,6 +515,18 @@ describe('operations of one guest', () => {
     expect(await daemon.host()).toEqual([]);
     expect(daemon.ledger).toEqual([]);
     await client.done('guest-create', aGuest('web1'));
+  });
+
+  test('a start behind a creation that failed ends with what the creation failed of', async () => {
+    const { house, client } = await begin();
+    house.beforePool = (effect) => {
+      if (effect === 'createVolume') throw new RoostError('ResourceExhausted', 'The disk is full');
+    };
+    const { operation } = await client.call('guest-create', aGuest('web1', { start: true }));
+    expect((await client.call('operation-wait', { operation })).error).toMatchObject({
+      class: 'ResourceExhausted',
+      desc: 'Guest web1 is gone: its creation ended as failed: The disk is full',
+    });
   });
 
   test('a wait with a deadline of its own gives up; the operation goes on', async () => {

@@ -324,3 +324,16 @@ describe('soon', () => {
     expect(db.sqlite.prepare('SELECT count(*) FROM t').pluck().get()).toBe(0);
   });
 });
+
+test('a statement tells a full disk in the words of the contract, also outside of any transaction', () => {
+  const db = open(':memory:');
+  const pages = Number(db.sqlite.pragma('page_count', { simple: true }));
+  db.sqlite.pragma(`max_page_count = ${pages}`);
+  const insert = db.prepare<[string], never>("INSERT INTO meta (key, value) VALUES ('large', ?)");
+  expect(() => insert.run('x'.repeat(100_000))).toThrow(
+    expect.objectContaining({
+      class: 'ResourceExhausted',
+      message: expect.stringContaining('full') as string,
+    }),
+  );
+});
