@@ -1,17 +1,24 @@
 /**
  * Notices when the event loop stood still, and says during what. Whoever does work that might take long says its name
  * while it does it (`working`); a tick that comes late tells of the rest. Three things stand apart, because they are
- * mended differently: work of ours under its name, the collection of garbage, and a processor that others had.
+ * mended differently: work of ours under its name, the collection of garbage, and a processor that others had. The last
+ * is what the kernel says that this thread waited in its run queue, and is no part of the others; a wait for a disk is.
  *
  * A name covers the synchronous part of its work. What runs on after an `await` has no name of its own; it is told as
  * having come after the last work that had one.
  */
+import { closeSync, openSync, readSync } from 'node:fs';
 import { PerformanceObserver, performance } from 'node:perf_hooks';
 
 /** From here on a standstill is kept, in milliseconds. */
 export const BLOCK_MS = 20;
 const TICK_MS = 10;
 const KEPT = 8;
+const WAITING = 'waiting for a processor';
+const COLLECTION = 'garbage collection';
+
+/** Whether it was work of ours, which can be split up or done elsewhere. */
+export const isOwnWork = ({ work }: LoopBlock): boolean => work !== WAITING && work !== COLLECTION;
 
 export interface LoopBlock {
   /** When it ended, in milliseconds since the epoch. */
@@ -29,29 +36,62 @@ export interface LoopBlocks {
   readonly latest: LoopBlock[];
 }
 
+/** Work in the two words of a clock: what passed, and how much of it the thread was kept waiting for a processor. */
+interface Moment {
+  readonly wallMs: number;
+  readonly queuedMs: number;
+}
+
+/** Of the main thread: nanoseconds on a processor, nanoseconds in the run queue, turns (proc(5), schedstats). */
+class RunQueue {
+  readonly #file = openSync(`/proc/self/task/${process.pid}/schedstat`, 'r');
+  readonly #bytes = Buffer.alloc(80);
+
+  now(): Moment {
+    const length = readSync(this.#file, this.#bytes, 0, this.#bytes.length, 0);
+    const queued = Number(this.#bytes.toString('latin1', 0, length).split(' ')[1] ?? 0);
+    return { wallMs: performance.now(), queuedMs: queued / 1e6 };
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
 interface Span {
   readonly name: string;
-  readonly startedAt: number;
+  readonly since: Moment;
+}
+
+interface Watching {
+  readonly clock: RunQueue;
+  told(name: string, ms: number): void;
 }
 
 /** The process has one event loop, so there is one of these. */
 let current: Span | undefined;
 let lastName = 'the start';
-let told: ((name: string, ms: number) => void) | undefined;
+let watching: Watching | undefined;
+
+/** Milliseconds since then that the thread was not kept waiting for a processor. */
+const ownMs = (since: Moment, now: Moment): number =>
+  now.wallMs - since.wallMs - (now.queuedMs - since.queuedMs);
 
 /** Does something under a name, and gives what it gives. Only the synchronous part of it counts. */
 export const working = <T>(name: string, work: () => T): T => {
-  if (told === undefined) return work();
+  if (watching === undefined) return work();
+  const { clock } = watching;
   const outer = current;
-  current = { name, startedAt: performance.now() };
+  current = { name, since: clock.now() };
   try {
     return work();
   } finally {
-    const ms = performance.now() - current.startedAt;
+    const now = clock.now();
+    const ms = ownMs(current.since, now);
     // The outer work stood still for as long; it is told by the name of what is inside of it.
-    current = outer === undefined ? undefined : { name: outer.name, startedAt: performance.now() };
+    current = outer === undefined ? undefined : { name: outer.name, since: now };
     lastName = name;
-    if (ms >= BLOCK_MS) told(name, ms);
+    if (ms >= BLOCK_MS) watching?.told(name, ms);
   }
 };
 
@@ -62,8 +102,8 @@ export class LoopWatch {
   #count = 0;
   /** Milliseconds since the last tick that have a name. */
   #named = 0;
-  #tickAt = 0;
-  #cpu = process.cpuUsage();
+  #clock: RunQueue | undefined;
+  #tickAt: Moment = { wallMs: 0, queuedMs: 0 };
   #timer: NodeJS.Timeout | undefined;
   #collections: PerformanceObserver | undefined;
 
@@ -72,42 +112,46 @@ export class LoopWatch {
   }
 
   start(): void {
-    told = (name, ms) => {
-      this.#named += ms;
-      this.#keep(name, ms);
+    const clock = new RunQueue();
+    this.#clock = clock;
+    watching = {
+      clock,
+      told: (name, ms) => {
+        this.#named += ms;
+        this.#keep(name, ms);
+      },
     };
-    this.#tickAt = performance.now();
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#tickAt = clock.now();
+    this.#timer = setInterval(() => this.#tick(clock), TICK_MS);
     this.#timer.unref();
     this.#collections = new PerformanceObserver((entries) => {
       for (const { duration } of entries.getEntries())
-        if (duration >= BLOCK_MS) this.#keep('garbage collection', duration);
+        if (duration >= BLOCK_MS) this.#keep(COLLECTION, duration);
     });
     this.#collections.observe({ entryTypes: ['gc'] });
   }
 
   stop(): void {
-    told = undefined;
+    watching = undefined;
     clearInterval(this.#timer);
     this.#collections?.disconnect();
+    this.#clock?.close();
+    this.#clock = undefined;
   }
 
   blocks(): LoopBlocks {
     return { count: this.#count, worst: [...this.#worst], latest: [...this.#latest] };
   }
 
-  /** What is late and has no name was a continuation of something, or nobody's: then the process had no processor. */
-  #tick(): void {
-    const now = performance.now();
-    const lateMs = now - this.#tickAt - TICK_MS;
-    const unnamedMs = lateMs - this.#named;
-    const { user, system } = process.cpuUsage(this.#cpu);
-    this.#cpu = process.cpuUsage();
+  /** What is late and has no name was a continuation of something, or others had the processor. */
+  #tick(clock: RunQueue): void {
+    const now = clock.now();
+    const unnamedMs = ownMs(this.#tickAt, now) - TICK_MS - this.#named;
+    const queuedMs = now.queuedMs - this.#tickAt.queuedMs;
     this.#tickAt = now;
     this.#named = 0;
-    if (unnamedMs < BLOCK_MS) return;
-    const ownMs = (user + system) / 1000;
-    this.#keep(ownMs < BLOCK_MS ? 'waiting for a processor' : `after ${lastName}`, unnamedMs);
+    if (unnamedMs >= BLOCK_MS) this.#keep(`after ${lastName}`, unnamedMs);
+    if (queuedMs >= BLOCK_MS) this.#keep(WAITING, queuedMs);
   }
 
   #keep(work: string, exactMs: number): void {

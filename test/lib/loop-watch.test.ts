@@ -1,18 +1,19 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { afterEach, describe, expect, test } from 'vitest';
 import { deferred } from '../../lib/abort.ts';
 import { type LoopBlock, LoopWatch, working } from '../../lib/loop-watch.ts';
 
-/**
- * Keeps the processor, as a defect would: for that long by the clock, and by the process's own time too, for others may
- * want the machine as well. The threads of the process count in the latter, so neither is enough alone.
- */
+/** Milliseconds that this thread has had a processor (proc(5), schedstat); of a turn that goes on the kernel counts late. */
+const ranMs = (): number =>
+  Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0]) / 1e6;
+
+/** Keeps the processor, as a defect would: for that long of its own time, for others may want the machine as well. */
 const spin = (ms: number): void => {
-  const startedAt = performance.now();
-  const before = process.cpuUsage();
-  for (let used = 0; used < ms * 1000 || performance.now() - startedAt < ms; ) {
-    const { user, system } = process.cpuUsage(before);
-    used = user + system;
-  }
+  const before = ranMs();
+  while (ranMs() - before < ms);
 };
 
 let watch: LoopWatch | undefined;
@@ -48,6 +49,26 @@ describe('a standstill of the event loop', () => {
     await working('guest-start/launch', () => Promise.resolve());
     spin(60);
     expect((await seen).ms).toBeGreaterThan(20);
+  });
+
+  test('is not what others take of the processor', async () => {
+    const seen = watching(({ work }) => work === 'waiting for a processor');
+    // More of them than there are processors, so that the kernel makes each wait for its turn.
+    const others = Array.from({ length: 4 * availableParallelism() }, () =>
+      spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
+    );
+    const busy = setInterval(() => working('little by little', () => spin(5)), 1);
+    try {
+      await seen;
+      expect(watch?.blocks().worst.map(({ work }) => work)).not.toContain('little by little');
+    } finally {
+      clearInterval(busy);
+      for (const other of others) {
+        const gone = once(other, 'exit');
+        other.kill('SIGKILL');
+        await gone;
+      }
+    }
   });
 
   test('keeps the worst first, and no more than a few', () => {
