@@ -13,6 +13,7 @@ import { type Client, connect } from '../../cli/client.ts';
 import type { CommandInput, CommandName } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
+import { noteStandstills } from './standstills.ts';
 import { makeDirectory } from './test-directory.ts';
 
 const run = promisify(execFile);
@@ -141,6 +142,7 @@ const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<Rea
   onTestFinished(async () => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
     await ended;
+    noteStandstills(said);
   });
   await waitForReady(child, () => said);
   const socketPath = join(home.runDirectory, 'roost.sock');

@@ -7,9 +7,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, watch } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gatheredStandstills } from '../harness/standstills.ts';
 
 interface Torture {
   readonly name: string;
@@ -23,7 +24,8 @@ const tortures: readonly Torture[] = [
   { name: 'every-step', what: 'every operation fails and crashes at every step' },
   { name: 'random-kills', what: 'daemon and QEMUs killed and stopped at random' },
   { name: 'stopped-guests', what: 'a list of guests of which some are stopped' },
-  { name: 'frames', what: 'generated frames against socket and WebSocket' },
+  { name: 'frames', what: 'generated frames against socket and WebSocket', inMemory: true },
+  { name: 'database-faults', what: 'a database whose writes fail, one after the other' },
   { name: 'lifecycles', what: 'thousands of lives on fakes', inMemory: true },
 ];
 
@@ -45,11 +47,25 @@ const follow = (path: string): (() => Promise<void>) => {
   };
 };
 
+/** What event loops of daemons stood still for, 20 ms or more without a wait for a processor: the longest by name. */
+const tellStandstills = async (name: string, path: string, figuresPath: string): Promise<void> => {
+  const all = gatheredStandstills(path);
+  const lines = all.map(({ work, ms, count }) => `${work}: ${count} times, at most ${ms} ms`);
+  for (const line of lines) process.stdout.write(`  event loop stood still: ${line}\n`);
+  const value = lines[0] ?? 'never';
+  await appendFile(
+    figuresPath,
+    `${JSON.stringify({ what: `${name}: longest standstill of an event loop`, value })}\n`,
+  );
+};
+
 const run = async ({ name, what, inMemory }: Torture, figuresPath: string): Promise<boolean> => {
   process.stdout.write(`${name}: ${what}\n`);
   const directory = await mkdtemp(join(tmpdir(), 'roost-torture-'));
   const progressPath = join(directory, 'progress');
+  const standstillsPath = join(directory, 'standstills');
   await writeFile(progressPath, '');
+  await writeFile(standstillsPath, '');
   const stop = follow(progressPath);
   const begun = performance.now();
   const child = spawn(
@@ -63,6 +79,7 @@ const run = async ({ name, what, inMemory }: Torture, figuresPath: string): Prom
         ROOST_TORTURE: 'long',
         ROOST_TORTURE_PROGRESS: progressPath,
         ROOST_TORTURE_FIGURES: figuresPath,
+        ROOST_TORTURE_STANDSTILLS: standstillsPath,
         ...(inMemory === true && existsSync('/dev/shm') ? { TMPDIR: '/dev/shm' } : {}),
       },
     },
@@ -74,6 +91,7 @@ const run = async ({ name, what, inMemory }: Torture, figuresPath: string): Prom
     });
   const [code] = (await once(child, 'close')) as [number | null];
   await stop();
+  await tellStandstills(name, standstillsPath, figuresPath);
   await rm(directory, { recursive: true });
   const seconds = Math.round((performance.now() - begun) / 1000);
   process.stdout.write(code === 0 ? `  well, ${seconds} s\n` : `${said}\n  FAILED after ${seconds} s\n`);

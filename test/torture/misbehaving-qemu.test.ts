@@ -12,7 +12,7 @@ import { MEBIBYTE } from '../../protocol/types.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { testDirectory } from '../harness/test-directory.ts';
-import { figure, progress, timeoutMs } from './scale.ts';
+import { timeoutMs } from './scale.ts';
 
 /** What a start comes to: how its operation ends, if it does, the state of the guest, and what is said of it. */
 interface Outcome {
@@ -95,15 +95,6 @@ describeWith(['qemu', 'qemu-img'], 'a QEMU that misbehaves', () => {
     await daemon.succeed('guest-delete', { guest: name, force: true });
     await answers(daemon, socketPath);
     expect(daemon.log()).not.toMatch(/unexpectedly|without an owner/);
-    const { eventLoopBlocks } = await daemon.client.call('query-daemon', {});
-    const own = eventLoopBlocks.worst.filter(({ work }) => work !== 'waiting for a processor');
-    progress(
-      `${name}: ${own
-        .slice(0, 3)
-        .map(({ work, ms }) => `${work} ${ms} ms`)
-        .join(', ')}`,
-    );
-    figure(`misbehaving QEMU: ${name}, worst standstill`, own[0] ? `${own[0].work} ${own[0].ms} ms` : 'none');
     await daemon.stop();
     const { ledger, host } = await home.compare();
     expect(host).toEqual(ledger);

@@ -1,0 +1,187 @@
+/**
+ * The n-th write to the database fails, for every n that there is: the disk is full from there on or for a moment, its
+ * hardware fails, its file system is not written any more. Each time, while real guests run: what cannot be written down
+ * is refused as ResourceExhausted, the daemon answers, the guests run on, and once the disk takes writes again all that
+ * was asked for can be asked for again and nothing is left over. A daemon that cannot start says so, and the next one
+ * starts. The short form takes some of the writes by chance.
+ */
+import { expect, it } from 'vitest';
+import { CliFailure } from '../../cli/failure.ts';
+import { deadline, waitOrAbort } from '../../lib/abort.ts';
+import type { ErrorClass } from '../../protocol/errors.ts';
+import type { OperationView } from '../../protocol/operation.ts';
+import { describeWith } from '../harness/needs.ts';
+import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import { importBootSector, tinyGuest } from '../harness/tiny-guests.ts';
+import { type WriteFault, type WriteFaults, writeFaults } from '../harness/write-faults.ts';
+import { guestPids } from './inspector.ts';
+import { figure, isLong, progress, seededRandom, timeoutMs } from './scale.ts';
+
+const STUCK_MS = 60_000;
+
+/** Ways in which a disk fails, each with its name for the figures. */
+const faults: Readonly<Record<string, Omit<WriteFault, 'from'>>> = {
+  'full from then on': { errno: 'ENOSPC', lasting: true },
+  'full for a moment': { errno: 'ENOSPC', lasting: false },
+  'an error of the disk': { errno: 'EIO', lasting: false },
+  'not written any more': { errno: 'EROFS', lasting: true },
+};
+
+/** A life that writes everything that is written. */
+const life = [
+  ['guest-create', { ...tinyGuest('x', 'idle'), start: true }],
+  ['guest-update', { guest: 'x', description: 'told once' }],
+  ['guest-pause', { guest: 'x' }],
+  ['guest-resume', { guest: 'x' }],
+  ['guest-stop', { guest: 'x', force: true }],
+  ['guest-delete', { guest: 'x', force: true }],
+] as const;
+
+/** How one request ended: undefined when well. */
+const outcomeOf = async (
+  daemon: RealDaemon,
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+): Promise<{ readonly class: ErrorClass; readonly desc: string } | undefined> => {
+  using limit = deadline(STUCK_MS);
+  const ask = async (): Promise<OperationView['error']> => {
+    const { operation } = (await daemon.client.callAny(command, args)) as { operation: string };
+    return ((await daemon.client.callAny('operation-wait', { operation })) as OperationView).error;
+  };
+  try {
+    return await waitOrAbort(ask(), limit.signal);
+  } catch (error) {
+    if (error instanceof CliFailure) return error.wire;
+    throw error;
+  }
+};
+
+/** What follows from a request that was refused before. */
+const consequences: readonly ErrorClass[] = ['NotFound', 'FailedPrecondition', 'AlreadyExists'];
+
+interface Played {
+  readonly errors: readonly string[];
+  /** What no fault explains. */
+  readonly wrong: readonly string[];
+}
+
+const playLife = async (daemon: RealDaemon): Promise<Played> => {
+  const errors: string[] = [];
+  const wrong: string[] = [];
+  for (const [command, args] of life) {
+    const error = await outcomeOf(daemon, command, args);
+    if (error === undefined) continue;
+    const isStated =
+      error.class === 'ResourceExhausted' || (errors.length > 0 && consequences.includes(error.class));
+    errors.push(`${command} ${error.class}`);
+    if (!isStated) wrong.push(`${command} ended with ${error.class}: ${error.desc}`);
+    // While the disk fails it answers what it knows.
+    await daemon.client.call('query-guests', {});
+  }
+  return { errors, wrong };
+};
+
+interface Setting {
+  readonly home: DaemonHome;
+  readonly daemon: RealDaemon;
+  readonly writes: WriteFaults;
+  /** Process of the guest that runs through it all. */
+  readonly steady: number;
+}
+
+/** One life under one fault, and another without any; whether the fault was met. */
+const tryFault = async ({ home, daemon, writes, steady }: Setting, fault: WriteFault): Promise<boolean> => {
+  await writes.arm(fault);
+  const { errors, wrong } = await playLife(daemon);
+  const written = await writes.disarm();
+  // What was not deleted is; what is gone was.
+  await outcomeOf(daemon, 'guest-delete', { guest: 'x', force: true });
+  const after = await playLife(daemon);
+  const { guests } = await daemon.client.call('query-guests', {});
+  expect({
+    fault,
+    errors,
+    wrong,
+    after,
+    guests: guests.map(({ name, state }) => `${name} ${state}`),
+    pids: await guestPids(home),
+  }).toEqual({
+    fault,
+    errors,
+    wrong: [],
+    after: { errors: [], wrong: [] },
+    guests: ['steady running'],
+    pids: [steady],
+  });
+  return written >= fault.from;
+};
+
+const settled = async (): Promise<Setting> => {
+  const home = await testDaemonHome({ ownNamespace: false });
+  const writes = await writeFaults('/roost.db');
+  const daemon = await home.start({ within: writes.within });
+  await importBootSector(daemon, 'idle');
+  await daemon.succeed('guest-create', { ...tinyGuest('steady', 'idle'), start: true });
+  const [steady = 0] = await guestPids(home);
+  return { home, daemon, writes, steady };
+};
+
+/** How many writes a life has that nothing happens to. */
+const writesOfLife = async ({ daemon, writes }: Setting): Promise<number> => {
+  await writes.arm({ errno: 'EIO', from: Number.MAX_SAFE_INTEGER, lasting: false });
+  expect(await playLife(daemon)).toEqual({ errors: [], wrong: [] });
+  return await writes.disarm();
+};
+
+const range = (length: number): readonly number[] => Array.from({ length }, (_, index) => index + 1);
+
+describeWith(['qemu', 'qemu-img'], 'a database whose writes fail', () => {
+  it.each(Object.entries(faults))(
+    'while the daemon runs: %s',
+    { timeout: timeoutMs },
+    async (name, fault) => {
+      const setting = await settled();
+      const { home, daemon } = setting;
+      const random = seededRandom();
+      const all = range(await writesOfLife(setting));
+      const tried = isLong ? all : random.sample(all, 6);
+      let met = 0;
+      for (const from of tried) met += (await tryFault(setting, { ...fault, from })) ? 1 : 0;
+      // Moments differ from run to run, and with them some writes at the end.
+      expect(met).toBeGreaterThan(tried.length / 2);
+      expect(daemon.log()).not.toMatch(/unexpectedly|without an owner/);
+      await daemon.stop();
+      const { ledger, host } = await home.compare();
+      expect(host).toEqual(ledger);
+      progress(`${name}: at ${met} writes of a life`);
+      figure(`database, ${name}: writes of a life that failed, one after the other`, met);
+    },
+  );
+
+  it('when the daemon starts', { timeout: timeoutMs }, async () => {
+    const { home, daemon, writes, steady } = await settled();
+    await daemon.stop();
+    const outcomes = { refused: 0, started: 0 };
+    const numbers = isLong ? range(1_000) : [1, 2, 5, 1_000];
+    for (const from of numbers) {
+      await writes.arm({ errno: 'ENOSPC', from, lasting: true });
+      const started = await home.start({ within: writes.within }).catch((error: unknown) => String(error));
+      if (typeof started === 'string') {
+        expect(started).toMatch(/roostd ended with 1:[^]*could not be written[^]*hint: Free space/);
+        outcomes.refused += 1;
+      } else {
+        expect(await started.guest('steady')).toMatchObject({ state: 'running' });
+        outcomes.started += 1;
+      }
+      const written = await writes.disarm();
+      if (typeof started !== 'string') await started.stop();
+      expect(await guestPids(home)).toEqual([steady]);
+      if (written < from) break;
+    }
+    expect(outcomes.refused).toBeGreaterThan(0);
+    const next = await home.start();
+    expect(await next.guest('steady')).toMatchObject({ state: 'running', process: { pid: steady } });
+    await next.stop();
+    figure('database, full when the daemon starts: refused, started', Object.values(outcomes).join(', '));
+  });
+});
