@@ -67,8 +67,7 @@ export class Guest {
   /** Names of devices that are promised to requests which are being accepted. */
   readonly reservedNames = new Map<'disk' | 'nic', Set<string>>();
   /** Why the guest left the inventory, for those who still wait in its queue. */
-  removedWhy = 'it was deleted';
-  removedAs: ErrorClass = 'NotFound';
+  removal: { readonly why: string; readonly as: ErrorClass } = { why: 'it was deleted', as: 'NotFound' };
   /** Operations that were accepted before the host was booted. */
   #beforeBoot: ReadonlySet<OperationId> = new Set();
   #record: GuestRecord;
@@ -411,10 +410,9 @@ export class Guest {
   }
 
   /** Leaves the inventory; whoever still waits in the queue is told why, with the class of what led to it. */
-  remove(why?: string, errorClass: ErrorClass = 'NotFound'): void {
+  remove(why = this.removal.why, as: ErrorClass = 'NotFound'): void {
     this.removed = true;
-    this.removedAs = errorClass;
-    if (why !== undefined) this.removedWhy = why;
+    this.removal = { why, as };
     this.restarts.silence();
     this.readiness.end();
     this.freezing.end();

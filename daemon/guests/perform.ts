@@ -73,7 +73,7 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
 };
 
 const goneError = (guest: Guest): RoostError =>
-  new RoostError(guest.removedAs, `Guest ${guest.name} is gone: ${guest.removedWhy}`, {
+  new RoostError(guest.removal.as, `Guest ${guest.name} is gone: ${guest.removal.why}`, {
     data: { guest: guest.name },
   });
 

@@ -54,7 +54,7 @@ export const waitForGuest = async (
   signal: AbortSignal,
 ): Promise<GuestView> => {
   for (;;) {
-    if (guest.removed) throw new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removedWhy}`);
+    if (guest.removed) throw new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removal.why}`);
     const { view } = guest;
     const unfinished = guest.unfinished.map(({ kind }) => kind);
     const verdict = judge({ view, unfinished }, until);
