@@ -70,6 +70,7 @@ export interface Parts {
   readonly imageStore: ImageStore;
   readonly imageBuilder: ImageBuilder;
   readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
+  readonly describeGroups: HostView['controlGroups'];
 }
 
 export interface PartsContext {
@@ -242,6 +243,7 @@ const describeHost = async (core: Core, signal: AbortSignal): Promise<HostView> 
   cpus: availableParallelism(),
   memory: { ...(await readHostMemory()), committedBytes: core.guests.registry.committedBytes() },
   ...(await core.parts.describeQemu(signal)),
+  controlGroups: core.parts.describeGroups,
   privileged: core.privileged,
   privilegedWhy: core.privileged
     ? 'the daemon runs as root: each guest has a uid of its own, bridges and taps can be made'

@@ -1,6 +1,7 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
+import { hostControlGroups } from '../lib/control-groups.ts';
 import { createLog, isJournal, type Log } from '../lib/log.ts';
 import { launcherPath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
@@ -22,6 +23,7 @@ import { ServiceManager, takeInheritedSocket, watchdogTimeoutMs } from './servic
 export const realParts = (context: PartsContext): Parts => {
   const { config, inventory, instance, privileged, imagesGid, log } = context;
   const importer = importerUidOf(guestUidBase(config.guests.firstUid, instance));
+  const groups = hostControlGroups();
   const driver = qemuDriver({
     binaries: config.qemu.binaries,
     launcherPath: launcherPath(),
@@ -30,11 +32,14 @@ export const realParts = (context: PartsContext): Parts => {
       get: (key) => inventory.meta.binaryFacts(key),
       set: (key, facts) => inventory.db.soon(() => inventory.meta.setBinaryFacts(key, facts)),
     },
+    groups,
     log,
   });
   return {
     drivers: [driver],
-    backends: privileged ? [linuxBridgeBackend({ log }), userNetworkBackend()] : [userNetworkBackend()],
+    backends: privileged
+      ? [linuxBridgeBackend({ log, groups }), userNetworkBackend()]
+      : [userNetworkBackend()],
     addressing,
     pool: directoryPool({
       name: 'default',
@@ -51,6 +56,7 @@ export const realParts = (context: PartsContext): Parts => {
       accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),
     }),
+    describeGroups: { kind: groups.kind, why: groups.why },
   };
 };
 

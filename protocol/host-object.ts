@@ -14,6 +14,7 @@ export const hostObjectKinds = {
   'nft-table': 'An nftables table, as family/name',
   'nft-element': 'An element of an nftables set, as family/table/set/element',
   cgroup: 'A control group, by path',
+  scope: 'A transient scope of systemd, by unit name; goes with its process',
 } as const;
 
 export type HostObjectKind = keyof typeof hostObjectKinds;

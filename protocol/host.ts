@@ -15,6 +15,9 @@ export const hostView = z.strictObject({
     auto: z.enum(['kvm', 'tcg']).describe('What accel auto takes'),
     why: z.string(),
   }),
+  controlGroups: z
+    .strictObject({ kind: z.enum(['scope', 'cgroup', 'none']), why: z.string() })
+    .describe('What each guest has to itself: a scope of systemd, a plain control group, or nothing'),
   privileged: z.boolean().describe('Whether the daemon runs as root: own uid for each guest, bridges, taps'),
   privilegedWhy: z.string(),
   drivers: z.array(z.strictObject({ name: z.string(), verbs: z.array(z.string()) })),

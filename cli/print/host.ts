@@ -20,6 +20,7 @@ export const printHost = (host: HostView): string[] => [
       `${formatSize(host.memory.totalBytes)}, ${formatSize(host.memory.availableBytes)} available, ${formatSize(host.memory.committedBytes)} promised to guests`,
     ],
     ['Accelerator', `${host.accelerator.auto}: ${host.accelerator.why}`],
+    ['Control groups', `${host.controlGroups.kind}: ${host.controlGroups.why}`],
     ['Privileged', `${host.privileged ? 'yes' : 'no'}: ${host.privilegedWhy}`],
     ['Drivers', host.drivers.map((driver) => driver.name).join(', ')],
   ]),

@@ -1,6 +1,7 @@
 /** Names of everything that a guest of QEMU has on the host; no name is made anywhere else. */
 import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { InstanceId } from '../../protocol/types.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
 
 export const logNames = { console: 'console.log', process: 'qemu.log', events: 'events.log' } as const;
@@ -22,6 +23,15 @@ export const consolePath = (runDirectory: string): string => join(runDirectory, 
 export const agentPath = (runDirectory: string): string => join(runDirectory, 'agent.sock');
 /** Written before the process is killed on purpose, so that any later daemon knows that it was. */
 export const askedPath = (runDirectory: string): string => join(runDirectory, 'end-asked');
+
+/** What control groups of an instance begin with. */
+export const groupPrefix = (instance: InstanceId): string => `roost-${instance}-`;
+/** The control group of a guest's process; as a scope of systemd it has a suffix. */
+export const groupName = ({ instance, id }: Pick<GuestPlace, 'instance' | 'id'>): string =>
+  `${groupPrefix(instance)}${id}`;
+/** Whether a group is a guest's and not that of a network's server. */
+export const isGuestGroup = (name: string): boolean =>
+  /-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.scope)?$/.test(name);
 
 export const runFiles = (runDirectory: string): readonly string[] => [
   monitorPath(runDirectory),

@@ -28,6 +28,13 @@ const BACKLOG = 4;
 /** How long a process that has closed its monitor may take to end by itself. */
 const END_TIMEOUT_MS = 5_000;
 
+/** The guest's control group, around the life of its process. */
+export interface LaunchGroup {
+  readonly prepare: () => Promise<void>;
+  /** Once the process is gone. */
+  readonly remove: () => Promise<void>;
+}
+
 /** A process on its way to being a guest. */
 export interface Launched {
   readonly process: GuestProcess;
@@ -42,6 +49,7 @@ export interface Launched {
 export const launchProcess = async <T>(
   launch: Launch,
   argv: readonly string[],
+  group: LaunchGroup,
   context: LaunchContext,
   use: (launched: Launched) => Promise<T>,
 ): Promise<T> => {
@@ -49,6 +57,8 @@ export const launchProcess = async <T>(
   context.signal.throwIfAborted();
   await mkdir(runDirectory, { recursive: true, mode: 0o700 });
   await using undo = new UndoStack();
+  undo.add(group.remove);
+  await group.prepare();
   const child = await spawnGuest(launch, argv, context, undo);
   const ended = new AbortController();
   const over = child.exit.then((status) => {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { DeadlineError, deadline, waitOrAbort } from '../../lib/abort.ts';
+import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
 import { groupId } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
@@ -30,6 +31,7 @@ import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
 import { agentPath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
+import { GuestGroups } from './guest-groups.ts';
 import { readLogPart } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
 import { takesDevices } from './hotplug.ts';
@@ -52,6 +54,8 @@ export interface QemuDriverOptions {
   readonly stateRoot: string;
   readonly cache: FactsCache;
   readonly log: Log;
+  /** Control groups that guests get one each of; none unless given. */
+  readonly groups?: ControlGroups;
   /** After how long an unanswered command counts as silence, in milliseconds; 5,000 by default. */
   readonly silenceAfterMs?: number;
 }
@@ -78,6 +82,7 @@ class DriverOfQemu implements QemuDriver {
   readonly #options: QemuDriverOptions;
   readonly #capabilities: Capabilities;
   readonly #silenceAfterMs: number;
+  readonly #groups: GuestGroups;
   readonly #ordinaryGuest: Credentials | undefined;
   /** Handles that were given out, by run directory; the next one takes the last one's place. */
   readonly #handles = new Map<string, GuestHandle>();
@@ -87,6 +92,7 @@ class DriverOfQemu implements QemuDriver {
     this.#options = options;
     this.#capabilities = new Capabilities(options.binaries, options.cache);
     this.#silenceAfterMs = options.silenceAfterMs ?? DEFAULT_SILENCE_AFTER_MS;
+    this.#groups = new GuestGroups(options.groups ?? noGroups('the driver was given none'));
     this.#ordinaryGuest = ordinaryGuest();
     this.#transcripts = new Transcripts(options.log);
   }
@@ -125,7 +131,7 @@ class DriverOfQemu implements QemuDriver {
   }
 
   runObjects(...[place, parts]: Parameters<Driver['runObjects']>): readonly HostObject[] {
-    return runObjects(place, parts);
+    return [...runObjects(place, parts), ...this.#groups.objects(place)];
   }
 
   async plan(
@@ -133,14 +139,15 @@ class DriverOfQemu implements QemuDriver {
     signal: AbortSignal,
   ): Promise<{ argv: readonly string[]; objects: readonly HostObject[] }> {
     const { argv } = await waitOrAbort(this.#commandLine(launch), signal);
-    return { argv, objects: runObjects(launch.place, launch) };
+    return { argv, objects: this.runObjects(launch.place, launch) };
   }
 
   async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
     const { argv, accel } = await this.#commandLine(launch);
     const { place } = launch;
     const transcript = this.#transcripts.of(place);
-    return await launchProcess(launch, argv, context, async ({ process, ended }) => {
+    const group = this.#groups.around(place);
+    return await launchProcess(launch, argv, group, context, async ({ process, ended }) => {
       transcript.note(`launched as process ${process.identity.pid}`);
       const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
@@ -203,6 +210,7 @@ class DriverOfQemu implements QemuDriver {
 
   async clear(place: GuestPlace): Promise<void> {
     await this.#refuseAlive(place);
+    await this.#groups.remove(place);
     await removeRunFiles(place);
     await this.#transcripts.close(place);
   }
@@ -221,12 +229,16 @@ class DriverOfQemu implements QemuDriver {
     return findProcesses();
   }
 
-  async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
-    const [processes, sockets] = await Promise.all([
+  async inspect({
+    instance,
+    runDirectory,
+  }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
+    const [processes, sockets, groups] = await Promise.all([
       inspectLocks(join(this.#options.stateRoot, 'guests')),
       inspectSockets(join(runDirectory, 'guests')),
+      this.#groups.list(instance),
     ]);
-    return [...processes, ...sockets];
+    return [...processes, ...sockets, ...groups];
   }
 
   async describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']> {
@@ -281,7 +293,11 @@ class DriverOfQemu implements QemuDriver {
     const binaryPath = this.#capabilities.pathOf(launch.qemu.binary);
     const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
     const firmware = await firmwareFor(launch);
-    return { argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware }), accel };
+    const group = this.#groups.args(launch);
+    return {
+      argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware, group }),
+      accel,
+    };
   }
 
   #eventsOf(place: GuestPlace, cursor: number, observe: Observer): EventLog {

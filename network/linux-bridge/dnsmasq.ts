@@ -12,11 +12,18 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { ControlGroups } from '../../lib/control-groups.ts';
 import { lockFile, openPidfd, signalPidfd, watchReadable } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { dnsmasqArgs, pidFileArgument } from './dnsmasq-args.ts';
 import { missingTool, toolFailed } from './host-tool.ts';
-import type { Site } from './site.ts';
+import { type Site, serverGroup } from './site.ts';
+
+export interface ServerHost {
+  /** Found by PATH, or a path. */
+  readonly program: string;
+  readonly scopes: ControlGroups;
+}
 
 /** Whether the server that writes this log lives. */
 export function serverLives(serverLog: string): boolean {
@@ -31,7 +38,11 @@ export function serverLives(serverLog: string): boolean {
  * Starts the server unless it runs; restarts one that was started with other arguments. When it returns, the server's
  * sockets are open.
  */
-export async function ensureServer(site: Site, program: string, signal: AbortSignal): Promise<void> {
+export async function ensureServer(
+  site: Site,
+  { program, scopes }: ServerHost,
+  signal: AbortSignal,
+): Promise<void> {
   const args = dnsmasqArgs(site, await serverUser());
   await mkdir(site.stateDirectory, { recursive: true, mode: 0o700 });
   await mkdir(site.runDirectory, { recursive: true, mode: 0o755 });
@@ -41,7 +52,7 @@ export async function ensureServer(site: Site, program: string, signal: AbortSig
       closeSync(running.pidfd);
       if (running.argv.slice(1).join('\0') === args.join('\0')) return;
     }
-    await stopServer(site, signal);
+    await stopServer(site, scopes, signal);
   }
   const lock = lockFile(site.serverLog);
   if (lock === 'held')
@@ -51,14 +62,15 @@ export async function ensureServer(site: Site, program: string, signal: AbortSig
   try {
     ftruncateSync(lock);
     await rm(site.pidFile, { force: true });
-    await start(site, program, args, lock, signal);
+    const within = scopes.argv(serverGroup(site), `DHCP and DNS of Roost's network ${site.networkName}`);
+    await start(site, [...within, program, ...args], lock, signal);
   } finally {
     closeSync(lock);
   }
 }
 
 /** Ends the server and waits for its end. */
-export async function stopServer(site: Site, signal: AbortSignal): Promise<void> {
+export async function stopServer(site: Site, scopes: ControlGroups, signal: AbortSignal): Promise<void> {
   const running = serverLives(site.serverLog) ? await findServer(site) : undefined;
   if (running) {
     try {
@@ -67,6 +79,7 @@ export async function stopServer(site: Site, signal: AbortSignal): Promise<void>
       closeSync(running.pidfd);
     }
   }
+  await scopes.remove(serverGroup(site), signal);
   await rm(site.pidFile, { force: true });
 }
 
@@ -150,8 +163,7 @@ async function serverWith(pid: number, argument: string): Promise<RunningServer 
 /** It writes its pid file once its sockets are open: that is waited for. */
 async function start(
   site: Site,
-  program: string,
-  args: readonly string[],
+  [program, ...args]: readonly string[],
   lock: number,
   signal: AbortSignal,
 ): Promise<void> {
@@ -163,7 +175,7 @@ async function start(
       () => undefined,
     );
   });
-  const child = spawn(program, args, { detached: true, stdio: ['ignore', lock, lock], cwd: '/' });
+  const child = spawn(program ?? '', args, { detached: true, stdio: ['ignore', lock, lock], cwd: '/' });
   const exited = deferred<void>();
   child.once('exit', () => exited.resolve());
   child.once('error', (error) => {

@@ -12,6 +12,7 @@
  * - A bridge of somebody else is looked at and joined, never changed.
  */
 import { readFile, rm, writeFile } from 'node:fs/promises';
+import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
 import { Mailbox } from '../../lib/mailbox.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -31,7 +32,16 @@ import { makePortDirectories, removePortDirectories } from './port-files.ts';
 import { reportOf } from './port-report.ts';
 import { attachPort, forbidPort, permitPort, planPort } from './ports.ts';
 import { type ResolvedOptions, tellResolved } from './resolved.ts';
-import { type AnySite, type Site, siteElements, siteObjects, siteOf, tapOf } from './site.ts';
+import {
+  type AnySite,
+  type Site,
+  serverGroup,
+  serverGroupPrefix,
+  siteElements,
+  siteObjects,
+  siteOf,
+  tapOf,
+} from './site.ts';
 
 export interface LinuxBridgeOptions {
   /** Program of the DHCP and DNS server; found by PATH unless given. */
@@ -39,6 +49,8 @@ export interface LinuxBridgeOptions {
   /** Where the files of ports lie that the DHCP server reads, a directory for each bridge; shared by instances. */
   readonly portsRoot?: string;
   readonly resolved?: ResolvedOptions;
+  /** Where servers, which outlive the daemon, get a scope each if these are scopes. */
+  readonly groups?: ControlGroups;
   readonly log?: Log;
 }
 
@@ -51,18 +63,23 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
   const neighbours = new NeighbourEvents();
   /** Bridges whose domain this host's own resolver asks. */
   const resolvedHere = new Set<string>();
+  const scopes = options.groups?.kind === 'scope' ? options.groups : noGroups('servers need none');
   const ensureOwn = async (at: Site, signal: AbortSignal): Promise<void> => {
     await makePortDirectories(at);
     await tables.post(() => makeLinks(at, signal));
     if (at.kind === 'nat') await turnOnForwarding(options.log);
-    await ensureServer(at, options.dnsmasqPath ?? 'dnsmasq', signal);
+    await ensureServer(at, { program: options.dnsmasqPath ?? 'dnsmasq', scopes }, signal);
     const log = options.log === undefined ? {} : { log: options.log };
     if (await tellResolved(at, { ...log, ...options.resolved }, signal)) resolvedHere.add(at.bridge);
     else resolvedHere.delete(at.bridge);
   };
   return {
     kinds: ['nat', 'isolated', 'bridge'],
-    plan: (network) => siteObjects(site(network)),
+    plan: (network) => {
+      const at = site(network);
+      const scope = at.kind === 'bridge' ? undefined : scopes.object(serverGroup(at));
+      return [...siteObjects(at), ...(scope === undefined ? [] : [scope])];
+    },
     ensure: async (network, signal) => {
       requirePrivileges();
       const at = site(network);
@@ -73,7 +90,7 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
     remove: async (network, signal) => {
       requirePrivileges();
       const at = site(network);
-      if (at.kind !== 'bridge') await stopServer(at, signal);
+      if (at.kind !== 'bridge') await stopServer(at, scopes, signal);
       await tables.post(() => removeLinks(at, signal));
       if (at.kind === 'bridge') return;
       resolvedHere.delete(at.bridge);
@@ -103,7 +120,10 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
     discard: (place, objects, signal) => tables.post(() => discard(place, objects, portsRoot, signal)),
     foreign: foreignObjects,
     usedSubnets,
-    inspect: (place, signal) => inspectHost(place, portsRoot, signal),
+    inspect: async (place, signal) => [
+      ...(await inspectHost(place, portsRoot, signal)),
+      ...(await scopes.list(serverGroupPrefix(place.instance))),
+    ],
   };
 }
 

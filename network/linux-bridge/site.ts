@@ -84,6 +84,11 @@ export function siteOf(network: NetworkPlace, portsRoot: string): AnySite {
   };
 }
 
+export const serverGroupPrefix = (instance: InstanceId): string => `roost-${instance}-network-`;
+/** Control group of the network's server. */
+export const serverGroup = ({ instance, networkNumber }: Site): string =>
+  `${serverGroupPrefix(instance)}${networkNumber}`;
+
 /** Elements that make it a network. */
 export const siteElements = (site: AnySite): readonly SetElement[] =>
   site.kind === 'bridge' ? joinedElements(site.bridge) : networkElements(site);

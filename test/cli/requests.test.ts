@@ -141,6 +141,7 @@ const replies = {
     accelerator: { auto: 'tcg', why: 'no /dev/kvm' },
     privileged: true,
     privilegedWhy: 'root',
+    controlGroups: { kind: 'scope', why: 'systemd' },
     drivers: [],
     qemuBinaries: [],
   }),

@@ -131,6 +131,7 @@ export class FakeHouse {
       pool: this.pool,
       imageStore: this.images,
       imageBuilder: this.builder,
+      describeGroups: { kind: 'none', why: 'all is pretended' },
       describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
     };
   }

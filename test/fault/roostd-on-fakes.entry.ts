@@ -59,6 +59,7 @@ runMain(process.argv.slice(2), {
     pool: new ForgetfulPool(),
     imageStore,
     imageBuilder: builder,
+    describeGroups: { kind: 'none', why: 'all is pretended' },
     describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
   }),
 });

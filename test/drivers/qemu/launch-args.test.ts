@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Launch, PinnedMachine } from '../../../drivers/driver.ts';
 import { type LaunchArgsInput, launchArgs } from '../../../drivers/qemu/launch-args.ts';
 import { fitMachine, pinMachine } from '../../../drivers/qemu/machine.ts';
+import { systemdScopes } from '../../../lib/control-groups.ts';
 import type { BlockSource } from '../../../protocol/block-source.ts';
 import {
   type GuestSpec,
@@ -36,6 +37,7 @@ interface Wanted {
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
+  readonly group?: NonNullable<LaunchArgsInput['group']>;
   readonly firmware?: NonNullable<PinnedMachine['firmware']>;
   /** A record as an earlier Roost wrote it. */
   readonly formatVersion?: number;
@@ -100,6 +102,7 @@ const argsOf = (wanted: Wanted): readonly string[] =>
     accel: wanted.accel ?? 'tcg',
     stateRoot,
     ...(wanted.firmwarePath === undefined ? {} : { firmwarePath: wanted.firmwarePath }),
+    ...(wanted.group === undefined ? {} : { group: wanted.group }),
   });
 
 const overlay: BlockSource = {
@@ -214,6 +217,8 @@ const cases: Readonly<Record<string, Wanted>> = {
     ...told,
   },
   'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
+  'in-a-scope': { group: { argv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') } },
+  'in-a-control-group': { group: { argv: [], directory: '/sys/fs/cgroup/roost-abcde-1' } },
   'q35-cdroms': { disks: [overlay], cdroms: [iso, undefined] },
   'pc-cdroms': { family: 'pc', disks: [overlay], cdroms: [undefined, iso] },
   'extra-arguments': {

@@ -9,6 +9,7 @@ import type { GuestHandle, Launch } from '../../../drivers/driver.ts';
 import { lockPath, logPath } from '../../../drivers/qemu/guest-files.ts';
 import { parseHolder } from '../../../drivers/qemu/process-lock.ts';
 import { deferred } from '../../../lib/abort.ts';
+import { hostControlGroups } from '../../../lib/control-groups.ts';
 import { openTap } from '../../../native/index.ts';
 import { type GuestSpec, machineFamilies } from '../../../protocol/guest.ts';
 import type { GuestId, MacAddress } from '../../../protocol/types.ts';
@@ -126,6 +127,41 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
     }
     expect((await stat(join(launch.place.stateDirectory, 'log'))).mode & 0o777).toBe(0o700);
     expect((await stat(join(launch.place.runDirectory, 'qmp.sock'))).uid).toBe(0);
+  });
+
+  const hostGroups = hostControlGroups();
+  it.runIf(hostGroups.kind === 'cgroup')(
+    `is in a control group of its own before it runs, which goes with it (${hostGroups.why})`,
+    async () => {
+      const launch = await harness.makeLaunch('idle');
+      const driver = harness.driver({ groups: hostGroups });
+      const handle = await start(launch, driver);
+      const group = driver.runObjects(launch.place, launch).find(({ kind }) => kind === 'cgroup')?.name ?? '';
+      const members = await readFile(join(group, 'cgroup.procs'), 'utf8');
+      expect(members.trim().split('\n')).toContain(String(handle.process.pid));
+      const inspected = (): ReturnType<typeof driver.inspect> => driver.inspect(launch.place);
+      expect(await inspected()).toContainEqual({ kind: 'cgroup', name: group });
+      // Somebody else's handle takes it over where it is.
+      const next = harness.driver({ groups: hostGroups });
+      await handle.release();
+      const taken = await next.attach(launch.place, { signal, cursor: 0, observe: witness.observe });
+      expect(await readFile(join(group, 'cgroup.procs'), 'utf8')).toBe(members);
+      await taken.kill(signal);
+      await next.clear(launch.place);
+      await next.clear(launch.place);
+      expect(await inspected()).toEqual([]);
+    },
+  );
+
+  it('whose launch fails leaves no control group', async () => {
+    const launch = await harness.makeLaunch('idle');
+    const driver = harness.driver({ groups: hostGroups });
+    const broken = {
+      ...launch,
+      qemu: { ...launch.qemu, extraArgs: [{ argument: '-nonsense', reason: 'x' }] },
+    };
+    await expect(start(broken, driver)).rejects.toMatchObject({ class: 'HostError' });
+    expect(await driver.inspect(launch.place)).toEqual([]);
   });
 
   it('that writes another pid into its lock harms nobody by it', async () => {
