@@ -1,7 +1,7 @@
 # Two commands matter: `make run` and `make test`. Each installs what is missing first.
 
 .DEFAULT_GOAL := help
-.PHONY: help run clean test e2e torture check build bench docs prerequisites
+.PHONY: help run clean test e2e torture check build deb install bench docs prerequisites
 
 # Scripts in TypeScript run without a build of their own.
 TS := node --import tsx
@@ -36,6 +36,12 @@ check: build ## run the static checks and the unit tests
 
 build: prerequisites ## compile everything into build/ and dist/
 	@node tools/build.mjs
+
+deb: build ## make a Debian package in build/, with its own Node.js (VERSION=…)
+	@$(TS) tools/package/build-deb.ts
+
+install: build ## install below DESTDIR and PREFIX (/usr/local unless given)
+	@$(TS) tools/package/install-tree.ts
 
 bench: build ## compare starts with starts by hand, side by side
 	@$(TS) bench/main.ts
