@@ -60,6 +60,7 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-host': 'host',
   'query-daemon': 'daemon',
   'query-fsck': 'fsck',
+  'host-shutdown-guests': 'shutdown-guests',
   'query-operation': 'explain',
   'query-guest-history': 'history',
 };

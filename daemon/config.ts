@@ -94,6 +94,16 @@ export const configFile = z.strictObject({
         .describe('Age of the events kept, in milliseconds'),
     })
     .prefault({}),
+  hostShutdown: z
+    .strictObject({
+      timeoutMs: z
+        .int()
+        .min(0)
+        .max(600_000)
+        .default(120_000)
+        .describe('For all guests together when the host stops; whoever is left is ended then'),
+    })
+    .prefault({}),
   guests: z
     .strictObject({
       firstUid: z

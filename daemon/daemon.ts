@@ -38,9 +38,11 @@ import { Consoles } from './guests/console.ts';
 import { GuestDevices } from './guests/guest-devices.ts';
 import { Guests } from './guests/guests.ts';
 import { Histories } from './guests/histories.ts';
+import { HOST_SHUTDOWN } from './guests/host-stops.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
 import { readHostMemory } from './host-memory.ts';
+import { HostShutdown } from './host-shutdown.ts';
 import { ImageBuilds } from './image-builds.ts';
 import { Images } from './images.ts';
 import {
@@ -175,6 +177,7 @@ interface Core {
   readonly devices: GuestDevices;
   readonly tokens: Tokens;
   readonly fsck: Fsck;
+  readonly hostShutdown: HostShutdown;
   readonly adoptions: Adoptions;
   readonly parts: Parts;
   readonly privileged: boolean;
@@ -231,6 +234,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     devices: new GuestDevices(house, guests),
     tokens,
     fsck,
+    hostShutdown: new HostShutdown({ ...shared, guests, timeoutMs: config.hostShutdown.timeoutMs }),
     adoptions,
     parts,
     privileged,
@@ -310,7 +314,13 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
   networks.recover(ofKind('network'), signal);
   images.recover(ofKind('image'));
   const looked = guests.recover(ofKind('guest'), hostBooted);
-  core.fsck.recover(ofKind('host'), looked);
+  const ofHost = ofKind('host');
+  const isShutdown = ({ kind }: OperationRecord): boolean => kind === HOST_SHUTDOWN;
+  core.hostShutdown.recover(ofHost.filter(isShutdown), looked, hostBooted);
+  core.fsck.recover(
+    ofHost.filter((each) => !isShutdown(each)),
+    looked,
+  );
   await looked;
   if (signal.aborted) return;
   inventory.db.soon(() => {
@@ -342,6 +352,12 @@ const withRealPaths = (config: Config): Config => ({
   stateDirectory: realpathSync(config.stateDirectory),
   runDirectory: realpathSync(config.runDirectory),
 });
+
+/** Resolves when no mailbox has anything under way. */
+const idle = async ({ guests, images, networks, fsck, hostShutdown }: Core): Promise<void> => {
+  const owners = [guests.registry, images, networks, fsck, hostShutdown];
+  await Promise.all(owners.map((owner) => owner.idle()));
+};
 
 /** Builds and starts a daemon; resolves when its socket answers. Errors: see takeLock and openInventory. */
 export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
@@ -390,7 +406,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
     controller.abort(new Error('the daemon is stopping'));
     core.operations.suspend();
     await Promise.all(servers.map((server) => server.close()));
-    await Promise.all([guests.registry.idle(), core.images.idle(), core.networks.idle(), core.fsck.idle()]);
+    await idle(core);
     await guests.registry.release();
     health.stop();
   };

@@ -25,6 +25,7 @@ const declared = [
   host.queryHost,
   host.queryDaemon,
   host.queryPools,
+  host.hostShutdownGuests,
   fsck.queryFsck,
   fsck.fsckRepair,
   guest.guestCreate,

@@ -84,7 +84,9 @@ export const actor = z
   .string()
   .min(1)
   .max(128)
-  .describe('Who asked: unix:uid=N,pid=N · token:NAME · policy:restart · policy:autostart · guest · daemon');
+  .describe(
+    'Who asked: unix:uid=N,pid=N · token:NAME · policy:restart · policy:autostart · policy:host-shutdown · guest · daemon',
+  );
 export type Actor = string;
 
 /** Who may call a command; each role includes those before it. Members of the socket's group are `admin`. */

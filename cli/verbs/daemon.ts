@@ -5,7 +5,7 @@ import { CliFailure, usageFailure } from '../failure.ts';
 import { parseJsonObject } from '../guest-input.ts';
 import { printDaemon, printHost } from '../print/host.ts';
 import { showEvents } from '../show-events.ts';
-import { query, type Verb } from '../verb.ts';
+import { argumentsOf, query, type Verb } from '../verb.ts';
 
 const events: Verb = {
   words: 'events',
@@ -94,6 +94,31 @@ const completion: Verb = {
   },
 };
 
+const shutdownGuests: Verb = {
+  words: 'shutdown-guests',
+  command: 'host-shutdown-guests',
+  uses: ['operation-wait'],
+  details:
+    'roost-guests.service does so when the host stops. What is asked of a guest stays as it is, so that autostart brings it back.',
+  positionals: [],
+  flags: [{ name: 'timeout', short: 't', member: 'timeoutMs', value: 'duration' }],
+  run: async (invocation, { client, json, print, printJson, note, signal }) => {
+    const connection = await client();
+    const args = argumentsOf(shutdownGuests, invocation) as { timeoutMs?: number };
+    const { operation } = await connection.call('host-shutdown-guests', args, { signal });
+    const ended = await connection.call('operation-wait', { operation }, { signal });
+    if (ended.error) throw new CliFailure(ended.error);
+    const { guests = [], problems = [] } = (ended.result ?? {}) as {
+      readonly guests?: readonly string[];
+      readonly problems?: readonly string[];
+    };
+    if (json) printJson(ended);
+    else print(guests.length === 0 ? 'No guest runs.' : `Shut down: ${guests.join(', ')}`);
+    for (const problem of problems) note(problem);
+    return problems.length === 0 ? 0 : 1;
+  },
+};
+
 export const daemonVerbs: readonly Verb[] = [
   events,
   query({ words: 'host', command: 'query-host', print: (reply) => printHost(reply) }),
@@ -102,6 +127,7 @@ export const daemonVerbs: readonly Verb[] = [
     command: 'query-daemon',
     print: (reply, _, { io }) => printDaemon(reply, io.now()),
   }),
+  shutdownGuests,
   version,
   api,
   completion,

@@ -32,6 +32,7 @@ import { runRemains, takeAway } from './free-run.ts';
 import { Freezing } from './freezing.ts';
 import { isDeviceWork, LIVE_STATES } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
+import { keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
 import { leftUndone } from './leave-undone.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
@@ -482,8 +483,7 @@ export class Guest {
   }
 
   #guestShutItselfDown(): void {
-    if (this.#record.target === 'stopped' || this.#record.spec.restartPolicy.when === 'always') return;
-    this.setTarget('stopped', 'guest');
+    if (!keepsTarget(this.#record, this.#unfinished)) this.setTarget('stopped', 'guest');
   }
 
   #operationView(): { id: OperationId; kind: string; queued: number } | undefined {

@@ -20,6 +20,7 @@ import { allocateNic, busyPorts } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import { dropSeed } from './drop-seed.ts';
 import type { Guest } from './guest.ts';
+import { hostStops } from './host-stops.ts';
 import type { House } from './house.ts';
 import { existenceObjects, plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
@@ -81,6 +82,7 @@ export class Guests {
     const { start, idempotencyKey, ...spec } = args;
     const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
     if (before) return this.#createdBefore(before, start);
+    if (start) this.#refuseWhileHostStops();
     this.#refuseTaint(spec.qemu.extraArgs, asker);
     this.#refuseTakenName(spec.name);
     const resolved = resolveSpec(spec, this.#house);
@@ -132,6 +134,7 @@ export class Guests {
   async start(args: CommandArguments<'guest-start'>, asker: Asker): Promise<Accepted> {
     const before = this.before('guest-start', args);
     if (before) return before;
+    this.#refuseWhileHostStops();
     const guest = this.registry.find(args.guest);
     using _promised = guest.isLive()
       ? undefined
@@ -416,6 +419,13 @@ export class Guests {
     throw new RoostError('NotFound', `There is no guest called ${reference}`, {
       data: { guest: reference },
       hint: 'query-guests lists them.',
+    });
+  }
+
+  #refuseWhileHostStops(): void {
+    if (!hostStops(this.#house.operations)) return;
+    throw new RoostError('FailedPrecondition', 'The host is being shut down: no guest is started', {
+      hint: 'Start it after the boot; or wait until host-shutdown-guests has ended, if the host stays.',
     });
   }
 

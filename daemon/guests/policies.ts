@@ -2,6 +2,7 @@
 import { isRoostError, toRoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { Guest } from './guest.ts';
+import { hostStops } from './host-stops.ts';
 import type { House } from './house.ts';
 import type { GuestRegistry } from './registry.ts';
 
@@ -37,7 +38,7 @@ export class Policies {
     const { meta } = this.#house.inventory;
     const left = JSON.parse(meta.get('autostart') ?? '[]') as GuestId[];
     for (let id = left.shift(); id !== undefined; id = left.shift()) {
-      if (this.#house.stopping.aborted) return;
+      if (this.#house.stopping.aborted || hostStops(this.#house.operations)) return;
       const guest = this.#registry.byId(id);
       if (guest) await this.#startBy('policy:autostart', guest);
       if (this.#house.stopping.aborted) return;
@@ -58,6 +59,8 @@ export class Policies {
   }
 
   async #startBy(actor: PolicyActor, guest: Guest): Promise<void> {
+    // The boot that follows begins anew.
+    if (hostStops(this.#house.operations)) return;
     try {
       await this.#start(guest, actor);
     } catch (error) {

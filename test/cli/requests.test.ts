@@ -98,6 +98,7 @@ const commandLines: readonly (readonly string[])[] = [
   ['token', 'revoke', 'ci'],
   ['host'],
   ['daemon'],
+  ['shutdown-guests', '--timeout', '1m'],
   ['version'],
   ['api', 'query-schema', '{"name":"guest-start"}'],
   ['api', 'query-commands'],

@@ -215,6 +215,7 @@ export const operationTable: readonly OperationRow[] = [
     },
     ask: () => ({ guest: 'one' }),
   }),
+  row({ command: 'host-shutdown-guests', prepare: running, ask: () => ({}) }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
     command: 'image-build',

@@ -16,7 +16,7 @@ type ImageCommands =
   | 'image-alias-delete'
   | 'query-images';
 type NetworkCommands = 'network-create' | 'network-delete' | 'query-networks';
-type HostCommands = 'query-host' | 'query-daemon' | 'query-pools';
+type HostCommands = 'query-host' | 'query-daemon' | 'query-pools' | 'host-shutdown-guests';
 
 /** Rows read at once when a client named no page size. */
 const READ_ROWS = 1000;
@@ -87,11 +87,13 @@ export const networkHandlers = ({ networks }: Services): Pick<Handlers, NetworkC
 });
 
 export const hostHandlers = ({
+  hostShutdown,
   describeHost,
   describeDaemon,
   describePools,
 }: Services): Pick<Handlers, HostCommands> => ({
   'query-host': (_args, call) => describeHost(call.signal),
   'query-daemon': () => describeDaemon(),
+  'host-shutdown-guests': (args, call) => hostShutdown.accept(args, call.actor),
   'query-pools': async () => ({ pools: await describePools() }),
 });

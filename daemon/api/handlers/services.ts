@@ -7,6 +7,7 @@ import type { Consoles } from '../../guests/console.ts';
 import type { GuestDevices } from '../../guests/guest-devices.ts';
 import type { Guests } from '../../guests/guests.ts';
 import type { Histories } from '../../guests/histories.ts';
+import type { HostShutdown } from '../../host-shutdown.ts';
 import type { ImageBuilds } from '../../image-builds.ts';
 import type { Images } from '../../images.ts';
 import type { Networks } from '../../networks.ts';
@@ -25,6 +26,7 @@ export interface Services {
   readonly eventLog: EventLog;
   readonly tokens: Tokens;
   readonly fsck: Fsck;
+  readonly hostShutdown: HostShutdown;
   readonly consoles: Consoles;
   readonly describeHost: (signal: AbortSignal) => Promise<HostView>;
   readonly describeDaemon: () => DaemonView;
