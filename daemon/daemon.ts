@@ -60,6 +60,7 @@ import { Networks } from './networks.ts';
 import { Limits } from './operations/limits.ts';
 import { Operations } from './operations/operations.ts';
 import type { StepObserver } from './operations/steps.ts';
+import { RecordKeeping } from './records/record-keeping.ts';
 import type { InheritedSocket } from './service-manager.ts';
 import { Tokens } from './tokens.ts';
 
@@ -165,7 +166,7 @@ const openSocket = (
 };
 
 /** Everything between the parts and the doors. */
-interface Core {
+export interface Core {
   readonly inventory: Inventory;
   readonly instance: InstanceId;
   readonly eventLog: EventLog;
@@ -179,11 +180,16 @@ interface Core {
   readonly fsck: Fsck;
   readonly hostShutdown: HostShutdown;
   readonly adoptions: Adoptions;
+  readonly records: RecordKeeping;
   readonly parts: Parts;
   readonly privileged: boolean;
 }
 
-const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: AbortSignal): Core => {
+export const buildCore = (
+  options: Omit<DaemonOptions, 'bootId'>,
+  inventory: Inventory,
+  stopping: AbortSignal,
+): Core => {
   const { config, log } = options;
   const { stateDirectory, runDirectory } = config;
   const clock = options.clock ?? systemClock;
@@ -221,7 +227,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
   const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
   const adoptions = new Adoptions(house, guests.registry);
   const tokens = new Tokens(inventory, clock);
-  const fsck = new Fsck({ ...shared, ...parts, guests, networks, now: () => clock.now() });
+  const fsck = new Fsck({ ...shared, ...parts, guests, networks, images, now: () => clock.now() });
   return {
     inventory,
     instance,
@@ -236,6 +242,7 @@ const buildCore = (options: DaemonOptions, inventory: Inventory, stopping: Abort
     fsck,
     hostShutdown: new HostShutdown({ ...shared, guests, timeoutMs: config.hostShutdown.timeoutMs }),
     adoptions,
+    records: new RecordKeeping(house, guests),
     parts,
     privileged,
   };
@@ -298,7 +305,7 @@ const refuseLostInventory = async ({ inventory, parts }: Core, path: string): Pr
     `The inventory ${path} is empty, but ${parts.pool.path} holds the disks of ${places.length} guests`,
     {
       data: { path, guests: places.slice(0, 100) },
-      hint: `Guests run on, and nothing was changed. Put back a backup of ${path}; or move ${parts.pool.path} away to begin anew.`,
+      hint: `Guests run on, and nothing was changed. 'roost recover' rebuilds it from the records beside the disks; or put back a backup of ${path}; or move ${parts.pool.path} away to begin anew.`,
     },
   );
 };
@@ -328,6 +335,7 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
     if (hostBooted) guests.policies.planAutostart();
   });
   void guests.policies.autostart();
+  core.records.keep();
 };
 
 /** Looks at everything again, the rules before the guests that need them; one round at a time. */
@@ -347,15 +355,15 @@ const sweeping = (core: Core, signal: AbortSignal): (() => Promise<void>) => {
 };
 
 /** Guests are given paths relative to their own directory, which symbolic links would lead astray. */
-const withRealPaths = (config: Config): Config => ({
+export const withRealPaths = (config: Config): Config => ({
   ...config,
   stateDirectory: realpathSync(config.stateDirectory),
   runDirectory: realpathSync(config.runDirectory),
 });
 
 /** Resolves when no mailbox has anything under way. */
-const idle = async ({ guests, images, networks, fsck, hostShutdown }: Core): Promise<void> => {
-  const owners = [guests.registry, images, networks, fsck, hostShutdown];
+const idle = async ({ guests, images, networks, fsck, hostShutdown, records }: Core): Promise<void> => {
+  const owners = [guests.registry, images, networks, fsck, hostShutdown, records];
   await Promise.all(owners.map((owner) => owner.idle()));
 };
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type HostObject, hostObjectKey } from '../protocol/host-object.ts';
 import type { InstanceId } from '../protocol/types.ts';
 import type { Parts } from './daemon.ts';
+import { networkRecordPaths } from './records/network-records.ts';
 
 export interface InstancePlace {
   readonly instance: InstanceId;
@@ -18,6 +19,9 @@ const guestDirectories = async (stateDirectory: string): Promise<readonly HostOb
   return entries.map(({ name }) => ({ kind: 'directory', name: join(directory, name) }));
 };
 
+const networkRecords = async (stateDirectory: string): Promise<readonly HostObject[]> =>
+  (await networkRecordPaths(stateDirectory)).map((name) => ({ kind: 'file', name }));
+
 /** Every object once, sorted by its key. */
 export const inspectHost = async (
   parts: Pick<Parts, 'drivers' | 'backends' | 'pool' | 'imageStore'>,
@@ -26,6 +30,7 @@ export const inspectHost = async (
 ): Promise<readonly HostObject[]> => {
   const found = await Promise.all([
     guestDirectories(place.stateDirectory),
+    networkRecords(place.stateDirectory),
     parts.pool.inspect(),
     parts.imageStore.inspect(),
     ...parts.drivers.map((driver) => driver.inspect(place)),

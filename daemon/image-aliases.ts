@@ -1,4 +1,7 @@
-/** Further names of images. A change of one touches no file: it is done in the transaction that accepts it. */
+/**
+ * Further names of images. A change of one touches no image: it is done in the transaction that accepts it, and written
+ * into the records beside the images before it is answered.
+ */
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
 import type { Accepted } from '../protocol/operation.ts';
@@ -6,6 +9,7 @@ import type { Actor } from '../protocol/types.ts';
 import type { ImageCatalogue } from './image-catalogue.ts';
 import type { ImagesOptions } from './images.ts';
 import type { ImageRecord } from './inventory/image-table.ts';
+import type { ImageRecords } from './records/image-records.ts';
 
 interface AliasChange {
   readonly image: ImageRecord;
@@ -15,10 +19,12 @@ interface AliasChange {
 export class ImageAliases {
   readonly #options: ImagesOptions;
   readonly #catalogue: ImageCatalogue;
+  readonly #records: ImageRecords;
 
-  constructor(options: ImagesOptions, catalogue: ImageCatalogue) {
+  constructor(options: ImagesOptions, catalogue: ImageCatalogue, records: ImageRecords) {
     this.#options = options;
     this.#catalogue = catalogue;
+    this.#records = records;
   }
 
   /** Errors: NotFound for the image, AlreadyExists when an image has that name. */
@@ -62,15 +68,19 @@ export class ImageAliases {
   ): Promise<Accepted> {
     const { inventory, operations, events } = this.#options;
     const { alias, idempotencyKey } = args;
+    const names = new Set<string>();
     const record = await inventory.db.durably(() => {
       const repeated = operations.repeated(idempotencyKey, kind, alias);
       if (repeated) return repeated;
+      for (const each of inventory.images.aliases()) if (each.alias === alias) names.add(each.name);
       const { image, change } = apply();
       const { id, name, version } = image;
+      names.add(name);
       events.emit({ event: 'IMAGE_CHANGED', data: { image: id, name, version, change, alias } });
       const subject = { kind: 'image', id, name: alias } as const;
       return operations.insert({ kind, subject, actor, arguments: args, idempotencyKey, already: true });
     });
+    for (const name of names) await this.#records.keep(name);
     return { operation: record.id, id: record.subject.id };
   }
 }

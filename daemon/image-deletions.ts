@@ -13,6 +13,7 @@ import type { ImageRecord } from './inventory/image-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import type { OperationWork } from './operations/enqueue.ts';
 import type { Step } from './operations/steps.ts';
+import type { ImageRecords } from './records/image-records.ts';
 
 /** Versions that an error names. */
 const MAX_NAMED_VERSIONS = 100;
@@ -26,10 +27,12 @@ interface Chosen {
 export class ImageDeletions {
   readonly #options: ImagesOptions;
   readonly #catalogue: ImageCatalogue;
+  readonly #records: ImageRecords;
 
-  constructor(options: ImagesOptions, catalogue: ImageCatalogue) {
+  constructor(options: ImagesOptions, catalogue: ImageCatalogue, records: ImageRecords) {
     this.#options = options;
     this.#catalogue = catalogue;
+    this.#records = records;
   }
 
   /** Errors: NotFound; FailedPrecondition while a guest needs one, while it is imported, or for a name with several. */
@@ -76,11 +79,13 @@ export class ImageDeletions {
         if (!image || !inventory.images.byId(id)) return;
         await store.remove(id);
         const { name, version } = image;
-        inventory.db.soon(() => {
-          inventory.images.delete(id);
+        const deadAliases = inventory.db.soon(() => {
+          const dead = inventory.images.delete(id);
           inventory.ledger.release({ kind: 'image', id });
           events.emit({ event: 'IMAGE_CHANGED', data: { image: id, name, version, change: 'deleted' } });
+          return dead;
         });
+        if (deadAliases.length > 0) await this.#records.keep(name);
         deleted.push(imageLabel(image));
       },
     };

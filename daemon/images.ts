@@ -11,6 +11,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
 import { Mailbox } from '../lib/mailbox.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
@@ -18,7 +19,7 @@ import { RoostError } from '../protocol/errors.ts';
 import type { ImageKind, ImageSource, ImageSourceFormat, ImageView } from '../protocol/image.ts';
 import { imageLabel } from '../protocol/image-reference.ts';
 import type { Accepted } from '../protocol/operation.ts';
-import type { Actor, ImageId } from '../protocol/types.ts';
+import type { Actor, ImageId, InstanceId } from '../protocol/types.ts';
 import type { ImageImport, ImageOrigin, ImageStore, StoredImage } from '../storage/pool.ts';
 import type { EventLog } from './event-log.ts';
 import { ImageAliases } from './image-aliases.ts';
@@ -31,6 +32,7 @@ import { enqueue, type OperationWork } from './operations/enqueue.ts';
 import type { Limits } from './operations/limits.ts';
 import type { Finish, Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
+import { ImageRecords } from './records/image-records.ts';
 
 export interface ImagesOptions {
   readonly inventory: Inventory;
@@ -38,7 +40,9 @@ export interface ImagesOptions {
   readonly limits: Limits;
   readonly events: EventLog;
   readonly store: ImageStore;
+  readonly instance: InstanceId;
   readonly clock: Clock;
+  readonly log: Log;
 }
 
 /** A new version of a name, asked for by a command. */
@@ -72,6 +76,7 @@ export class Images {
   readonly #catalogue: ImageCatalogue;
   readonly #deletions: ImageDeletions;
   readonly aliases: ImageAliases;
+  readonly records: ImageRecords;
   /** One for each operation that has not ended: they wait for nothing but the host's limit. */
   readonly #mailboxes = new Set<Mailbox>();
   readonly #works = new Map<string, (record: OperationRecord) => OperationWork>();
@@ -81,8 +86,9 @@ export class Images {
   constructor(options: ImagesOptions) {
     this.#options = options;
     this.#catalogue = new ImageCatalogue(options.inventory.images);
-    this.#deletions = new ImageDeletions(options, this.#catalogue);
-    this.aliases = new ImageAliases(options, this.#catalogue);
+    this.records = new ImageRecords(options);
+    this.#deletions = new ImageDeletions(options, this.#catalogue, this.records);
+    this.aliases = new ImageAliases(options, this.#catalogue, this.records);
     this.addWork('image-import', (record) => this.#importing(record));
     this.addWork('image-delete', (record) => this.#deletions.work(record));
     this.addWork('image-prune', (record) => this.#deletions.work(record));
@@ -146,7 +152,9 @@ export class Images {
       name: 'copy',
       do: async (work) => {
         const file = await fileOf();
-        this.#taken.set(id, await store.import({ id, kind: this.#kindOf(id), ...file }, work));
+        const stored = await store.import({ id, kind: this.#kindOf(id), ...file }, work);
+        this.#taken.set(id, stored);
+        await this.records.write(id, stored);
       },
       undo: () => store.remove(id),
     };
@@ -204,6 +212,7 @@ export class Images {
 
   async idle(): Promise<void> {
     await Promise.all([...this.#mailboxes].map((mailbox) => mailbox.idle()));
+    await this.records.idle();
   }
 
   #versionFor({ name, version, kind }: NewVersion): string {

@@ -34,6 +34,7 @@ import { cleanUp } from './operations/clean-up.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
 import type { Operations } from './operations/operations.ts';
 import type { Step } from './operations/steps.ts';
+import { NetworkRecordKeeping } from './records/network-record-keeping.ts';
 import { hasSubnet, requireBridgeName, subnetFor } from './subnet-for.ts';
 
 export interface NetworksOptions {
@@ -55,9 +56,11 @@ export class Networks {
   readonly #mailboxes = new Map<NetworkId, Mailbox>();
   /** Networks that could not be mended at the start of the daemon; tried again when a guest needs them. */
   readonly #broken = new Set<NetworkId>();
+  readonly #records: NetworkRecordKeeping;
 
   constructor(options: NetworksOptions) {
     this.#options = options;
+    this.#records = new NetworkRecordKeeping(options);
   }
 
   /** Errors: NotFound, FailedPrecondition while it is being made or removed. */
@@ -106,12 +109,7 @@ export class Networks {
         ...(subnet === undefined ? {} : { subnet, gateway: this.#options.addressing.gatewayOf(subnet) }),
         ...(args.bridge === undefined ? {} : { bridge: args.bridge }),
       });
-      inventory.ledger.record(
-        { kind: 'network', id },
-        'existence',
-        backend.plan(this.place(network)),
-        clock.now(),
-      );
+      inventory.ledger.record({ kind: 'network', id }, 'existence', this.objectsOf(network), clock.now());
       return operations.insert({
         kind: 'network-create',
         subject: { kind: 'network', id, name: args.name },
@@ -279,6 +277,7 @@ export class Networks {
       this.#broken.add(network.id);
       this.#options.log.error({ err: error, network: network.name }, 'network could not be mended');
     }
+    await this.#records.keep(network);
   }
 
   /** Puts back what somebody took away of networks that should be there: rules, the bridge, the DHCP server. */
@@ -297,7 +296,7 @@ export class Networks {
 
   /** What a network has on the host. */
   objectsOf(network: NetworkRecord): readonly HostObject[] {
-    return this.#backendFor(network.kind).plan(this.place(network));
+    return [...this.#backendFor(network.kind).plan(this.place(network)), this.#records.object(network.id)];
   }
 
   /** Makes one network whole again, and its rows. Errors: as `ensure` of its backend. */
@@ -311,6 +310,7 @@ export class Networks {
       );
       await this.#backendFor(network.kind).ensure(this.place(network), signal);
       this.#broken.delete(id);
+      await this.#records.write(network);
     });
   }
 
@@ -400,7 +400,7 @@ export class Networks {
       undo: () => this.#removal(network),
     };
     return {
-      steps: [make],
+      steps: [make, this.#records.step(network)],
       options: {
         finish: (state, clean) => {
           if (state === 'succeeded') {
@@ -440,9 +440,11 @@ export class Networks {
   }
 
   #removal(network: NetworkRecord): Promise<void> {
-    return cleanUp(this.#options, `the removal of network ${network.name}`, (signal) =>
-      this.#backendFor(network.kind).remove(this.place(network), signal),
-    );
+    return cleanUp(this.#options, `the removal of network ${network.name}`, async (signal) => {
+      await this.#backendFor(network.kind).remove(this.place(network), signal);
+      // Last: while it is there, something of the network may be there.
+      await this.#records.remove(network.id);
+    });
   }
 
   #forget(network: NetworkRecord, clean: boolean): void {

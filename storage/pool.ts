@@ -60,6 +60,15 @@ export interface PoolUsage {
   readonly freeBytes: number;
 }
 
+/** A record as JSON, of whatever form. */
+export type KeptRecord = Readonly<Record<string, unknown>>;
+
+export interface KeptRecords {
+  readonly records: readonly KeptRecord[];
+  /** Absolute paths, each with what is wrong: damaged, of somebody else, a link, or under the id of another. */
+  readonly unreadable: readonly { readonly path: string; readonly why: string }[];
+}
+
 export interface Pool {
   readonly name: string;
   readonly kind: string;
@@ -105,8 +114,8 @@ export interface Pool {
     guest: GuestId,
     record: { readonly generation: number; readonly [member: string]: unknown },
   ): Promise<void>;
-  /** Every record found, for recovery; what cannot be read is named. */
-  readRecords(): Promise<{ readonly records: readonly unknown[]; readonly unreadable: readonly string[] }>;
+  /** Every record found, for recovery; what cannot be read or believed is named. */
+  readRecords(): Promise<KeptRecords>;
   /** Removes the guest's place with all that is in it. May be done again. */
   removeGuest(guest: GuestId): Promise<void>;
   usage(): Promise<PoolUsage>;
@@ -176,6 +185,15 @@ export interface ImageStore {
   remove(id: ImageId): Promise<void>;
   /** Checks that the image's file is there. Errors: FailedPrecondition naming it. */
   check(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): Promise<void>;
+  /**
+   * Writes the record of a complete image beside its file, atomically; done already when there is no such image.
+   * Removed with it. May be done again.
+   */
+  writeRecord(id: ImageId, record: KeptRecord): Promise<void>;
+  /** Every record found, for recovery; what cannot be read or believed is named. */
+  readRecords(): Promise<KeptRecords>;
+  /** What is known of the files of an image without any record; undefined where they are not complete. */
+  stored(id: ImageId): Promise<StoredImage | undefined>;
   /** Where an image is. Pure. */
   source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource;
   inspect(): Promise<readonly HostObject[]>;

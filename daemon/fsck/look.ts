@@ -6,12 +6,13 @@ import { toRoostError } from '../../protocol/errors.ts';
 import type { Difference, FsckReport } from '../../protocol/fsck.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import type { SubjectKind } from '../../protocol/operation.ts';
-import { guestId, type InstanceId } from '../../protocol/types.ts';
-import type { ImageStore, Pool } from '../../storage/pool.ts';
+import type { InstanceId } from '../../protocol/types.ts';
+import type { ImageStore, KeptRecords, Pool } from '../../storage/pool.ts';
 import type { Guest } from '../guests/guest.ts';
 import type { Guests } from '../guests/guests.ts';
 import { existenceObjects, portObjects, runObjects, volumeSpecs } from '../guests/launch-of.ts';
 import { inspectHost } from '../host-objects.ts';
+import type { Images } from '../images.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Networks } from '../networks.ts';
@@ -25,6 +26,7 @@ export interface LookOptions {
   readonly networks: Networks;
   readonly pool: Pool;
   readonly imageStore: ImageStore;
+  readonly images: Images;
   readonly drivers: readonly Driver[];
   readonly backends: readonly NetworkBackend[];
   readonly instance: InstanceId;
@@ -80,20 +82,21 @@ export class Look {
   }
 
   async #once(signal: AbortSignal): Promise<FsckReport> {
-    const { inventory, pool } = this.#options;
+    const { inventory, pool, imageStore } = this.#options;
     const busy = this.#busyOwners();
     const before = inventory.ledger.all();
-    const [host, processes, { records, unreadable }, missing, foreign] = await Promise.all([
+    const [host, processes, ofGuests, ofImages, missing, foreign] = await Promise.all([
       inspectHost(this.#options, this.#options, signal),
       this.#processes(),
       pool.readRecords(),
+      imageStore.readRecords(),
       this.#missingFiles(busy, signal),
       this.#foreign(signal),
     ]);
     signal.throwIfAborted();
     const after = inventory.ledger.all();
     for (const [id, owner] of this.#busyOwners()) busy.set(id, owner);
-    const recordNames = new Map(records.filter(isPlainRecord).map(({ id, name }) => [id, name]));
+    const recordNames = new Map(ofGuests.records.filter(isPlainRecord).map(({ id, name }) => [id, name]));
     const planned = this.#planned();
     const ours = processes.filter((process) => this.#isOurs(process));
     const differences = compare({
@@ -114,7 +117,9 @@ export class Look {
       differences: [
         ...differences,
         ...missing.filter((each) => each.owner === undefined || !busy.has(each.owner.id)),
-        ...unreadable.flatMap((path) => this.#unreadable(path, busy)),
+        ...this.#lackingRecords(ofGuests, ofImages).filter(
+          ({ owner }) => owner === undefined || !busy.has(owner.id),
+        ),
       ],
       compared: agreed(before, host),
       underWay: [...busy.values()],
@@ -261,23 +266,48 @@ export class Look {
       .map((lacks) => fileMissing(lacks, { kind: 'guest', id: guest.id, name: guest.name }));
   }
 
-  #unreadable(path: string, busy: ReadonlyMap<string, unknown>): readonly Difference[] {
-    const id = guestId.safeParse(basename(dirname(path))).data;
-    if (id !== undefined && busy.has(id)) return [];
-    const owner = id && this.#known({ kind: 'guest', id });
+  /** Guests and images without a record that can be read, and records that cannot be read of what is not there. */
+  #lackingRecords(ofGuests: KeptRecords, ofImages: KeptRecords): readonly Difference[] {
+    const { guests, inventory } = this.#options;
+    const owners: readonly Owner[] = [
+      ...guests.registry.all().map(({ id, name }) => ({ kind: 'guest', id, name }) as const),
+      ...inventory.images
+        .all()
+        .flatMap(({ id, name, state }) => (state === 'ready' ? [{ kind: 'image', id, name } as const] : [])),
+    ];
+    const there = new Set([...ofGuests.records, ...ofImages.records].map(({ id }) => id));
+    const unreadable = new Map(
+      [...ofGuests.unreadable, ...ofImages.unreadable].map(({ path, why }) => [
+        basename(dirname(path)),
+        { path, why },
+      ]),
+    );
+    const strangers = [...unreadable].filter(([id]) => owners.every((owner) => owner.id !== id));
     return [
-      {
-        kind: 'missing-file',
-        path,
-        ...(owner ? { owner } : {}),
-        cause: 'the record beside the disks cannot be read',
-        mend: owner
-          ? { by: 'repair', how: 'writes it again' }
-          : { by: 'person', how: 'look at the file; its guest is not in the inventory' },
-      },
+      ...owners
+        .filter(({ id }) => !there.has(id))
+        .map((owner) => recordLacking(owner, unreadable.get(owner.id))),
+      ...strangers.map(([, found]) => recordLacking(undefined, found)),
     ];
   }
 }
+
+const recordLacking = (
+  owner: Owner | undefined,
+  found: { readonly path: string; readonly why: string } | undefined,
+): Difference => ({
+  kind: 'missing-file',
+  ...(found === undefined ? {} : { path: found.path }),
+  ...(owner === undefined ? {} : { owner }),
+  cause:
+    found === undefined
+      ? `the record of ${owner?.kind} ${owner?.name}, from which a lost inventory is rebuilt, is missing`
+      : `this record, from which a lost inventory is rebuilt, cannot be read: ${found.why}`,
+  mend:
+    owner === undefined
+      ? { by: 'person', how: 'look at the file; whose it is, is not in the inventory' }
+      : { by: 'repair', how: 'writes it again' },
+});
 
 const agreed = (rows: readonly Row[], host: readonly HostObject[]): number => {
   const keys = new Set(rows.map((row) => hostObjectKey(row.object)));

@@ -11,6 +11,7 @@ import type { Difference } from '../../protocol/fsck.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import { type GuestId, guestId, imageId, type NetworkId } from '../../protocol/types.ts';
 import { mendGuest } from '../guests/mend.ts';
+import { networkRecordPaths } from '../records/network-records.ts';
 import type { LookOptions } from './look.ts';
 
 export interface RepairOptions extends LookOptions {
@@ -40,7 +41,8 @@ export class Repair {
     for (const id of idsOf(ours, 'network'))
       if (inventory.networks.find(id))
         await this.#attempt(`network ${id}`, signal, () => networks.repair(id as NetworkId, signal));
-    for (const id of idsOf(ours, 'image')) this.#mendImage(id);
+    for (const id of idsOf(ours, 'image'))
+      await this.#attempt(`image ${id}`, signal, () => this.#mendImage(id));
     for (const id of idsOf(ours, 'guest')) {
       const guest = guests.registry.byId(id);
       if (guest)
@@ -53,6 +55,7 @@ export class Repair {
     const ours = differences.filter((each) => isOurs(each) && !this.#isKnown(each));
     const objects = ours.flatMap(({ object }) => object ?? []);
     await this.#discardOfNetworks(objects, signal);
+    await this.#attempt('records of networks', signal, () => this.#removeNetworkRecords(objects));
     for (const id of idsOf(ours, 'guest')) {
       const ofGuest = ours.filter(({ owner }) => owner?.id === id).flatMap(({ object }) => object ?? []);
       await this.#attempt(`what is left of guest ${id}`, signal, () => this.#removeOfGuest(id, ofGuest));
@@ -93,14 +96,15 @@ export class Repair {
     }
   }
 
-  #mendImage(id: string): void {
-    const { inventory, imageStore, now } = this.#options;
+  async #mendImage(id: string): Promise<void> {
+    const { inventory, imageStore, images, now } = this.#options;
     const image = inventory.images.byId(id);
     if (!image) return;
     inventory.db.soon(() =>
       inventory.ledger.record({ kind: 'image', id: image.id }, 'existence', imageStore.plan(image.id), now()),
     );
-    enter({ kind: 'note', text: `wrote the rows of image ${image.name}` });
+    await images.records.write(image.id);
+    enter({ kind: 'note', text: `wrote the rows and the record of image ${image.name}` });
   }
 
   /** Each backend knows its own names and leaves all others. A tap in use by a stray process is the process's. */
@@ -113,6 +117,15 @@ export class Repair {
       await this.#attempt('what is left of networks', signal, () =>
         backend.discard(this.#options, removable, signal),
       );
+  }
+
+  async #removeNetworkRecords(objects: readonly HostObject[]): Promise<void> {
+    const there = new Set(await networkRecordPaths(this.#options.stateDirectory));
+    for (const object of objects) {
+      if (object.kind !== 'file' || !there.has(object.name)) continue;
+      await rm(object.name, { force: true });
+      enter({ kind: 'removed', object: hostObjectKey(object) });
+    }
   }
 
   async #strays(): Promise<readonly string[]> {

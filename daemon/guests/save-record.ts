@@ -1,22 +1,13 @@
 /** A guest's record beside its disks, for the case that the inventory is lost; to miss it is no failure of the guest. */
+import { recordOfGuest } from '../records/record-of.ts';
 import type { Guest } from './guest.ts';
 
 export const saveRecord = async (guest: Guest): Promise<void> => {
-  const { name, spec, machine, generation, createdAt, number } = guest.record;
+  const { pool, instance, inventory, clock, log } = guest.house;
   try {
-    await guest.house.pool.writeRecord(guest.id, {
-      generation,
-      id: guest.id,
-      number,
-      name,
-      spec,
-      machine,
-      createdAt,
-    });
+    const record = recordOfGuest(instance, inventory, guest.record);
+    await pool.writeRecord(guest.id, { ...record, writtenAt: clock.now() });
   } catch (error) {
-    guest.house.log.warn(
-      { err: error, guest: guest.name },
-      'the record beside the disks could not be written',
-    );
+    log.warn({ err: error, guest: guest.name }, 'the record beside the disks could not be written');
   }
 };

@@ -8,7 +8,7 @@ import type Sqlite from 'better-sqlite3';
 
 const KEPT_BACKUPS = 3;
 
-interface Backup {
+export interface BackedUp {
   readonly path: string;
   readonly layout: number;
   /** As in its name; empty for those of the first versions, which had none. */
@@ -16,7 +16,7 @@ interface Backup {
 }
 
 /** The newest layout first. */
-export const backupsOf = (database: string): readonly Backup[] => {
+export const backupsOf = (database: string): readonly BackedUp[] => {
   const directory = dirname(database);
   const form = /^\.layout-(\d+)(?:\.(\d{8}T\d{6}Z))?$/;
   return readdirSync(directory)
@@ -35,7 +35,8 @@ const prune = (database: string): void => {
   for (const backup of all) if (!kept.includes(backup)) rmSync(backup.path, { force: true });
 };
 
-const stamp = (at: Date): string => `${at.toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`;
+/** A time in the name of a file. */
+export const stamp = (at: Date): string => `${at.toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`;
 
 /**
  * Whole under its name or not there at all. `makePrivate` makes the empty file that VACUUM INTO then fills, and which it

@@ -49,7 +49,7 @@ const damaged = (path: string, why: string, cause?: unknown): RoostError => {
   const from = newest === undefined ? 'a backup of your own' : newest;
   return new RoostError('DataLoss', `The inventory ${path} is damaged: ${why}`, {
     data: { path, backups },
-    hint: `Guests run on, and nothing was changed. Move ${path} and the files beside it that end in -wal and -shm away, keep them, and put back ${from}. What was made since is missing in it; the record of each guest lies beside its disks.`,
+    hint: `Guests run on, and nothing was changed. 'roost recover' rebuilds it from the records beside disks and images and keeps the damaged file; or move ${path} and the files beside it that end in -wal and -shm away and put back ${from}, in which what was made since is missing.`,
     ...(cause === undefined ? {} : { cause }),
   });
 };
@@ -105,8 +105,17 @@ const ensurePrivate = (path: string): void => {
 /** SQLite takes its write-ahead log away when it is closed: one that is there tells of an end that was no clean one. */
 const hasContent = (path: string): boolean => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 
+export interface OpeningOptions {
+  /** False for a file that is a copy itself. True unless given. */
+  readonly backUp?: boolean;
+}
+
 /** Brings the layout up to date, after a backup beside the file when it holds an older one. */
-export const migrate = (db: Sqlite.Database, steps: readonly string[] = migrations): void => {
+export const migrate = (
+  db: Sqlite.Database,
+  steps: readonly string[] = migrations,
+  { backUp: wanted = true }: OpeningOptions = {},
+): void => {
   const from = userVersion(db);
   if (from > steps.length)
     throw new RoostError(
@@ -118,7 +127,7 @@ export const migrate = (db: Sqlite.Database, steps: readonly string[] = migratio
       },
     );
   if (from === steps.length) return;
-  if (from > 0 && !db.memory) backUp(db, from, ensurePrivate);
+  if (from > 0 && !db.memory && wanted) backUp(db, from, ensurePrivate);
   db.transaction(() => {
     for (const sql of steps.slice(from)) db.exec(sql);
     db.pragma(`user_version = ${steps.length}`);
@@ -135,26 +144,26 @@ export class Database {
   #closed = false;
 
   /** Errors: FailedPrecondition for a newer file, DataLoss for a damaged one, ResourceExhausted, HostError. */
-  constructor(path: string) {
+  constructor(path: string, options: OpeningOptions = {}) {
     try {
       const endedCleanly = !hasContent(`${path}-wal`);
       ensurePrivate(path);
       this.sqlite = new Sqlite(path, { timeout: 0 });
-      this.#prepare(path, endedCleanly);
+      this.#prepare(path, endedCleanly, options);
     } catch (error) {
       throw openingFailure(error, path);
     }
     this.#transaction = this.sqlite.transaction((work: () => unknown) => work());
   }
 
-  #prepare(path: string, endedCleanly: boolean): void {
+  #prepare(path: string, endedCleanly: boolean, options: OpeningOptions): void {
     try {
       this.sqlite.pragma('journal_mode = WAL');
       this.sqlite.pragma('foreign_keys = ON');
       this.sqlite.pragma('synchronous = NORMAL');
       const damage = findDamage(this.sqlite, endedCleanly);
       if (damage !== undefined) throw damaged(path, damage);
-      migrate(this.sqlite);
+      migrate(this.sqlite, migrations, options);
     } catch (error) {
       this.sqlite.close();
       throw error;

@@ -1,5 +1,5 @@
 /** The inventory: one database and its tables. */
-import { Database } from './database.ts';
+import { Database, type OpeningOptions } from './database.ts';
 import { type EventRetention, EventTable } from './event-table.ts';
 import { GuestTable } from './guest-table.ts';
 import { ImageTable } from './image-table.ts';
@@ -22,8 +22,12 @@ export interface Inventory {
 }
 
 /** Opens the inventory at `path`, migrating it. Errors: FailedPrecondition for a newer one, DataLoss for a damaged one. */
-export const openInventory = (path: string, retention?: EventRetention): Inventory => {
-  const db = new Database(path);
+export const openInventory = (
+  path: string,
+  retention?: EventRetention,
+  options?: OpeningOptions,
+): Inventory => {
+  const db = new Database(path, options);
   return {
     db,
     meta: new MetaTable(db),

@@ -53,10 +53,11 @@ export class NetworkTable {
 
   constructor(db: Database) {
     this.#insert = db.prepare<
-      [string, string, string, string | null, string | null, string | null, number],
+      [number | null, string, string, string, string | null, string | null, string | null, string, number],
       Row
     >(
-      "INSERT INTO network (id, name, kind, subnet, gateway, bridge, state, created_at) VALUES (?, ?, ?, ?, ?, ?, 'creating', ?) RETURNING *",
+      `INSERT INTO network (number, id, name, kind, subnet, gateway, bridge, state, created_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
     );
     this.#state = db.prepare<[string, string | null, string], never>(
       'UPDATE network SET state = ?, reason = ? WHERE id = ?',
@@ -72,13 +73,28 @@ export class NetworkTable {
   }
 
   insert(network: Omit<NetworkRecord, 'number' | 'state' | 'reason'>): NetworkRecord {
+    return this.#insertAs(null, 'creating', network);
+  }
+
+  /** A network that was there before, with the number that it had. */
+  restore({ number, ...network }: Omit<NetworkRecord, 'state' | 'reason'>): NetworkRecord {
+    return this.#insertAs(number, 'ready', network);
+  }
+
+  #insertAs(
+    number: number | null,
+    state: NetworkRecord['state'],
+    network: Omit<NetworkRecord, 'number' | 'state' | 'reason'>,
+  ): NetworkRecord {
     const row = this.#insert.get(
+      number,
       network.id,
       network.name,
       network.kind,
       network.subnet ?? null,
       network.gateway ?? null,
       network.bridge ?? null,
+      state,
       network.createdAt,
     );
     if (!row) throw new Error('INSERT … RETURNING gave no row');

@@ -1,8 +1,8 @@
 /** What of our networks is on the host, in the words of the ledger. */
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
-import type { InstanceId } from '../../protocol/types.ts';
+import { type InstanceId, networkId } from '../../protocol/types.ts';
 import { bridgePrefix, tapPrefix } from '../link-names.ts';
 import { reasonOfSet, tableName } from '../ruleset.ts';
 import { serverLives } from './dnsmasq.ts';
@@ -26,8 +26,8 @@ export async function inspectHost(
     linkNames(signal),
     tableObjects('bridge', instance, signal),
     tableObjects('inet', instance, signal),
-    entries(join(place.stateDirectory, 'networks')),
-    entries(join(place.runDirectory, 'networks')),
+    networkDirectories(place.stateDirectory),
+    networkDirectories(place.runDirectory),
     entries(portsRoot),
   ]);
   const directories = [
@@ -71,6 +71,12 @@ function linkObject(instance: InstanceId, name: string): readonly HostObject[] {
   if (name.startsWith(bridgePrefix(instance))) return [{ kind: 'bridge', name }];
   if (name.startsWith(tapPrefix(instance))) return [{ kind: 'tap', name }];
   return [];
+}
+
+/** Beside them lie the daemon's own records of networks. */
+async function networkDirectories(directory: string): Promise<readonly string[]> {
+  const paths = await entries(join(directory, 'networks'));
+  return paths.filter((path) => networkId.safeParse(basename(path)).success);
 }
 
 async function entries(directory: string): Promise<readonly string[]> {

@@ -31,8 +31,17 @@ import {
   settleFile,
   syncDirectory,
 } from '../files/durable-files.ts';
+import { readRecordsIn } from '../files/record-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
-import type { FirmwareVariables, Pool, PoolUsage, SeedSpec, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type {
+  FirmwareVariables,
+  KeptRecords,
+  Pool,
+  PoolUsage,
+  SeedSpec,
+  VolumeOwner,
+  VolumeSpec,
+} from '../pool.ts';
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
@@ -225,23 +234,8 @@ class DirectoryPool implements Pool {
     });
   }
 
-  async readRecords(): Promise<{
-    readonly records: readonly unknown[];
-    readonly unreadable: readonly string[];
-  }> {
-    const records: unknown[] = [];
-    const unreadable: string[] = [];
-    for (const directory of await this.#guestDirectories()) {
-      const path = join(directory, RECORD);
-      try {
-        const record = readRecord(await readFile(path, 'utf8'));
-        if (record === undefined) unreadable.push(path);
-        else records.push(record);
-      } catch (error) {
-        if (!isMissing(error)) unreadable.push(path);
-      }
-    }
-    return { records, unreadable };
+  async readRecords(): Promise<KeptRecords> {
+    return await readRecordsIn(await this.#guestDirectories(), RECORD);
   }
 
   async removeGuest(guest: GuestId): Promise<void> {

@@ -8,7 +8,7 @@ import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { ImageId } from '../../protocol/types.ts';
-import type { ImageImport, ImageStore, StoredImage } from '../pool.ts';
+import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } from '../pool.ts';
 
 export interface FakeImageStoreOptions {
   readonly path?: string;
@@ -21,6 +21,8 @@ export class FakeImageStore implements ImageStore {
   readonly #offered = new Map<string, number>();
   readonly #images = new Map<ImageId, StoredImage>();
   readonly #workplaces = new Set<ImageId>();
+  /** Records as they lie there; a test may damage them. */
+  readonly records = new Map<ImageId, KeptRecord>();
   readonly #downloaded = new Set<ImageId>();
   /** Downloads that came to their end. */
   downloads = 0;
@@ -91,6 +93,7 @@ export class FakeImageStore implements ImageStore {
     this.#workplaces.delete(id);
     this.#downloaded.delete(id);
     this.#images.delete(id);
+    this.records.delete(id);
   }
 
   /** Somebody removes an image's files behind the store's back. */
@@ -105,6 +108,18 @@ export class FakeImageStore implements ImageStore {
       data: { path },
     });
     return Promise.reject(missing);
+  }
+
+  async writeRecord(id: ImageId, record: KeptRecord): Promise<void> {
+    if (this.#images.has(id)) this.records.set(id, structuredClone(record));
+  }
+
+  async readRecords(): Promise<KeptRecords> {
+    return { records: structuredClone([...this.records.values()]), unreadable: [] };
+  }
+
+  async stored(id: ImageId): Promise<StoredImage | undefined> {
+    return this.#images.get(id);
   }
 
   source(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): BlockSource {

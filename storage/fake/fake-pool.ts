@@ -9,7 +9,15 @@ import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import type { FirmwareVariables, Pool, PoolUsage, SeedSpec, VolumeOwner, VolumeSpec } from '../pool.ts';
+import type {
+  FirmwareVariables,
+  KeptRecord,
+  Pool,
+  PoolUsage,
+  SeedSpec,
+  VolumeOwner,
+  VolumeSpec,
+} from '../pool.ts';
 
 export type PoolEffect =
   | 'prepareGuest'
@@ -175,6 +183,11 @@ export class FakePool implements Pool {
     const place = this.#place(guest);
     if (place.record !== undefined && place.record.generation > record.generation) return;
     place.record = structuredClone(record);
+  }
+
+  /** Somebody writes a record behind the pool's back, or takes it away. */
+  setRecord(guest: GuestId, record: KeptRecord | undefined): void {
+    this.#place(guest).record = record as GuestPlace['record'];
   }
 
   readRecords(): ReturnType<Pool['readRecords']> {

@@ -1,6 +1,6 @@
 /**
  * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (a kernel or
- * an initial ramdisk) and `image.json`, its facts. Made under `.importing-<id>` and renamed when all of it is on disk,
+ * an initial ramdisk), `image.json`, its facts, and `record.json`, the daemon's own record. Made under `.importing-<id>` and renamed when all of it is on disk,
  * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
  * of the guests and written by nobody. What is on its way to become an image lies in `.working-<id>`, and outlives a
  * crash there.
@@ -25,8 +25,9 @@ import {
   replaceFile,
   settleFile,
 } from '../files/durable-files.ts';
+import { readRecordsIn } from '../files/record-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
-import type { ImageImport, ImageStore, StoredImage } from '../pool.ts';
+import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } from '../pool.ts';
 import { convertDisk, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
 import { download } from './download/download.ts';
 import { copySource, digestOf } from './image-source.ts';
@@ -38,6 +39,7 @@ const IMPORTING = '.importing-';
 const WORKING = '.working-';
 const unfinished = /^\.(importing|working)-/;
 const FACTS = 'image.json';
+const RECORD = 'record.json';
 
 const storedImage = z.strictObject({
   format: z.enum(['qcow2', 'raw']),
@@ -150,6 +152,28 @@ class DirectoryImageStore implements ImageStore {
       data: { path },
       hint: 'Put the file back from a backup, or delete the image and import it again.',
     });
+  }
+
+  async writeRecord(id: ImageId, record: KeptRecord): Promise<void> {
+    const directory = this.#directory(id);
+    const partialPath = join(directory, `.${RECORD}`);
+    await withStorageErrors(`write the record of the image ${id}`, async () => {
+      if ((await this.#stored(id)) === undefined) return;
+      const text = `${JSON.stringify(record, null, 2)}\n`;
+      await replaceFile(join(directory, RECORD), text, { mode: 0o600, partialPath });
+    });
+  }
+
+  async readRecords(): Promise<KeptRecords> {
+    const ids = (await namesIn(this.#path)).filter((name) => imageId.safeParse(name).success);
+    return await readRecordsIn(
+      ids.map((id) => join(this.#path, id)),
+      RECORD,
+    );
+  }
+
+  stored(id: ImageId): Promise<StoredImage | undefined> {
+    return withStorageErrors(`look at the image ${id}`, () => this.#stored(id));
   }
 
   /** An import that was cut short stands under the name that it would have got, because `remove` removes it. */

@@ -166,6 +166,23 @@ export const imageStoreConformance = (name: string, makeHarness: () => Promise<I
       });
     });
 
+    it('keeps the record of a complete image as last written, and removes it with the image', async () => {
+      const { path } = await harness.makeFile(1024);
+      const record = { id, name: 'one', aliases: [] };
+      await store.writeRecord(id, record);
+      expect(await store.stored(id)).toBeUndefined();
+      const stored = await store.import(requestFor(path), work);
+      expect(await store.readRecords()).toEqual({ records: [], unreadable: [] });
+      expect(await store.stored(id)).toEqual(stored);
+      await store.writeRecord(id, { ...record, name: 'before' });
+      await store.writeRecord(id, record);
+      expect(await store.readRecords()).toEqual({ records: [record], unreadable: [] });
+      expect(await inspected()).toEqual(store.plan(id).map(hostObjectKey));
+      await store.remove(id);
+      expect(await store.readRecords()).toEqual({ records: [], unreadable: [] });
+      expect(await store.stored(id)).toBeUndefined();
+    });
+
     it('removes an image, also twice, and no other', async () => {
       const { path } = await harness.makeFile(1024);
       const other = newImage();

@@ -89,9 +89,9 @@ describe('the same idempotency key', () => {
     const image = { name: 'debian', path: '/i', idempotencyKey: 'i' };
     const network = { name: 'lan', idempotencyKey: 'n' };
     expect(await client.call('image-import', image)).toEqual(await client.call('image-import', image));
-    expect(await client.call('network-create', network)).toEqual(
-      await client.call('network-create', network),
-    );
+    const made = await client.call('network-create', network);
+    expect(await client.call('network-create', network)).toEqual(made);
+    await client.call('operation-wait', { operation: made.operation });
     await client.done('network-delete', { network: 'lan', idempotencyKey: 'd' });
     await client.done('network-delete', { network: 'lan', idempotencyKey: 'd' });
   });

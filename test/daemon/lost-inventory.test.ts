@@ -23,7 +23,7 @@ test.each(['removed', 'emptied'] as const)(
       await expect(house.start()).rejects.toMatchObject({
         class: 'DataLoss',
         message: expect.stringContaining('holds the disks of 1 guests') as string,
-        hint: expect.stringContaining(`Put back a backup of ${path}`) as string,
+        hint: expect.stringContaining(`put back a backup of ${path}`) as string,
       });
     expect(house.pool.calls).toHaveLength(before);
   },

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import {
   chmod,
+  chown,
   mkdir,
   open,
   readdir,
@@ -258,18 +259,47 @@ describe('a volume on disk', () => {
 });
 
 describe('records on disk', () => {
-  it('names what it cannot read and gives the rest', async () => {
-    const { pool } = await newPool();
+  it('names what it cannot read or believe, and gives the rest', async () => {
+    const { pool, scratch } = await newPool();
     const [good, cut, wrong, absent] = [newGuest(), newGuest(), newGuest(), newGuest()];
-    for (const guest of [good, cut, wrong, absent]) await pool.prepareGuest(guest, undefined);
+    const [linked, open, other] = [newGuest(), newGuest(), newGuest()];
+    for (const guest of [good, cut, wrong, absent, linked, open, other])
+      await pool.prepareGuest(guest, undefined);
     await mkdir(join(pool.path, 'guests', 'lost+found'));
     await pool.writeRecord(good, { generation: 1 });
     const pathOf = (guest: GuestId): string => join(guestDirectory(pool, guest), 'record.json');
     await writeFile(pathOf(cut), '{"generation": 1, "na');
     await writeFile(pathOf(wrong), '["no", "record"]');
+    await writeFile(join(scratch, 'forged.json'), '{"generation": 1}');
+    await symlink(join(scratch, 'forged.json'), pathOf(linked));
+    await writeFile(pathOf(open), '{"generation": 1}');
+    await chmod(pathOf(open), 0o666);
+    await writeFile(pathOf(other), JSON.stringify({ generation: 1, id: good }));
+    const directory = newGuest();
+    await symlink(guestDirectory(pool, good), guestDirectory(pool, directory));
     const { records, unreadable } = await pool.readRecords();
     expect(records).toEqual([{ generation: 1 }]);
-    expect(unreadable.toSorted()).toEqual([pathOf(cut), pathOf(wrong)].toSorted());
+    expect(Object.fromEntries(unreadable.map(({ path, why }) => [path, why]))).toEqual({
+      [pathOf(cut)]: 'it is no JSON',
+      [pathOf(wrong)]: 'it is no record',
+      [pathOf(linked)]: 'it is a symbolic link',
+      [pathOf(open)]: 'others may write it',
+      [pathOf(other)]: `it is that of ${good}`,
+      [pathOf(directory)]: 'its directory is none',
+    });
+  });
+
+  it.runIf(isRoot)('does not believe one that belongs to somebody else', async () => {
+    const { pool } = await newPool();
+    const guest = newGuest();
+    await pool.prepareGuest(guest, undefined);
+    await pool.writeRecord(guest, { generation: 1 });
+    const path = join(guestDirectory(pool, guest), 'record.json');
+    await chown(path, OWNER.uid, OWNER.gid);
+    expect(await pool.readRecords()).toEqual({
+      records: [],
+      unreadable: [{ path, why: `it belongs to user ${OWNER.uid}` }],
+    });
   });
 
   it('replaces a damaged record', async () => {
