@@ -153,12 +153,16 @@ export const readConfigFile = (path: string, named: boolean): ConfigFile => {
   );
 };
 
-export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir DIR] [--check-config]
+export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir DIR]
+              [--check-config | --recover [--dry-run] [--json]]
 
   --config FILE    configuration (YAML); as root /etc/roost/roostd.yaml unless given
   --state-dir DIR  inventory, images and disks; as root /var/lib/roost unless given
   --run-dir DIR    sockets and locks; as root /run/roost unless given; the socket is DIR/roost.sock
   --check-config   say what is wrong with the configuration, or what it lacks on this host, and do nothing else
+  --recover        rebuild an inventory that is lost or damaged, and end; 'roost recover' does the same
+  --dry-run        with --recover: only say what would be made
+  --json           with --recover: say it in JSON
   --version        print the version
   --help           print this
 `;
@@ -166,6 +170,12 @@ export const usage = `usage: roostd [--config FILE] [--state-dir DIR] [--run-dir
 export type CommandLine =
   | { readonly kind: 'run'; readonly config: Config }
   | { readonly kind: 'check'; readonly config: Config; readonly path: string }
+  | {
+      readonly kind: 'recover';
+      readonly config: Config;
+      readonly dryRun: boolean;
+      readonly json: boolean;
+    }
   | { readonly kind: 'help' }
   | { readonly kind: 'version' };
 
@@ -179,6 +189,9 @@ export const parseCommandLine = (
     'state-dir': { type: 'string' },
     'run-dir': { type: 'string' },
     'check-config': { type: 'boolean' },
+    recover: { type: 'boolean' },
+    'dry-run': { type: 'boolean' },
+    json: { type: 'boolean' },
     version: { type: 'boolean' },
     help: { type: 'boolean', short: 'h' },
   } as const;
@@ -200,5 +213,12 @@ export const parseCommandLine = (
     stateDirectory: resolve(values['state-dir'] ?? file.stateDirectory ?? defaults.stateDirectory),
     runDirectory: resolve(values['run-dir'] ?? file.runDirectory ?? defaults.runDirectory),
   };
-  return values['check-config'] ? { kind: 'check', config, path } : { kind: 'run', config };
+  if (values['check-config']) return { kind: 'check', config, path };
+  if (values.recover)
+    return { kind: 'recover', config, dryRun: values['dry-run'] ?? false, json: values.json ?? false };
+  if (values['dry-run'] || values.json)
+    throw new RoostError('InvalidArgument', '--dry-run and --json are for --recover alone', {
+      hint: 'See roostd --help.',
+    });
+  return { kind: 'run', config };
 };

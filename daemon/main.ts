@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { hostControlGroups } from '../lib/control-groups.ts';
-import { createLog, isJournal, type Log } from '../lib/log.ts';
+import { createLog, isJournal, type Log, silentLog } from '../lib/log.ts';
 import { launcherPath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
 import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
@@ -13,10 +13,12 @@ import { debianBuilder } from '../storage/debian/build.ts';
 import { directoryPool } from '../storage/directory/directory-pool.ts';
 import { imageStore } from '../storage/images/image-store.ts';
 import { checkConfig } from './check-config.ts';
-import { parseCommandLine, usage } from './config.ts';
+import { type CommandLine, parseCommandLine, usage } from './config.ts';
 import { type Daemon, type Parts, type PartsContext, startDaemon } from './daemon.ts';
 import { guestUidBase, importerUidOf } from './instance.ts';
 import type { StepObserver } from './operations/steps.ts';
+import { recoverInventory } from './recovery/recover.ts';
+import { reportText } from './recovery/report-text.ts';
 import { ServiceManager, takeInheritedSocket, watchdogTimeoutMs } from './service-manager.ts';
 
 /** The parts of a real host. */
@@ -92,6 +94,19 @@ export interface MainOptions {
   readonly parts?: (context: PartsContext) => Parts;
 }
 
+/** As `roost fsck` does: something differs from what there was. */
+const EXIT_LEFT_OUT = 6;
+
+/** Rebuilds the inventory and says what came of it. Only that is on standard output. */
+const recoverAndSay = async (
+  { config, dryRun, json }: Extract<CommandLine, { kind: 'recover' }>,
+  parts: (context: PartsContext) => Parts,
+): Promise<void> => {
+  const report = await recoverInventory({ config, dryRun, log: silentLog(), parts });
+  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : reportText(report));
+  if (report.leftOut.length > 0) process.exitCode = EXIT_LEFT_OUT;
+};
+
 export const main = async (argv: readonly string[], options: MainOptions = {}): Promise<void> => {
   const commandLine = parseCommandLine(argv, { uid: process.getuid?.() ?? 0, env: process.env });
   if (commandLine.kind === 'help') {
@@ -107,6 +122,10 @@ export const main = async (argv: readonly string[], options: MainOptions = {}): 
     const { text, fits } = await checkConfig(commandLine.path, config);
     process.stdout.write(text);
     if (!fits) process.exitCode = EXIT_CONFIG;
+    return;
+  }
+  if (commandLine.kind === 'recover') {
+    await recoverAndSay(commandLine, options.parts ?? realParts);
     return;
   }
   const log = createLog({ level: config.log.level, journal: isJournal(process.env, process.stdout.fd) });

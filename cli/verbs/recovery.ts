@@ -1,6 +1,7 @@
 /** Verbs that find out what happened and mend what is broken. */
 
-import { resolve } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Difference } from '../../protocol/fsck.ts';
 import type { OperationView } from '../../protocol/operation.ts';
 import { change } from '../change.ts';
@@ -139,4 +140,53 @@ const adopt = change({
   done: 'adopted',
 });
 
-export const recoveryVerbs: readonly Verb[] = [explain, history, qmpLog, fsck, adopt, resetState];
+/** Of the same release, and beside this program. */
+const daemonProgram = (): string => {
+  const own = realpathSync(process.argv[1] ?? '');
+  return join(dirname(own), basename(own).replace(/^roost\b/, 'roostd'));
+};
+
+const recover: Verb = {
+  words: 'recover',
+  summary: 'Rebuild an inventory that is lost or damaged from the records beside disks, images and networks',
+  details:
+    'Works while no daemon runs on the state directory, and touches no guest. The damaged database is kept under a dated name. What could not be known is listed. Exits with 6 when something was left out. See docs/recovery.md.',
+  positionals: [],
+  flags: [
+    {
+      name: 'state-dir',
+      type: 'string',
+      value: 'dir',
+      description: "The daemon's state directory; /var/lib/roost as root unless given",
+      complete: 'file',
+    },
+    {
+      name: 'run-dir',
+      type: 'string',
+      value: 'dir',
+      description: "The daemon's run directory; /run/roost as root unless given",
+      complete: 'file',
+    },
+    {
+      name: 'config',
+      type: 'string',
+      value: 'file',
+      description: "The daemon's configuration",
+      complete: 'file',
+    },
+    { name: 'dry-run', description: 'Only say what would be made' },
+  ],
+  run: async ({ flags }, { io, json, signal }) => {
+    const given = ['state-dir', 'run-dir', 'config'].flatMap((name) => {
+      const value = flags[name];
+      return typeof value === 'string' ? [`--${name}`, value] : [];
+    });
+    const switches = [...(flags['dry-run'] === true ? ['--dry-run'] : []), ...(json ? ['--json'] : [])];
+    return await io.runProgram(
+      [process.execPath, daemonProgram(), '--recover', ...given, ...switches],
+      signal,
+    );
+  },
+};
+
+export const recoveryVerbs: readonly Verb[] = [explain, history, qmpLog, fsck, adopt, recover, resetState];
