@@ -1,14 +1,15 @@
 /**
- * Builds the two parts written in C, with plain gcc:
+ * Builds the parts written in C, with plain gcc:
  *   native/*.c    build/native/roost.node           the addon
  *   launcher/*.c  build/launcher/roost-launcher     the guest launcher, static where libc allows
+ *   guest/*.c     build/guest/roost-init            init and agent of a microVM, static: nothing else is in its initramfs
  *
  * An output newer than its sources is left alone. An output is replaced by rename, so that a running program
  * keeps the file it has mapped.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(import.meta.dirname);
@@ -55,7 +56,10 @@ function compile(args) {
 
 /** Tries each set of flags in turn; the last failure is the one that is told. */
 function build(folder, output, attempts) {
-  const sources = sourcesOf(folder);
+  return buildFrom(sourcesOf(folder), output, attempts);
+}
+
+function buildFrom(sources, output, attempts) {
   if (isFresh(output, sources)) return false;
   mkdirSync(dirname(output), { recursive: true });
   const temporary = `${output}.${process.pid}`;
@@ -72,14 +76,43 @@ function build(folder, output, attempts) {
   throw new BuildError(`gcc could not build ${relative(root, output)}:\n${failure}`);
 }
 
+/** With a shared libc: there are no static sanitizers. */
+const sanitizers = [
+  '-g',
+  '-O1',
+  '-fno-omit-frame-pointer',
+  '-fsanitize=address,undefined',
+  '-fno-sanitize-recover=all',
+];
+
+/** The same agent under AddressSanitizer and UndefinedBehaviorSanitizer, for tests. Returns its path. */
+export function buildSanitizedInit() {
+  const output = join(root, 'build/guest/roost-init-sanitized');
+  build('guest', output, [sanitizers]);
+  return output;
+}
+
+/**
+ * A program of the tests out of one source of theirs and the agent's own parts but its main, under the sanitizers.
+ * Returns its path.
+ */
+export function buildGuestTest(source) {
+  const output = join(root, 'build/guest', basename(source, '.c'));
+  const parts = sourcesOf('guest').filter((path) => basename(path) !== 'init.c');
+  buildFrom([...parts, join(root, source)], output, [[...sanitizers, `-I${join(root, 'guest')}`]]);
+  return output;
+}
+
 /** Builds what is missing or old; returns the paths that were built. */
 export function buildNative() {
   const addon = join(root, 'build/native/roost.node');
   const launcher = join(root, 'build/launcher/roost-launcher');
+  const init = join(root, 'build/guest/roost-init');
   const built = [];
   const addonFlags = ['-shared', '-fPIC', '-fvisibility=hidden', '-DNAPI_VERSION=8', `-I${headerFolder()}`];
   if (build('native', addon, [addonFlags])) built.push(addon);
   if (build('launcher', launcher, [['-static'], []])) built.push(launcher);
+  if (build('guest', init, [['-static', '-s', '-ffunction-sections', '-Wl,--gc-sections']])) built.push(init);
   return built;
 }
 

@@ -83,6 +83,12 @@ export const importRules: readonly ImportRule[] = [
     why: `A network backend ${outsiders}.`,
   },
   {
+    room: 'guest',
+    files: ['guest/**'],
+    may: ['node:*', 'protocol/**', 'lib/**', 'guest/**'],
+    why: 'The recipe of what runs inside a microVM knows no guest of the inventory.',
+  },
+  {
     room: 'composition root',
     files: ['daemon/main.ts', 'daemon/compose*.ts'],
     may: [
@@ -94,6 +100,7 @@ export const importRules: readonly ImportRule[] = [
       'drivers/**',
       'storage/**',
       'network/**',
+      'guest/**',
     ],
     why: 'The one place that names concrete backends; it puts parts together and does nothing else.',
   },

@@ -57,6 +57,8 @@ find_missing_packages() {
   need_program fdisk sfdisk
   need_program dosfstools mkfs.vfat
   need_program mtools mcopy
+  need_program squashfs-tools mksquashfs
+  need_program lz4 lz4
   need_file ovmf /usr/share/OVMF/OVMF_CODE_4M.fd
   need_program gcc gcc
   need_file libc6-dev /usr/include/stdio.h

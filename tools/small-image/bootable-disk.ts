@@ -8,8 +8,8 @@
  */
 import { chmod, mkdir, open, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { completeTree, type TreeEntry } from '../../guest/file-tree.ts';
 import { exec } from '../../lib/exec.ts';
-import { completeTree, type TreeEntry } from './file-tree.ts';
 
 const sectorBytes = 512;
 const partitionStartSector = 2048;

@@ -6,9 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { cpioArchive } from '../../guest/cpio-archive.ts';
 import { makeBootableDisk } from './bootable-disk.ts';
-import { cpioArchive } from './cpio-archive.ts';
 import { type DebianPackage, resolveNewest, type UnpackedPackage, unpackPackage } from './debian-packages.ts';
 import { type Ingredients, initrdTree, readKernel, rootTree, tinyTree } from './linux-userland.ts';
 
@@ -65,16 +65,21 @@ export async function resolvePackages(signal: AbortSignal): Promise<PackageSet> 
   return { kernel, ...Object.fromEntries(entries) } as PackageSet;
 }
 
+/** What this recipe shares with the initramfs of microVMs. */
+const sharedFiles = ['cpio-archive.ts', 'file-tree.ts', 'kernel-modules.ts', 'module-folder.ts'];
+
 /** A hash of every file of this recipe: another recipe, another image. */
 export async function recipeDigest(): Promise<string> {
   const hash = createHash('sha256');
+  const root = dirname(dirname(import.meta.dirname));
   const files = await readdir(import.meta.dirname, { recursive: true, withFileTypes: true });
   const paths = files
     .filter((entry) => entry.isFile() && !entry.name.endsWith('.md'))
-    .map((entry) => join(entry.parentPath, entry.name));
+    .map((entry) => join(entry.parentPath, entry.name))
+    .concat(sharedFiles.map((name) => join(root, 'guest', name)));
   for (const path of paths.sort()) {
     const content = await readFile(path);
-    hash.update(`${path.slice(import.meta.dirname.length)}\0${content.length}\0`).update(content);
+    hash.update(`${path.slice(root.length)}\0${content.length}\0`).update(content);
   }
   return hash.digest('hex');
 }

@@ -4,9 +4,10 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { directory, file, readTree, symlink, type TreeEntry } from '../../guest/file-tree.ts';
+import { type KernelModule, loadOrder, modulesDep } from '../../guest/kernel-modules.ts';
+import { readModules } from '../../guest/module-folder.ts';
 import { exec } from '../../lib/exec.ts';
-import { directory, file, readTree, symlink, type TreeEntry } from './file-tree.ts';
-import { describeModule, type KernelModule, loadOrder, moduleName, modulesDep } from './kernel-modules.ts';
 
 const userland = join(import.meta.dirname, 'userland');
 
@@ -47,24 +48,6 @@ export async function readKernel(packageFolder: string): Promise<Kernel> {
   const image = await readFile(join(packageFolder, 'boot', `vmlinuz-${release}`));
   const modules = await readModules(moduleFolder, [...rootDiskModules, ...deviceModules, ...extraModules]);
   return { release, image, moduleFolder, modules };
-}
-
-/** Reads the wanted modules' descriptions, then those of what they need, until nothing is missing. */
-async function readModules(folder: string, wanted: readonly string[]): Promise<readonly KernelModule[]> {
-  const paths = await readdir(folder, { recursive: true });
-  const pathOf = new Map(
-    paths.filter((path) => path.endsWith('.ko')).map((path) => [moduleName(path), path]),
-  );
-  const found = new Map<string, KernelModule>();
-  const queue = [...wanted];
-  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
-    const path = pathOf.get(name);
-    if (path === undefined || found.has(name)) continue;
-    const module = describeModule(path, await readFile(join(folder, path)));
-    found.set(name, module);
-    queue.push(...module.dependsOn);
-  }
-  return loadOrder([...found.values()], wanted);
 }
 
 /** `busybox` and one link for each of its applets, where Debian puts them. */

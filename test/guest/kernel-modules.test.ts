@@ -7,7 +7,7 @@ import {
   moduleName,
   modulesDep,
   readModinfo,
-} from '../../../tools/small-image/kernel-modules.ts';
+} from '../../guest/kernel-modules.ts';
 
 function module(name: string, ...dependsOn: string[]): KernelModule {
   return { name, path: `kernel/${name}.ko`, dependsOn };

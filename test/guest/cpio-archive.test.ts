@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { exec } from '../../../lib/exec.ts';
-import { cpioArchive } from '../../../tools/small-image/cpio-archive.ts';
-import { directory, file, symlink } from '../../../tools/small-image/file-tree.ts';
+import { cpioArchive } from '../../guest/cpio-archive.ts';
+import { directory, file, symlink } from '../../guest/file-tree.ts';
+import { exec } from '../../lib/exec.ts';
 
 const tree = [
   file('etc/shadow', 'root:*\n', 0o600),
