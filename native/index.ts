@@ -102,6 +102,11 @@ export function launcherPath(): string {
   return locateBuilt('build/launcher/roost-launcher', 'ROOST_LAUNCHER');
 }
 
+/** Where the program that gives another one parts of files is: `splice/splice.c`. */
+export function splicePath(): string {
+  return locateBuilt('build/splice/roost-splice', 'ROOST_SPLICE');
+}
+
 /**
  * Opens a file, making it if need be, and locks it whole (flock(2), LOCK_EX). The lock lasts until the last
  * descriptor of this opening is closed, a child's inherited one included.

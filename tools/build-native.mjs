@@ -3,6 +3,7 @@
  *   native/*.c    build/native/roost.node           the addon
  *   launcher/*.c  build/launcher/roost-launcher     the guest launcher, static where libc allows
  *   guest/*.c     build/guest/roost-init            init and agent of a microVM, static: nothing else is in its initramfs
+ *   splice/*.c    build/splice/roost-splice         gives a program parts of files, static likewise
  *
  * An output newer than its sources is left alone. An output is replaced by rename, so that a running program
  * keeps the file it has mapped.
@@ -108,11 +109,13 @@ export function buildNative() {
   const addon = join(root, 'build/native/roost.node');
   const launcher = join(root, 'build/launcher/roost-launcher');
   const init = join(root, 'build/guest/roost-init');
+  const splice = join(root, 'build/splice/roost-splice');
   const built = [];
   const addonFlags = ['-shared', '-fPIC', '-fvisibility=hidden', '-DNAPI_VERSION=8', `-I${headerFolder()}`];
   if (build('native', addon, [addonFlags])) built.push(addon);
   if (build('launcher', launcher, [['-static'], []])) built.push(launcher);
   if (build('guest', init, [['-static', '-s', '-ffunction-sections', '-Wl,--gc-sections']])) built.push(init);
+  if (build('splice', splice, [['-static'], []])) built.push(splice);
   return built;
 }
 
