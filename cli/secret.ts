@@ -29,6 +29,28 @@ const askHidden = ({ stdin, stderr, signal }: Io, prompt: string): Promise<strin
   });
 };
 
+/** Longest password of a registry; tokens are used as such. */
+const MAX_REGISTRY_BYTES = 65_536;
+
+const isTerminal = ({ stdin }: Io): boolean => stdin.isTTY === true;
+
+const firstLine = async ({ stdin }: Io): Promise<string> => (await text(stdin)).split(/\r?\n/, 1)[0] ?? '';
+
+const refuseUnfit = (password: string, maxBytes: number): string => {
+  if (password === '')
+    throw usageFailure('No password was given', 'Type it, or give it on standard input as one line.');
+  if (Buffer.byteLength(password) > maxBytes)
+    throw usageFailure(`The password is longer than ${maxBytes} bytes`);
+  return password;
+};
+
+/** The password of a user of a registry, asked for once. Throws CliFailure for none, Interrupted. */
+export const readRegistryPassword = async (io: Io, username: string): Promise<string> =>
+  refuseUnfit(
+    isTerminal(io) ? await askHidden(io, `Password of ${username}: `) : await firstLine(io),
+    MAX_REGISTRY_BYTES,
+  );
+
 const askTwice = async (io: Io): Promise<string> => {
   const password = await askHidden(io, 'Password for the guest: ');
   if (password !== (await askHidden(io, 'Again: '))) throw usageFailure('The two passwords are not the same');
@@ -37,11 +59,5 @@ const askTwice = async (io: Io): Promise<string> => {
 
 /** Throws CliFailure for none or one that is too long, Interrupted. */
 export const readPassword = async (io: Io): Promise<string> => {
-  const password =
-    io.stdin.isTTY === true ? await askTwice(io) : ((await text(io.stdin)).split(/\r?\n/, 1)[0] ?? '');
-  if (password === '')
-    throw usageFailure('No password was given', 'Type it, or give it on standard input as one line.');
-  if (Buffer.byteLength(password) > MAX_BYTES)
-    throw usageFailure(`The password is longer than ${MAX_BYTES} bytes`);
-  return password;
+  return refuseUnfit(isTerminal(io) ? await askTwice(io) : await firstLine(io), MAX_BYTES);
 };

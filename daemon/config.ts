@@ -80,6 +80,25 @@ export const configFile = z.strictObject({
         .describe('QEMU binaries by name; guests name the one they use'),
     })
     .prefault({}),
+  registries: z
+    .array(
+      z.strictObject({
+        registry: z
+          .string()
+          .regex(/^[a-z0-9.-]+(:\d{1,5})?$/, 'must be a host with or without a port, as docker.io')
+          .describe('As references to images name it'),
+        mirrors: z
+          .array(z.url({ protocol: /^https?$/ }).max(1024))
+          .default([])
+          .describe('Asked for its images first, in this order'),
+        plainHttp: z
+          .boolean()
+          .optional()
+          .describe('Spoken to without TLS; unless said, only on the loopback interface'),
+      }),
+    )
+    .default([])
+    .describe('Registries of OCI images that are not simply asked by their name'),
   events: z
     .strictObject({
       keepBytes: z

@@ -5,7 +5,7 @@
 import { chownSync, closeSync, realpathSync } from 'node:fs';
 import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
-import type { Credentials, Driver } from '../drivers/driver.ts';
+import type { Driver } from '../drivers/driver.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { SOCKET_FILE } from '../lib/default-directories.ts';
 import type { Log } from '../lib/log.ts';
@@ -17,7 +17,7 @@ import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
 import type { SubjectKind } from '../protocol/operation.ts';
 import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
-import type { ImageBuilder, ImageStore, Pool } from '../storage/pool.ts';
+import type { ImageBuilder, ImageStore, OciImages, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
 import { agentHandlers } from './api/handlers/agent.ts';
 import { deviceHandlers } from './api/handlers/devices.ts';
@@ -32,6 +32,7 @@ import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
 import type { Config } from './config.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
+import { credentialsFor, imagesGroup } from './guest-credentials.ts';
 import { Adoptions } from './guests/adoption.ts';
 import { AgentFiles } from './guests/agent-files.ts';
 import { Consoles } from './guests/console.ts';
@@ -44,16 +45,9 @@ import { Health } from './health.ts';
 import { readHostMemory } from './host-memory.ts';
 import { HostShutdown } from './host-shutdown.ts';
 import { ImageBuilds } from './image-builds.ts';
+import { ImagePulls } from './image-pulls.ts';
 import { Images } from './images.ts';
-import {
-  guestUid,
-  guestUidBase,
-  imagesGidOf,
-  instanceIdOf,
-  prepareDirectories,
-  readBootId,
-  takeLock,
-} from './instance.ts';
+import { instanceIdOf, prepareDirectories, readBootId, takeLock } from './instance.ts';
 import { type Inventory, openInventory } from './inventory/inventory.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import { Networks } from './networks.ts';
@@ -72,6 +66,7 @@ export interface Parts {
   readonly pool: Pool;
   readonly imageStore: ImageStore;
   readonly imageBuilder: ImageBuilder;
+  readonly ociImages: OciImages;
   readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
   readonly describeGroups: HostView['controlGroups'];
 }
@@ -110,25 +105,6 @@ export interface Daemon {
 }
 
 const SWEEP_INTERVAL_MS = 180_000;
-
-const imagesGroup = (config: Config, instance: InstanceId, privileged: boolean): number | undefined =>
-  privileged
-    ? (groupId('roost-images') ?? imagesGidOf(guestUidBase(config.guests.firstUid, instance)))
-    : undefined;
-
-const credentialsFor = (
-  config: Config,
-  instance: InstanceId,
-  imagesGid: number | undefined,
-): House['credentialsOf'] => {
-  if (imagesGid === undefined) return () => undefined;
-  const base = guestUidBase(config.guests.firstUid, instance);
-  const kvm = groupId('kvm');
-  return (number): Credentials => {
-    const uid = guestUid(base, number);
-    return { uid, gid: uid, groups: [imagesGid, ...(kvm === undefined ? [] : [kvm])] };
-  };
-};
 
 const openWebSocket = async (
   config: Config,
@@ -173,6 +149,7 @@ export interface Core {
   readonly operations: Operations;
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
+  readonly imagePulls: ImagePulls;
   readonly networks: Networks;
   readonly guests: Guests;
   readonly devices: GuestDevices;
@@ -215,6 +192,7 @@ export const buildCore = (
   };
   const images = new Images({ ...shared, store });
   const imageBuilds = new ImageBuilds(images, parts.imageBuilder);
+  const imagePulls = new ImagePulls(images, parts.ociImages);
   const networks = new Networks({ ...shared, backends, addressing });
   const house: House = {
     ...shared,
@@ -235,6 +213,7 @@ export const buildCore = (
     operations,
     images,
     imageBuilds,
+    imagePulls,
     networks,
     guests,
     devices: new GuestDevices(house, guests),

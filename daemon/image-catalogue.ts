@@ -57,6 +57,11 @@ export class ImageCatalogue {
     });
   }
 
+  /** The newest version of a name that is complete. */
+  newestReady(name: string): ReadyImage | undefined {
+    return this.#table.versions(name).find(isReady);
+  }
+
   /** Errors: NotFound; FailedPrecondition while it is imported; InvalidArgument for another kind. */
   require(reference: string, kind?: ImageKind): ReadyImage {
     const image = this.find(reference);
@@ -163,6 +168,7 @@ export class ImageCatalogue {
       sizeBytes: stored?.sizeBytes ?? 0,
       virtualSizeBytes: stored?.virtualSizeBytes ?? 0,
       ...(stored === undefined ? {} : { sha256: stored.sha256 }),
+      ...(stored?.oci === undefined ? {} : { oci: stored.oci }),
       ...(source === undefined ? {} : { source }),
       usedBy: [...this.#table.users(image.id)],
       createdAt: image.createdAt,

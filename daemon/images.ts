@@ -16,7 +16,13 @@ import { Mailbox } from '../lib/mailbox.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
-import type { ImageKind, ImageSource, ImageSourceFormat, ImageView } from '../protocol/image.ts';
+import {
+  type ImageKind,
+  type ImageSource,
+  type ImageSourceFormat,
+  type ImageView,
+  imageSourceFormat,
+} from '../protocol/image.ts';
 import { imageLabel } from '../protocol/image-reference.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, ImageId, InstanceId } from '../protocol/types.ts';
@@ -54,6 +60,8 @@ export interface NewVersion {
   readonly source: ImageSource;
   /** Where it is to be downloaded, with whatever is secret in it. */
   readonly url?: string | undefined;
+  /** Told the image's id before any work on it begins; not of an operation that has ended already. */
+  readonly onAccepted?: ((id: ImageId) => void) | undefined;
   readonly operation: {
     readonly kind: string;
     readonly actor: Actor;
@@ -67,9 +75,10 @@ export interface FinishedFile {
   readonly path: string;
   readonly format: ImageSourceFormat;
   readonly sha256?: string | undefined;
+  readonly oci?: ImageImport['oci'];
 }
 
-type Fetched = Pick<ImageImport, 'from' | 'format' | 'sha256' | 'sha512'>;
+type Fetched = Pick<ImageImport, 'from' | 'format' | 'sha256' | 'sha512' | 'oci'>;
 
 export class Images {
   readonly #options: ImagesOptions;
@@ -79,7 +88,7 @@ export class Images {
   readonly records: ImageRecords;
   /** One for each operation that has not ended: they wait for nothing but the host's limit. */
   readonly #mailboxes = new Set<Mailbox>();
-  readonly #works = new Map<string, (record: OperationRecord) => OperationWork>();
+  readonly #works = new Map<string, readonly ((record: OperationRecord) => OperationWork | undefined)[]>();
   /** What `takeIn` took, until `settling` writes it down. */
   readonly #taken = new Map<ImageId, StoredImage>();
 
@@ -94,9 +103,9 @@ export class Images {
     this.addWork('image-prune', (record) => this.#deletions.work(record));
   }
 
-  /** See the head of this file. */
-  addWork(kind: string, work: (record: OperationRecord) => OperationWork): void {
-    this.#works.set(kind, work);
+  /** See the head of this file. Of several for a kind the last added is asked first; undefined leaves it to the others. */
+  addWork(kind: string, work: (record: OperationRecord) => OperationWork | undefined): void {
+    this.#works.set(kind, [work, ...(this.#works.get(kind) ?? [])]);
   }
 
   get store(): ImageStore {
@@ -110,6 +119,19 @@ export class Images {
 
   source(id: ImageId): BlockSource {
     return this.#options.store.source(id, this.require(id).stored);
+  }
+
+  /** One image as it is told. Errors: NotFound. */
+  view(reference: string): ImageView {
+    const { id } = this.#catalogue.find(reference);
+    const [view] = this.#catalogue.views([id]);
+    if (view) return view;
+    throw new RoostError('NotFound', `There is no image called ${reference}`);
+  }
+
+  /** The newest version of a name that is complete. */
+  newest(name: string): ReadyImage | undefined {
+    return this.#catalogue.newestReady(name);
   }
 
   /** By name, the newest version first, each once; those behind a place in that order. */
@@ -134,6 +156,7 @@ export class Images {
       inventory.ledger.record({ kind: 'image', id }, 'existence', store.plan(id), clock.now());
       return operations.insert({ ...operation, subject: { kind: 'image', id, name } });
     });
+    if (record.endedAt === undefined) request.onAccepted?.(record.subject.id as ImageId);
     return this.#enqueue(record);
   }
 
@@ -190,6 +213,11 @@ export class Images {
     if ((path === undefined) === (url === undefined))
       throw new RoostError('InvalidArgument', 'An import needs either a path or a URL', {
         hint: 'Give one of the two.',
+      });
+    if (args.format !== undefined && !imageSourceFormat.safeParse(args.format).success)
+      throw new RoostError('InvalidArgument', `A ${kind} cannot be a ${args.format}`, {
+        data: { kind, format: args.format },
+        hint: 'That is a format of images of kind oci.',
       });
     const source: ImageSource = url ? { kind: 'url', url: url.shownAs } : { kind: 'file', path: path ?? '' };
     const shown = url ? { ...args, url: url.shownAs } : args;
@@ -257,16 +285,19 @@ export class Images {
   }
 
   #workOf(record: OperationRecord): OperationWork {
-    const work = this.#works.get(record.kind);
-    if (!work) throw new RoostError('Internal', `Nobody carries out ${record.kind}`);
-    return work(record);
+    for (const work of this.#works.get(record.kind) ?? []) {
+      const found = work(record);
+      if (found) return found;
+    }
+    throw new RoostError('Internal', `Nobody carries out ${record.kind}`);
   }
 
   #importing(record: OperationRecord): OperationWork {
     const { store } = this.#options;
     const id = record.subject.id as ImageId;
     const args = record.arguments as CommandArguments<'image-import'>;
-    const format = args.kind === 'disk' ? (args.format ?? 'qcow2') : 'raw';
+    const { data: given = 'qcow2' } = imageSourceFormat.safeParse(args.format);
+    const format = args.kind === 'disk' ? given : 'raw';
     const file: Fetched = {
       from: this.#originOf(id, args),
       format,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { hostControlGroups } from '../lib/control-groups.ts';
 import { createLog, isJournal, type Log, silentLog } from '../lib/log.ts';
-import { launcherPath } from '../native/index.ts';
+import { launcherPath, splicePath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
 import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
 import { userNetworkBackend } from '../network/user/user-network.ts';
@@ -12,6 +12,7 @@ import { versionText } from '../protocol/version.ts';
 import { debianBuilder } from '../storage/debian/build.ts';
 import { directoryPool } from '../storage/directory/directory-pool.ts';
 import { imageStore } from '../storage/images/image-store.ts';
+import { ociImages } from '../storage/oci/oci-images.ts';
 import { checkConfig } from './check-config.ts';
 import { type CommandLine, parseCommandLine, usage } from './config.ts';
 import { type Daemon, type Parts, type PartsContext, startDaemon } from './daemon.ts';
@@ -54,6 +55,13 @@ export const realParts = (context: PartsContext): Parts => {
       ...(imagesGid === undefined ? {} : { imagesGid, importer: { uid: importer, gid: importer } }),
     }),
     imageBuilder: debianBuilder(),
+    ociImages: ociImages({
+      imagesPath: join(config.stateDirectory, 'images'),
+      launcherPath: launcherPath(),
+      splicePath: splicePath(),
+      importer: imagesGid === undefined ? undefined : { uid: importer, gid: importer },
+      registries: config.registries,
+    }),
     describeQemu: async (signal) => ({
       accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),

@@ -1,12 +1,13 @@
 /**
- * Images: read-only sources of disks, kernels and initial ramdisks. A name has versions; each is an image of its own
+ * Images: read-only sources of disks, kernels, initial ramdisks and, of kind `oci`, the files of containers. A name has versions; each is an image of its own
  * with an id, kept until it is deleted, and a guest keeps the one that it was made of. An alias is a further name, for
  * one version or for whatever is the newest of a name.
  */
 import { z } from 'zod';
+import { ociFacts } from './oci.ts';
 import { byteCount, imageId, imageName, imageVersion, millisecondsSinceEpoch } from './types.ts';
 
-export const imageKinds = ['disk', 'iso', 'kernel', 'initrd'] as const;
+export const imageKinds = ['disk', 'iso', 'kernel', 'initrd', 'oci'] as const;
 export const imageKind = z.enum(imageKinds);
 export type ImageKind = z.infer<typeof imageKind>;
 
@@ -14,10 +15,18 @@ export type ImageKind = z.infer<typeof imageKind>;
 export const imageSourceFormat = z.enum(['qcow2', 'raw', 'vmdk', 'vhdx']);
 export type ImageSourceFormat = z.infer<typeof imageSourceFormat>;
 
+/** Forms in which an OCI image comes as files: a directory, or a tar archive of one; an archive of `docker save`. */
+export const ociSourceFormats = ['oci-layout', 'docker-archive'] as const;
+export type OciSourceFormat = (typeof ociSourceFormats)[number];
+
 /** What an image was made of. A URL is kept without its credentials and its query, which may be one. */
 export const imageSource = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('file'), path: z.string().describe('As it was named on the host') }),
   z.strictObject({ kind: z.literal('url'), url: z.string().describe('Without credentials and query') }),
+  z.strictObject({
+    kind: z.literal('registry'),
+    reference: z.string().describe('Whole, as docker.io/library/debian:12'),
+  }),
   z.strictObject({
     kind: z.literal('build'),
     recipe: z.string().describe('What built it here, as debian'),
@@ -38,6 +47,7 @@ export const imageView = z.strictObject({
   sizeBytes: byteCount.describe('Bytes it takes on the host'),
   virtualSizeBytes: byteCount.describe('Size of the disk it is'),
   sha256: z.string().optional().describe('Digest of the file that was imported'),
+  oci: ociFacts.optional().describe('Of kind oci'),
   source: imageSource.optional().describe('What it was made of; absent where nobody wrote it down'),
   usedBy: z.array(z.string()).describe('Names of the guests that need it'),
   createdAt: millisecondsSinceEpoch,

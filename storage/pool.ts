@@ -18,6 +18,7 @@ import type { Work } from '../lib/work.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { ImageKind, ImageSourceFormat } from '../protocol/image.ts';
+import type { OciConfig, OciFacts } from '../protocol/oci.ts';
 import type { GuestId, ImageId } from '../protocol/types.ts';
 
 /** Numeric owner of a guest's files; absent when the daemon has no privileges and all is its own. */
@@ -146,6 +147,8 @@ export interface ImageImport {
   /** Digests of the file as it comes, in lower-case hexadecimal. */
   readonly sha256?: string | undefined;
   readonly sha512?: string | undefined;
+  /** Of kind `oci`: what the disk was made of, and what it is. Its files become the image's own, by further links. */
+  readonly oci?: (OciFacts & { readonly layout: string }) | undefined;
 }
 
 export interface StoredImage {
@@ -155,6 +158,7 @@ export interface StoredImage {
   readonly virtualSizeBytes: number;
   /** Of the file that was imported, in lower-case hexadecimal. */
   readonly sha256: string;
+  readonly oci?: OciFacts | undefined;
 }
 
 /**
@@ -183,6 +187,8 @@ export interface ImageStore {
   workplace(id: ImageId): Promise<string>;
   /** May be done again. */
   remove(id: ImageId): Promise<void>;
+  /** What an image of kind `oci` wants run. Errors: FailedPrecondition when it is not there. */
+  ociConfig(id: ImageId): Promise<OciConfig>;
   /** Checks that the image's file is there. Errors: FailedPrecondition naming it. */
   check(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>): Promise<void>;
   /**
@@ -219,4 +225,57 @@ export interface ImageBuilder {
   build(request: { readonly suite: string; readonly directory: string }, work: Work): Promise<BuiltFile>;
   /** Removes what builds left below `directory`; may be done again. */
   clear(directory: string): Promise<void>;
+}
+
+/** What a registry, or the server that it names for it, is told. Never shown, never written down. */
+export type RegistryCredentials =
+  | { readonly username: string; readonly password: string }
+  | { readonly identityToken: string };
+
+export type OciOrigin =
+  | {
+      readonly kind: 'registry';
+      /** Whole, as docker.io/library/debian:12. */
+      readonly reference: string;
+      readonly credentials?: RegistryCredentials | undefined;
+      /** Absolute path of a file in Docker's form that has them; read when they are needed. */
+      readonly authFile?: string | undefined;
+      /** Certificate authorities in PEM, instead of the host's. */
+      readonly authorities?: string | undefined;
+      /** Whether the registry is spoken to without TLS; unless said, only on the loopback interface. */
+      readonly plainHttp?: boolean | undefined;
+    }
+  | {
+      readonly kind: 'oci-layout' | 'docker-archive';
+      /** Absolute path of a directory, or of an archive of one. */
+      readonly path: string;
+      /** Which image, where there are several: a name that the layout has for it. */
+      readonly reference?: string | undefined;
+    };
+
+export interface OciRequest {
+  readonly from: OciOrigin;
+  /** As linux/amd64. */
+  readonly platform: string;
+  /** Private to this image; what earlier calls left in it is used. */
+  readonly directory: string;
+}
+
+/**
+ * Brings OCI images here and makes a disk of each: a squashfs of the tree that its layers make. Everything is distrusted,
+ * and held against the digest by which it was named. Each method may be done again after a crash, and goes on where it
+ * was; nothing is left but in the directory.
+ */
+export interface OciImages {
+  /** Errors: Unsupported with what is missing, before anything is made. */
+  refuseUnmergeable(): Promise<void>;
+  /**
+   * Finds what the reference means and fetches its manifest and config; once that is done, it means the same for ever.
+   * Errors: NotFound, InvalidArgument, Unsupported for what is no image, Unavailable, ResourceExhausted.
+   */
+  resolve(request: OciRequest, work: Work): Promise<OciFacts>;
+  /** Fetches the layers, but for those that another image has. Errors: as `resolve`. */
+  fetch(request: OciRequest, work: Work): Promise<void>;
+  /** Errors: InvalidArgument for layers that are not what they claim, ResourceExhausted, Unsupported. */
+  merge(request: OciRequest, work: Work): Promise<BuiltFile & { readonly layout: string }>;
 }

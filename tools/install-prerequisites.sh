@@ -65,6 +65,8 @@ find_missing_packages() {
   need_program g++ g++
   need_program make make
   need_program curl curl
+  need_program squashfs-tools sqfstar
+  need_program zstd zstd
   need_file ca-certificates /etc/ssl/certs/ca-certificates.crt
   need_program openssl openssl
   need_program xz-utils xz
@@ -72,6 +74,9 @@ find_missing_packages() {
   need_program python3 python3
   need_program systemd systemd-analyze
   need_program dpkg dpkg-deb
+  need_program docker-registry docker-registry
+  need_program skopeo skopeo
+  need_program umoci umoci
 }
 
 # The small image is made of packages that are fetched but not installed; apt has to know of them.

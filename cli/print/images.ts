@@ -1,8 +1,10 @@
 /** Images for people. */
+import type { CommandReturn } from '../../protocol/commands.ts';
 import type { ImageSource, ImageView } from '../../protocol/image.ts';
+import type { OciConfig } from '../../protocol/oci.ts';
 import { formatAge, formatSize } from '../units.ts';
 import { usersText } from './lists.ts';
-import { renderTable } from './table.ts';
+import { renderFields, renderTable } from './table.ts';
 
 const sourceText = (source: ImageSource): string => {
   switch (source.kind) {
@@ -10,6 +12,8 @@ const sourceText = (source: ImageSource): string => {
       return source.path;
     case 'url':
       return source.url;
+    case 'registry':
+      return source.reference;
     case 'build':
       return `built: ${source.recipe}`;
   }
@@ -31,3 +35,46 @@ export const printImages = (images: readonly ImageView[], nowMs: number): string
       image.source && sourceText(image.source),
     ]),
   );
+
+/** Words of a command line, those with blanks in quotes. */
+const wordsText = (words: readonly string[]): string | undefined =>
+  words.length === 0
+    ? undefined
+    : words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : JSON.stringify(word))).join(' ');
+
+type Field = readonly [string, string | number | undefined];
+
+const configFields = (config: OciConfig): readonly Field[] => [
+  ['entrypoint', wordsText(config.entrypoint)],
+  ['command', wordsText(config.cmd)],
+  ['user', config.user],
+  ['directory', config.workingDir],
+  ...config.env.map((entry): Field => ['environment', entry]),
+  ['ports', config.exposedPorts.join(', ') || undefined],
+  ['volumes', config.volumes.join(', ') || undefined],
+  ['stop signal', config.stopSignal],
+  ['health check', config.healthcheck && wordsText(config.healthcheck.test)],
+  ...Object.entries(config.labels).map(([key, value]): Field => ['label', `${key}=${value}`]),
+];
+
+export const printImage = (image: CommandReturn<'query-image'>, nowMs: number): readonly string[] => {
+  const { oci, config } = image;
+  const fields: readonly Field[] = [
+    ['name', image.name],
+    ['version', image.version],
+    ['aliases', image.aliases.join(', ') || undefined],
+    ['id', image.id],
+    ['kind', image.kind],
+    ['state', image.state],
+    ['size', `${formatSize(image.sizeBytes)}, ${formatSize(image.virtualSizeBytes)} as a disk`],
+    ['platform', oci?.platform],
+    ['digest', oci?.digest],
+    ['layers', oci?.layers],
+    ['source', image.source && sourceText(image.source)],
+    ['sha256', image.sha256],
+    ['used by', image.usedBy.length === 0 ? undefined : usersText(image.usedBy)],
+    ['created', formatAge(image.createdAt, nowMs)],
+    ...(config ? configFields(config) : []),
+  ];
+  return renderFields(fields);
+};

@@ -4,8 +4,9 @@ import { extname, resolve } from 'node:path';
 import type { ImageSourceFormat } from '../../protocol/image.ts';
 import { imageLabel, parseImageReference } from '../../protocol/image-reference.ts';
 import { change } from '../change.ts';
-import { printImages } from '../print/images.ts';
-import { type Positional, query, type Verb } from '../verb.ts';
+import { printImage, printImages } from '../print/images.ts';
+import { readRegistryPassword } from '../secret.ts';
+import { type Flag, type Positional, query, type Verb } from '../verb.ts';
 
 const image: Positional = { name: 'IMAGE', member: 'image', variadic: true, complete: 'image' };
 const alias: Positional = { name: 'ALIAS', member: 'alias', complete: 'image' };
@@ -20,10 +21,26 @@ const formatsByExtension: Readonly<Record<string, ImageSourceFormat>> = {
 
 const madeAs =
   (verb: string) =>
-  (_args: unknown, result: Readonly<Record<string, unknown>>): string =>
-    typeof result['version'] === 'string'
-      ? `${verb} as ${imageLabel({ name: String(result['name']), version: result['version'] })}`
-      : verb;
+  (_args: unknown, result: Readonly<Record<string, unknown>>): string => {
+    if (typeof result['version'] !== 'string') return verb;
+    const label = imageLabel({ name: String(result['name']), version: result['version'] });
+    return result['upToDate'] === true ? `is here already as ${label}` : `${verb} as ${label}`;
+  };
+
+const caFile: Flag = {
+  name: 'ca-file',
+  type: 'string',
+  value: 'file',
+  description: "Certificate authorities in PEM for the server, instead of the host's",
+  complete: 'file',
+};
+
+const authoritiesIn = async (
+  flags: Readonly<Record<string, unknown>>,
+): Promise<{ readonly certificateAuthorities?: string }> => {
+  const file = flags[caFile.name];
+  return typeof file === 'string' ? { certificateAuthorities: await readFile(file, 'utf8') } : {};
+};
 
 /** Without what may follow the path. */
 const pathOf = (url: string): string => url.replace(/[?#].*$/s, '');
@@ -32,7 +49,7 @@ const importImage = change({
   words: 'image import',
   command: 'image-import',
   details:
-    'The format of a disk is taken from the end of the file name (.qcow2, .raw, .vmdk, .vhdx) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was.',
+    'The format of a disk is taken from the end of the file name (.qcow2, .raw, .vmdk, .vhdx) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was. With --kind oci SOURCE is an OCI layout, a directory or a tar archive of one, or with --format docker-archive what docker save wrote.',
   positionals: [
     { name: 'NAME', member: 'name', description: 'Name of the image, as debian/12, or NAME@VERSION' },
     { name: 'SOURCE', description: 'File on the host, or http(s) URL', complete: 'file' },
@@ -42,33 +59,66 @@ const importImage = change({
     { name: 'format', member: 'format' },
     { name: 'sha256', member: 'sha256', value: 'digest' },
     { name: 'sha512', member: 'sha512', value: 'digest' },
-    {
-      name: 'ca-file',
-      type: 'string',
-      value: 'file',
-      description: "Certificate authorities in PEM for the URL, instead of the host's",
-      complete: 'file',
-    },
+    { name: 'platform', member: 'platform', value: 'platform' },
+    { name: 'reference', member: 'reference', value: 'name' },
+    caFile,
   ],
   prepare: async (args, { positionals, flags }) => {
     const source = String(positionals['SOURCE']);
     const isUrl = /^https?:\/\//i.test(source);
     const format = formatsByExtension[extname(isUrl ? pathOf(source) : source).toLowerCase()];
-    const caFile = typeof flags['ca-file'] === 'string' ? flags['ca-file'] : undefined;
     const isDisk = args['kind'] === undefined || args['kind'] === 'disk';
     return {
       ...(format !== undefined && isDisk ? { format } : {}),
       ...args,
       ...parseImageReference(String(args['name'])),
       ...(isUrl ? { url: source } : { path: resolve(source) }),
-      ...(caFile === undefined ? {} : { certificateAuthorities: await readFile(caFile, 'utf8') }),
+      ...(await authoritiesIn(flags)),
     };
   },
   done: madeAs('imported'),
 });
 
+const pullImage = change({
+  words: 'image pull',
+  command: 'image-pull',
+  details:
+    'REFERENCE is what docker pull takes. Without --username and --auth-file nobody is asked for credentials, and none are sent. The layers become one read-only disk; parts that another image has are not fetched.',
+  positionals: [{ name: 'REFERENCE', member: 'reference' }],
+  flags: [
+    { name: 'name', short: 'n', member: 'name', value: 'name', description: 'NAME or NAME@VERSION' },
+    { name: 'platform', member: 'platform', value: 'platform' },
+    {
+      name: 'username',
+      short: 'u',
+      type: 'string',
+      value: 'user',
+      description: 'User of the registry; the password is asked for, or read as one line from standard input',
+    },
+    { name: 'auth-file', member: 'authFile', value: 'file', complete: 'file' },
+    caFile,
+    { name: 'plain-http', member: 'plainHttp', negatable: true },
+  ],
+  prepare: async (args, { flags }, { io }) => {
+    const { username } = flags;
+    const credentials =
+      typeof username === 'string'
+        ? { credentials: { username, password: await readRegistryPassword(io, username) } }
+        : {};
+    return {
+      ...args,
+      ...(typeof args['name'] === 'string' ? parseImageReference(args['name']) : {}),
+      ...(typeof args['authFile'] === 'string' ? { authFile: resolve(args['authFile']) } : {}),
+      ...(await authoritiesIn(flags)),
+      ...credentials,
+    };
+  },
+  done: madeAs('pulled'),
+});
+
 export const imageVerbs: readonly Verb[] = [
   importImage,
+  pullImage,
   change({
     words: 'image build',
     command: 'image-build',
@@ -82,6 +132,12 @@ export const imageVerbs: readonly Verb[] = [
       ...(typeof args['name'] === 'string' ? parseImageReference(args['name']) : {}),
     }),
     done: madeAs('built'),
+  }),
+  query({
+    words: 'image show',
+    command: 'query-image',
+    positionals: [{ name: 'IMAGE', member: 'image', complete: 'image' }],
+    print: (reply, _, { io }) => printImage(reply, io.now()),
   }),
   query({
     words: 'image ls',

@@ -1,11 +1,20 @@
 /** Commands on images. */
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
-import { imageKind, imageSourceFormat, imageView } from '../image.ts';
+import { imageKind, imageSourceFormat, imageView, ociSourceFormats } from '../image.ts';
+import { ociConfig, ociPlatform } from '../oci.ts';
 import { accepted, changing } from '../operation.ts';
 import { imageName, imageReference, imageVersion, page } from '../types.ts';
 
 const since = '0.1.0';
+
+const platform = ociPlatform.optional();
+
+const certificates = z
+  .string()
+  .max(262_144)
+  .startsWith('-----BEGIN CERTIFICATE-----', 'must be certificates in PEM')
+  .optional();
 
 export const imageImport = defineCommand({
   name: 'image-import',
@@ -36,17 +45,22 @@ export const imageImport = defineCommand({
       .describe(
         'Where the daemon downloads the file; a name and a password in it are used and never shown. Proxies are those of its environment (https_proxy, http_proxy, no_proxy)',
       ),
-    certificateAuthorities: z
-      .string()
-      .max(262_144)
-      .startsWith('-----BEGIN CERTIFICATE-----', 'must be certificates in PEM')
-      .optional()
-      .describe("Certificates in PEM that the server of the URL is held against, instead of the host's"),
-    format: imageSourceFormat
+    certificateAuthorities: certificates.describe(
+      "Certificates in PEM that the server of the URL is held against, instead of the host's",
+    ),
+    format: z
+      .enum([...imageSourceFormat.options, ...ociSourceFormats])
       .optional()
       .describe(
-        'Format of a disk, qcow2 unless given; a VMDK has to be one whole file (monolithicSparse, streamOptimized). A kernel or initial ramdisk is taken as it is',
+        'Format of a disk, qcow2 unless given; a VMDK has to be one whole file (monolithicSparse, streamOptimized). A kernel or initial ramdisk is taken as it is. Of kind oci, oci-layout unless given: a directory or a tar archive of one',
       ),
+    platform: platform.describe('Of kind oci: as linux/arm64; that of this host unless given'),
+    reference: z
+      .string()
+      .min(1)
+      .max(512)
+      .optional()
+      .describe('Of kind oci: which image, where there are several; the name that it has there'),
     sha256: z
       .string()
       .regex(/^[0-9a-f]{64}$/)
@@ -57,6 +71,49 @@ export const imageImport = defineCommand({
       .regex(/^[0-9a-f]{128}$/)
       .optional()
       .describe('Refuse the file unless this is its SHA-512 digest'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const imagePull = defineCommand({
+  name: 'image-pull',
+  summary: 'Fetch an OCI image from a registry: a new version of its name',
+  description:
+    'Every part is held against the digest by which it is named, parts that another image has are not fetched, and what is interrupted goes on where it was. The layers become one read-only disk. Where the newest version is the same image already, nothing is done, and the result says so.',
+  role: 'admin',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    reference: z
+      .string()
+      .min(1)
+      .max(512)
+      .describe(
+        'As debian:12, ghcr.io/team/app:v1 or NAME@sha256:…; without a registry Docker Hub, without a tag latest',
+      ),
+    name: imageName
+      .optional()
+      .describe('Name of the image here; repository and tag unless given, as debian/12'),
+    version: imageVersion.optional().describe('The date of today unless given, as for image-import'),
+    platform: platform.describe('As linux/arm64; that of this host unless given'),
+    credentials: z
+      .strictObject({
+        username: z.string().min(1).max(1024),
+        password: z.string().min(1).max(65_536),
+      })
+      .optional()
+      .describe('For the registry. Kept in memory alone, until the pull has ended or the daemon does'),
+    authFile: z
+      .string()
+      .max(4096)
+      .startsWith('/', 'must be an absolute path')
+      .optional()
+      .describe("File on the daemon's host that has credentials, in Docker's form (config.json)"),
+    certificateAuthorities: certificates.describe(
+      "Certificates in PEM that the registry is held against, instead of the host's",
+    ),
+    plainHttp: z.boolean().optional().describe('Without TLS; unless said, only on the loopback interface'),
     ...changing,
   }),
   returns: accepted,
@@ -136,6 +193,19 @@ export const imageAliasDelete = defineCommand({
   since,
   arguments: z.strictObject({ alias: imageName.describe('The further name'), ...changing }),
   returns: accepted,
+});
+
+export const queryImage = defineCommand({
+  name: 'query-image',
+  summary: 'Show an image, and what an OCI image wants run',
+  role: 'read',
+  nature: 'query',
+  since,
+  arguments: z.strictObject({ image: imageReference }),
+  returns: z.strictObject({
+    ...imageView.shape,
+    config: ociConfig.optional().describe('Of kind oci: what its maker wants run, and how'),
+  }),
 });
 
 export const queryImages = defineCommand({

@@ -7,6 +7,7 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { OciConfig } from '../../protocol/oci.ts';
 import type { ImageId } from '../../protocol/types.ts';
 import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } from '../pool.ts';
 
@@ -77,7 +78,14 @@ export class FakeImageStore implements ImageStore {
     work.progress({ done: sizeBytes, total: sizeBytes, unit: 'bytes' });
     work.signal.throwIfAborted();
     const format = request.kind === 'disk' ? 'qcow2' : 'raw';
-    const image = { format, sizeBytes, virtualSizeBytes: Math.ceil(sizeBytes / 512) * 512, sha256 } as const;
+    const { layout: _layout, ...oci } = request.oci ?? { layout: '' };
+    const image = {
+      format,
+      sizeBytes,
+      virtualSizeBytes: Math.ceil(sizeBytes / 512) * 512,
+      sha256,
+      ...(request.oci ? { oci: { ...oci } as StoredImage['oci'] } : {}),
+    } as const;
     this.#images.set(request.id, image);
     this.#workplaces.delete(request.id);
     return image;
@@ -94,6 +102,19 @@ export class FakeImageStore implements ImageStore {
     this.#downloaded.delete(id);
     this.#images.delete(id);
     this.records.delete(id);
+  }
+
+  ociConfig(id: ImageId): Promise<OciConfig> {
+    if (this.#images.get(id)?.oci)
+      return Promise.resolve({
+        entrypoint: [],
+        cmd: ['/bin/true'],
+        env: [],
+        exposedPorts: [],
+        volumes: [],
+        labels: {},
+      });
+    return Promise.reject(new RoostError('FailedPrecondition', `There is no config of the image ${id}`));
   }
 
   /** Somebody removes an image's files behind the store's back. */

@@ -1,6 +1,7 @@
 /**
- * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (a kernel or
- * an initial ramdisk), `image.json`, its facts, and `record.json`, the daemon's own record. Made under `.importing-<id>` and renamed when all of it is on disk,
+ * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (all else),
+ * `image.json`, its facts, and `record.json`, the daemon's own record; in `oci/` the blobs that an OCI image was made
+ * of. Made under `.importing-<id>` and renamed when all of it is on disk,
  * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
  * of the guests and written by nobody. What is on its way to become an image lies in `.working-<id>`, and outlives a
  * crash there.
@@ -13,6 +14,7 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import { type OciConfig, ociFacts } from '../../protocol/oci.ts';
 import { type ImageId, imageId } from '../../protocol/types.ts';
 import type { Confinement, Identity } from '../files/confined-tool.ts';
 import {
@@ -27,6 +29,8 @@ import {
 } from '../files/durable-files.ts';
 import { readRecordsIn } from '../files/record-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
+import { LAYOUT, linkLayout } from '../oci/blob-directory.ts';
+import { configIn } from '../oci/image-config-file.ts';
 import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } from '../pool.ts';
 import { convertDisk, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
 import { download } from './download/download.ts';
@@ -46,6 +50,7 @@ const storedImage = z.strictObject({
   sizeBytes: z.int().nonnegative(),
   virtualSizeBytes: z.int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  oci: ociFacts.optional(),
 });
 
 export interface ImageStoreOptions {
@@ -91,7 +96,7 @@ const holdAgainst = (
 };
 
 const maxBytesOf = ({ kind }: ImageImport): number =>
-  kind === 'disk' || kind === 'iso' ? MAX_DISK_FILE_BYTES : MAX_KERNEL_BYTES;
+  kind === 'kernel' || kind === 'initrd' ? MAX_KERNEL_BYTES : MAX_DISK_FILE_BYTES;
 
 class DirectoryImageStore implements ImageStore {
   readonly #path: string;
@@ -174,6 +179,18 @@ class DirectoryImageStore implements ImageStore {
 
   stored(id: ImageId): Promise<StoredImage | undefined> {
     return withStorageErrors(`look at the image ${id}`, () => this.#stored(id));
+  }
+
+  ociConfig(id: ImageId): Promise<OciConfig> {
+    const directory = this.#directory(id);
+    return withStorageErrors(`read the config of the image ${id}`, async () => {
+      const config = await configIn(directory);
+      if (config) return config;
+      throw new RoostError('FailedPrecondition', `${directory} does not hold the config of the image`, {
+        data: { path: directory },
+        hint: 'Put the files back from a backup, or delete the image and pull it again.',
+      });
+    });
   }
 
   /** An import that was cut short stands under the name that it would have got, because `remove` removes it. */
@@ -270,7 +287,10 @@ class DirectoryImageStore implements ImageStore {
       await rename(copy, result);
     }
     const { hostBytes } = await settleFile(result, this.#access());
-    return { format, sizeBytes: hostBytes, virtualSizeBytes, sha256 };
+    if (!request.oci) return { format, sizeBytes: hostBytes, virtualSizeBytes, sha256 };
+    const { layout, ...oci } = request.oci;
+    const blobBytes = await linkLayout(layout, join(staging, LAYOUT));
+    return { format, sizeBytes: hostBytes + blobBytes, virtualSizeBytes, sha256, oci };
   }
 
   /** SHA-256, and refused when a digest that was given is another one. */

@@ -39,7 +39,7 @@ describe('candidates', () => {
     [['re'], ['reset', 'resume', 'rename', 'reset-state']],
     [
       ['image', ''],
-      ['import', 'build', 'ls', 'delete', 'prune', 'alias', 'unalias'],
+      ['import', 'pull', 'build', 'show', 'ls', 'delete', 'prune', 'alias', 'unalias'],
     ],
     [['nonsense', ''], []],
     [

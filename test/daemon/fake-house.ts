@@ -22,6 +22,7 @@ import type { CommandInput } from '../../protocol/commands.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
 import { FakeImageBuilder } from '../../storage/fake/fake-image-builder.ts';
 import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
+import { FakeOciImages } from '../../storage/fake/fake-oci-images.ts';
 import { FakePool, type PoolEffect } from '../../storage/fake/fake-pool.ts';
 import { TestClient } from '../harness/test-client.ts';
 import { testDirectory } from '../harness/test-directory.ts';
@@ -97,6 +98,7 @@ export class FakeHouse {
   lastSequence = 0;
   readonly images = new FakeImageStore();
   readonly builder = new FakeImageBuilder((path) => this.images.offer(path, 1024 * 1024));
+  readonly oci = new FakeOciImages((path) => this.images.offer(path, 1024 * 1024));
   readonly network: FakeNetworkBackend = fakeNetworkBackend({
     before: (call) => this.beforeNetwork(call),
     guard: () => this.guardPort(),
@@ -132,6 +134,7 @@ export class FakeHouse {
       imageStore: this.images,
       imageBuilder: this.builder,
       describeGroups: { kind: 'none', why: 'all is pretended' },
+      ociImages: this.oci,
       describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
     };
   }

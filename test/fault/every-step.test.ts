@@ -25,6 +25,7 @@ const hostOf = (house: FakeHouse, daemon: FakeDaemon): TableHost => ({
   guest: (name, more) => aGuest(name, more),
   image: 'base',
   file: '/images/further.raw',
+  layout: '/images/layout',
   openAgent: async (guest) => {
     const { id } = await daemon.client.call('query-guest', { guest });
     house.host.host.openAgent(id);
@@ -36,6 +37,8 @@ const prepared = async (row: OperationRow): Promise<FakeHouse> => {
   const house = await fakeHouse();
   house.images.offer('/images/base.raw', 1024 * 1024);
   house.images.offer('/images/further.raw', 2 * 1024 * 1024);
+  house.oci.offer('/images/layout', `sha256:${'1'.repeat(64)}`);
+  house.oci.offer('registry.example/container:1', `sha256:${'2'.repeat(64)}`);
   const daemon = await house.start();
   await daemon.client.done('image-import', { name: 'base', path: '/images/base.raw', format: 'raw' });
   await row.prepare?.(hostOf(house, daemon));

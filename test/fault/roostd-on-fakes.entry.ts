@@ -15,6 +15,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { FakeImageBuilder } from '../../storage/fake/fake-image-builder.ts';
 import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
+import { FakeOciImages } from '../../storage/fake/fake-oci-images.ts';
 import { FakePool } from '../../storage/fake/fake-pool.ts';
 import { keepingNow } from '../torture/steady-state.ts';
 
@@ -59,6 +60,7 @@ runMain(process.argv.slice(2), {
     pool: new ForgetfulPool(),
     imageStore,
     imageBuilder: builder,
+    ociImages: new FakeOciImages(() => undefined),
     describeGroups: { kind: 'none', why: 'all is pretended' },
     describeQemu: async () => ({ accelerator: { auto: 'tcg', why: 'all is pretended' }, qemuBinaries: [] }),
   }),

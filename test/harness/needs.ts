@@ -38,6 +38,10 @@ const needs = {
   ssh: program('ssh'),
   'systemd-analyze': program('systemd-analyze'),
   'dpkg-deb': program('dpkg-deb'),
+  umoci: program('umoci'),
+  sqfstar: program('sqfstar'),
+  skopeo: program('skopeo'),
+  'docker-registry': program('docker-registry'),
 } as const satisfies Record<string, () => string | undefined>;
 
 export type Need = keyof typeof needs;

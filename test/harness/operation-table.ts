@@ -26,6 +26,8 @@ export interface TableHost {
   readonly image: string;
   /** Path of a raw disk on the host that can be imported. */
   readonly file: string;
+  /** Path of an OCI layout on the host that can be imported. */
+  readonly layout: string;
   /** An agent in a running guest opens its channel; fakes only. */
   readonly openAgent?: (guest: string) => Promise<void>;
 }
@@ -238,6 +240,17 @@ export const operationTable: readonly OperationRow[] = [
     ask: () => ({ alias: 'other' }),
   }),
   row({ command: 'image-import', ask: (host) => ({ name: 'further', path: host.file, format: 'raw' }) }),
+  row({
+    command: 'image-import',
+    when: 'of a layout',
+    ask: (host) => ({ name: 'container', kind: 'oci', path: host.layout }),
+  }),
+  row({
+    command: 'image-pull',
+    // A real one needs a registry; see test/integration/registry.test.ts.
+    only: 'fake',
+    ask: () => ({ reference: 'registry.example/container:1' }),
+  }),
   row({
     command: 'image-delete',
     prepare: (host) => host.done('image-import', { name: 'further', path: host.file, format: 'raw' }),

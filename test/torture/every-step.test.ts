@@ -10,6 +10,7 @@ import { CliFailure } from '../../cli/failure.ts';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
 import { bootSectorDisk } from '../guests/boot-sector.ts';
 import { describeWith } from '../harness/needs.ts';
+import { smallLayout } from '../harness/oci-layout.ts';
 import { type OperationRow, rowsFor, type TableHost, titleOf, viewOf } from '../harness/operation-table.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { testDirectory } from '../harness/test-directory.ts';
@@ -26,6 +27,7 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
   const home = await testDaemonHome();
   const file = join(await testDirectory(), 'further.raw');
   await writeFile(file, bootSectorDisk('idle'));
+  const { path: layout } = await smallLayout(join(await testDirectory(), 'layout'));
   const host = (daemon: RealDaemon): TableHost => ({
     kind: 'real',
     done: async (name, args) => {
@@ -38,6 +40,7 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
     guest: (name, more) => tinyGuest(name, 'acpi', { stopTimeoutMs: 20_000, ...more }),
     image: 'acpi',
     file,
+    layout,
   });
   const daemon = await home.start();
   await importBootSector(daemon, 'acpi');

@@ -9,11 +9,13 @@ import type { Services } from './services.ts';
 type OperationCommands = 'query-operations' | 'query-operation' | 'operation-cancel' | 'operation-wait';
 type ImageCommands =
   | 'image-import'
+  | 'image-pull'
   | 'image-build'
   | 'image-delete'
   | 'image-prune'
   | 'image-alias-set'
   | 'image-alias-delete'
+  | 'query-image'
   | 'query-images';
 type NetworkCommands = 'network-create' | 'network-delete' | 'query-networks';
 type HostCommands = 'query-host' | 'query-daemon' | 'query-pools' | 'host-shutdown-guests';
@@ -62,13 +64,19 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
   },
 });
 
-export const imageHandlers = ({ images, imageBuilds }: Services): Pick<Handlers, ImageCommands> => ({
-  'image-import': (args, call) => images.import(args, call.actor),
+export const imageHandlers = ({
+  images,
+  imageBuilds,
+  imagePulls,
+}: Services): Pick<Handlers, ImageCommands> => ({
+  'image-import': (args, call) => (args.kind === 'oci' ? imagePulls : images).import(args, call.actor),
+  'image-pull': (args, call) => imagePulls.pull(args, call.actor),
   'image-build': (args, call) => imageBuilds.accept(args, call.actor, call.signal),
   'image-delete': (args, call) => images.delete(args, call.actor),
   'image-prune': (args, call) => images.prune(args, call.actor),
   'image-alias-set': (args, call) => images.aliases.set(args, call.actor),
   'image-alias-delete': (args, call) => images.aliases.delete(args, call.actor),
+  'query-image': ({ image }) => imagePulls.show(image),
   'query-images': ({ names, limit, after }) => {
     const page = pageOf(images.views(names, after), limit);
     const last = page.items.at(-1);

@@ -9,6 +9,7 @@ import type { Guests } from '../../guests/guests.ts';
 import type { Histories } from '../../guests/histories.ts';
 import type { HostShutdown } from '../../host-shutdown.ts';
 import type { ImageBuilds } from '../../image-builds.ts';
+import type { ImagePulls } from '../../image-pulls.ts';
 import type { Images } from '../../images.ts';
 import type { Networks } from '../../networks.ts';
 import type { Operations } from '../../operations/operations.ts';
@@ -21,6 +22,7 @@ export interface Services {
   readonly adoptions: Adoptions;
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
+  readonly imagePulls: ImagePulls;
   readonly networks: Networks;
   readonly operations: Operations;
   readonly eventLog: EventLog;

@@ -13,8 +13,8 @@ export interface Fetch {
   readonly file: string;
   /** Gets the heads of the responses. */
   readonly heads: string;
-  /** Bytes that are there already, and the value of If-Range that says of which file. */
-  readonly rest?: { readonly from: number; readonly validator: string } | undefined;
+  /** Bytes that are there already, and the value of If-Range that says of which file, if it takes one. */
+  readonly rest?: { readonly from: number; readonly validator?: string | undefined } | undefined;
   /** Name of a file with certificate authorities in PEM. */
   readonly authorities?: string | undefined;
   readonly maxBytes: number;
@@ -22,6 +22,10 @@ export interface Fetch {
   readonly allowPlainRedirect: boolean;
   /** Seconds without a byte after which the attempt is given up. */
   readonly stallSeconds: number;
+  /** Further fields of the request, as `Name: value`; those of authorization go to the URL's own host alone. */
+  readonly headers?: readonly string[] | undefined;
+  /** Sent as a form, by POST. */
+  readonly form?: string | undefined;
 }
 
 /** How an attempt ended. */
@@ -46,8 +50,11 @@ const configOf = (fetch: Fetch): string => {
   const lines = [`url = ${quoted(fetch.url)}`];
   if (fetch.rest) {
     lines.push(`continue-at = ${fetch.rest.from}`);
-    lines.push(`header = ${quoted(`If-Range: ${fetch.rest.validator}`)}`);
+    const { validator } = fetch.rest;
+    if (validator !== undefined) lines.push(`header = ${quoted(`If-Range: ${validator}`)}`);
   }
+  for (const header of fetch.headers ?? []) lines.push(`header = ${quoted(header)}`);
+  if (fetch.form !== undefined) lines.push(`data = ${quoted(fetch.form)}`);
   return `${lines.join('\n')}\n`;
 };
 

@@ -28,6 +28,16 @@ export interface DownloadRequest {
   readonly maxBytes: number;
   /** Whether the file will be held against a digest: then it matters less by which ways it comes. */
   readonly hasDigest: boolean;
+  /** Whether the URL names these very bytes: then the rest of them needs nothing to be known by. */
+  readonly immutable?: boolean | undefined;
+  /** Further fields of each request, as `Name: value`; may be secret. */
+  readonly headers?: (() => readonly string[]) | undefined;
+  /** Sent as a form, by POST; may be secret. */
+  readonly form?: string | undefined;
+  /** Told of an answer 401; whether `headers` gives better ones now. */
+  readonly onUnauthorized?: ((head: ResponseHead) => Promise<boolean>) | undefined;
+  /** Told the head of the response that began the file. */
+  readonly onComplete?: ((head: ResponseHead) => void) | undefined;
 }
 
 export interface DownloadOptions {
@@ -43,8 +53,10 @@ const HEADS = 'heads';
 const REST_HEADS = 'rest-heads';
 const AUTHORITIES = 'authorities.pem';
 
-/** Attempts in a row that bring nothing, and attempts at all. */
+/** Attempts in a row that bring nothing, those that are refused by 401 alone, and attempts at all. */
 const MAX_FAILURES = 5;
+const MAX_REFUSALS = 2;
+const UNAUTHORIZED = 401;
 const MAX_ATTEMPTS = 100;
 const MAX_RETRY_DELAY_MS = 30_000;
 /** curl keeps to 300 KiB for a response's head. */
@@ -72,7 +84,7 @@ interface Begun {
   readonly bytes: number;
   readonly totalBytes?: number | undefined;
   readonly head: ResponseHead;
-  readonly validator: string;
+  readonly validator: string | undefined;
 }
 
 class Download {
@@ -95,6 +107,8 @@ class Download {
     if ((await orIfMissing(lstat(source), undefined)) === undefined) {
       await this.#prepare();
       await this.#fetchAll();
+      const head = await readHead(join(this.#directory, HEADS));
+      if (head) this.#request.onComplete?.(head);
       await rename(join(this.#directory, PARTIAL), source);
     }
     const owner = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
@@ -123,7 +137,8 @@ class Download {
     const head = await readHead(join(this.#directory, HEADS));
     const validator = head?.status === 200 ? validatorOf(head) : undefined;
     const totalBytes = head && totalBytesOf(head);
-    if (bytes === 0 || !head || validator === undefined || bytes > (totalBytes ?? bytes)) return undefined;
+    const isKnown = validator !== undefined || this.#request.immutable === true;
+    if (bytes === 0 || head?.status !== 200 || !isKnown || bytes > (totalBytes ?? bytes)) return undefined;
     return { bytes, totalBytes, head, validator };
   }
 
@@ -135,12 +150,15 @@ class Download {
     const { shownAs } = this.#request;
     let most = 0;
     let failures = 0;
+    let refusals = 0;
     for (let attempt = 1; ; attempt += 1) {
       const begun = await this.#begun();
       if (begun && begun.bytes === begun.totalBytes) return;
       if (!begun) await this.#forget();
       const end = await this.#attempt(begun);
       const bytes = await sizeOf(join(this.#directory, PARTIAL));
+      refusals = end.status === UNAUTHORIZED ? refusals + 1 : 0;
+      if (refusals > 0 && refusals <= MAX_REFUSALS && (await this.#authorized(begun))) continue;
       const verdict = verdictOn(end, bytes > 0 || most > 0, shownAs);
       const isOther = begun !== undefined && bytes > begun.bytes && !(await this.#belongs(begun));
       if (verdict.kind === 'give-up') throw verdict.error;
@@ -153,13 +171,19 @@ class Download {
     }
   }
 
+  async #authorized(begun: Begun | undefined): Promise<boolean> {
+    const head = await readHead(join(this.#directory, begun ? REST_HEADS : HEADS));
+    return head !== undefined && (await this.#request.onUnauthorized?.(head)) === true;
+  }
+
   async #belongs(begun: Begun): Promise<boolean> {
     const head = await readHead(join(this.#directory, REST_HEADS));
+    if (this.#request.immutable === true) return head?.status === 206;
     return head !== undefined && continues(head, begun.head);
   }
 
   async #attempt(begun: Begun | undefined): ReturnType<typeof fetchOnce> {
-    const { url, maxBytes, authorities, hasDigest } = this.#request;
+    const { url, maxBytes, authorities, hasDigest, headers, form } = this.#request;
     const { confinement, stallSeconds } = this.#options;
     const { bavail, bsize } = await statfs(this.#directory);
     const room = Math.floor(bavail * bsize * MAX_PART_OF_FREE_SPACE) + (begun?.bytes ?? 0);
@@ -173,6 +197,8 @@ class Download {
       maxBytes: Math.min(maxBytes, room),
       allowPlainRedirect: hasDigest,
       stallSeconds,
+      headers: headers?.(),
+      form,
     };
     const tell = this.#teller(begun);
     await tell();

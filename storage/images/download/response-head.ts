@@ -5,13 +5,14 @@
 
 export interface ResponseHead {
   readonly status: number;
-  /** By lower-case name; of a repeated one the last. */
+  /** By lower-case name; of a repeated one the last, but WWW-Authenticate, whose values are joined by commas. */
   readonly fields: ReadonlyMap<string, string>;
 }
 
 /** Longer ones are of no use: they would have to be sent back. */
 const MAX_VALIDATOR_LENGTH = 512;
 
+const CHALLENGE = 'www-authenticate';
 const startLine = /^HTTP\/\d+(?:\.\d+)? (\d{3})(?: |$)/;
 
 /** The last complete head in the text; undefined when there is none. */
@@ -28,7 +29,9 @@ export const lastHead = (text: string): ResponseHead | undefined => {
     const colon = line.indexOf(':');
     return colon <= 0 ? [] : [[line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const];
   });
-  return { status: Number(status), fields: new Map(fields) };
+  const challenges = fields.filter(([name]) => name === CHALLENGE).map(([, value]) => value);
+  const joined = challenges.length > 1 ? [[CHALLENGE, challenges.join(', ')] as const] : [];
+  return { status: Number(status), fields: new Map([...fields, ...joined]) };
 };
 
 const count = (text: string | undefined): number | undefined =>
