@@ -3,7 +3,6 @@
  * look at every guest, be ready. Which drivers, pools and backends there are is decided by whoever calls.
  */
 import { chownSync, closeSync, realpathSync } from 'node:fs';
-import { availableParallelism, hostname, release } from 'node:os';
 import { join } from 'node:path';
 import type { Driver } from '../drivers/driver.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
@@ -30,6 +29,7 @@ import { sessionHandlers } from './api/handlers/session.ts';
 import { type ApiServer, serveUnixSocket } from './api/unix-socket.ts';
 import type { WebSocketApi, WebSocketOptions } from './api/websocket.ts';
 import type { Config } from './config.ts';
+import { describeHost } from './describe-host.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
 import { credentialsFor, imagesGroup } from './guest-credentials.ts';
@@ -42,7 +42,6 @@ import { Histories } from './guests/histories.ts';
 import { HOST_SHUTDOWN } from './guests/host-stops.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
-import { readHostMemory } from './host-memory.ts';
 import { HostShutdown } from './host-shutdown.ts';
 import { ImageBuilds } from './image-builds.ts';
 import { ImagePulls } from './image-pulls.ts';
@@ -226,20 +225,6 @@ export const buildCore = (
     privileged,
   };
 };
-
-const describeHost = async (core: Core, signal: AbortSignal): Promise<HostView> => ({
-  hostname: hostname(),
-  kernel: release(),
-  cpus: availableParallelism(),
-  memory: { ...(await readHostMemory()), committedBytes: core.guests.registry.committedBytes() },
-  ...(await core.parts.describeQemu(signal)),
-  controlGroups: core.parts.describeGroups,
-  privileged: core.privileged,
-  privilegedWhy: core.privileged
-    ? 'the daemon runs as root: each guest has a uid of its own, bridges and taps can be made'
-    : 'the daemon does not run as root: guests run under its own uid, with user-mode networking',
-  drivers: core.parts.drivers.map((driver) => ({ name: driver.name, verbs: [...driver.verbs] })),
-});
 
 const describePool = async (pool: Pool): Promise<PoolView> => ({
   name: pool.name,

@@ -11,6 +11,7 @@
  * - A port lets through only frames from its own MAC and, for IPv4 and ARP, its own address where it has one.
  * - Nothing of the host outside the backend's own computable names is changed.
  */
+import type { ForeignFirewall } from '../protocol/host.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { NetPort, PortForward } from '../protocol/net-port.ts';
 import type { NetworkKind } from '../protocol/network.ts';
@@ -148,6 +149,12 @@ export interface NetworkBackend {
     objects: readonly HostObject[],
     signal: AbortSignal,
   ): Promise<void>;
+
+  /** Rules of others that drop what networks forward: for people, never touched. */
+  foreignFirewalls?(
+    place: { readonly instance: InstanceId },
+    signal: AbortSignal,
+  ): Promise<readonly ForeignFirewall[]>;
 
   /** What of another instance is on the host and looks like ours: for people, never touched. */
   foreign?(place: { readonly instance: InstanceId }, signal: AbortSignal): Promise<readonly HostObject[]>;

@@ -2,6 +2,13 @@
 import { z } from 'zod';
 import { byteCount, instanceId, millisecondsSinceEpoch } from './types.ts';
 
+const foreignFirewall = z.strictObject({
+  who: z.string().describe('Docker, firewalld, ufw, or a table'),
+  chain: z.string().describe('As family, table and name'),
+  hint: z.string().describe('What lets our networks pass'),
+});
+export type ForeignFirewall = Readonly<z.infer<typeof foreignFirewall>>;
+
 export const hostView = z.strictObject({
   hostname: z.string(),
   kernel: z.string(),
@@ -21,6 +28,9 @@ export const hostView = z.strictObject({
   privileged: z.boolean().describe('Whether the daemon runs as root: own uid for each guest, bridges, taps'),
   privilegedWhy: z.string(),
   drivers: z.array(z.strictObject({ name: z.string(), verbs: z.array(z.string()) })),
+  foreignFirewalls: z
+    .array(foreignFirewall)
+    .describe('Rules of others that drop what networks of kind nat forward'),
   qemuBinaries: z.array(
     z.strictObject({
       name: z.string(),

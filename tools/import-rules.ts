@@ -33,6 +33,7 @@ const pureFiles = [
   'network/**/ruleset.ts',
   'network/**/addressing.ts',
   'network/**/link-names.ts',
+  'network/foreign-firewalls.ts',
 ];
 
 const outsiders =

@@ -24,6 +24,10 @@ export const printHost = (host: HostView): string[] => [
     ['Privileged', `${host.privileged ? 'yes' : 'no'}: ${host.privilegedWhy}`],
     ['Drivers', host.drivers.map((driver) => driver.name).join(', ')],
   ]),
+  ...host.foreignFirewalls.flatMap(({ who, chain, hint }) => [
+    `${who} drops what networks of kind nat forward (chain ${chain}). To let them pass:`,
+    `  ${hint}`,
+  ]),
   'QEMU:',
   ...renderTable(['name', 'version', 'path', 'machines'], host.qemuBinaries.map(binaryRow)).map(
     (line) => `  ${line}`,

@@ -132,6 +132,8 @@ export const migrate = (
     for (const sql of steps.slice(from)) db.exec(sql);
     db.pragma(`user_version = ${steps.length}`);
   })();
+  // A package that is older reads the layout in the head of the file itself, before it replaces what could ask SQLite.
+  db.pragma('wal_checkpoint(TRUNCATE)');
 };
 
 export class Database {

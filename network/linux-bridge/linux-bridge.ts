@@ -12,16 +12,19 @@
  * - A bridge of somebody else is looked at and joined, never changed.
  */
 import { readFile, rm, writeFile } from 'node:fs/promises';
+import { enter } from '../../lib/account.ts';
 import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
 import { Mailbox } from '../../lib/mailbox.ts';
 import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
 import type { NetworkBackend, NetworkPlace, PortAnswer, PortSpec } from '../backend.ts';
 import { bridgePrefix } from '../link-names.ts';
 import { addElementsText, deleteElementsText, tablesRemovalText, tablesText } from '../ruleset.ts';
 import { answerOf } from './answer.ts';
 import { discard } from './discard.ts';
 import { ensureServer, stopServer } from './dnsmasq.ts';
+import { findFirewalls } from './find-firewalls.ts';
 import { toolFailed } from './host-tool.ts';
 import { foreignObjects, inspectHost, joinedBridges } from './inspect.ts';
 import { LEASE_SECONDS, readLeases, watchLeases } from './leases.ts';
@@ -67,7 +70,10 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
   const ensureOwn = async (at: Site, signal: AbortSignal): Promise<void> => {
     await makePortDirectories(at);
     await tables.post(() => makeLinks(at, signal));
-    if (at.kind === 'nat') await turnOnForwarding(options.log);
+    if (at.kind === 'nat') {
+      await turnOnForwarding(options.log);
+      await warnOfFirewalls(at, options.log, signal);
+    }
     await ensureServer(at, { program: options.dnsmasqPath ?? 'dnsmasq', scopes }, signal);
     const log = options.log === undefined ? {} : { log: options.log };
     if (await tellResolved(at, { ...log, ...options.resolved }, signal)) resolvedHere.add(at.bridge);
@@ -75,11 +81,7 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
   };
   return {
     kinds: ['nat', 'isolated', 'bridge'],
-    plan: (network) => {
-      const at = site(network);
-      const scope = at.kind === 'bridge' ? undefined : scopes.object(serverGroup(at));
-      return [...siteObjects(at), ...(scope === undefined ? [] : [scope])];
-    },
+    plan: (network) => planned(site(network), scopes),
     ensure: async (network, signal) => {
       requirePrivileges();
       const at = site(network);
@@ -119,6 +121,7 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
     },
     discard: (place, objects, signal) => tables.post(() => discard(place, objects, portsRoot, signal)),
     foreign: foreignObjects,
+    foreignFirewalls: ({ instance }, signal) => findFirewalls(instance, signal),
     usedSubnets,
     inspect: async (place, signal) => [
       ...(await inspectHost(place, portsRoot, signal)),
@@ -179,6 +182,24 @@ async function answerAt(
   };
   const leases = (changed: () => void): (() => void) => watchLeases(site, changed);
   return await answerOf({ bridge: site.bridge, port, leased, watchLeases: leases }, events, signal);
+}
+
+const planned = (at: AnySite, scopes: ControlGroups): readonly HostObject[] => {
+  const scope = at.kind === 'bridge' ? undefined : scopes.object(serverGroup(at));
+  return [...siteObjects(at), ...(scope === undefined ? [] : [scope])];
+};
+
+/** Guests have no way out then, and nothing of ours tells why. */
+async function warnOfFirewalls(
+  { instance, networkName }: Site,
+  log: Log | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const { who, chain, hint } of await findFirewalls(instance, signal)) {
+    const text = `${who} drops what network ${networkName} forwards (chain ${chain}); to let it pass: ${hint}`;
+    enter({ kind: 'note', text });
+    log?.warn({ network: networkName, who, chain, hint }, text);
+  }
 }
 
 async function turnOnForwarding(log: Log | undefined): Promise<void> {

@@ -143,6 +143,7 @@ const replies = {
     privileged: true,
     privilegedWhy: 'root',
     controlGroups: { kind: 'scope', why: 'systemd' },
+    foreignFirewalls: [],
     drivers: [],
     qemuBinaries: [],
   }),

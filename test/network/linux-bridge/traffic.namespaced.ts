@@ -562,4 +562,23 @@ describe('a network', () => {
     await backend.detach(network, portSpec(network, 1), never);
     expect(await backend.inspect(place, never)).not.toContainEqual(tap);
   });
+
+  it('names whoever else drops what it forwards, once it does and as long as it does', async () => {
+    const place = { instance: networkPlace(bench, 1, 'nat').instance };
+    expect(await backend.foreignFirewalls?.(place, never)).toEqual([]);
+    await run('nft', [
+      'add table ip filter; add chain ip filter DOCKER-USER;' +
+        'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }',
+    ]);
+    try {
+      expect(await backend.foreignFirewalls?.(place, never)).toMatchObject([
+        { who: 'Docker', chain: 'ip filter FORWARD' },
+      ]);
+      // As iptables writes `-i rbabcde+`.
+      await run('nft', [`add rule ip filter DOCKER-USER iifname "rb${place.instance}*" counter accept`]);
+      expect(await backend.foreignFirewalls?.(place, never)).toEqual([]);
+    } finally {
+      await run('nft', ['delete table ip filter']);
+    }
+  });
 });
