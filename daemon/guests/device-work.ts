@@ -23,7 +23,7 @@ export const liveHandle = (guest: Guest): GuestHandle | undefined => {
 export const isBeingEnded = (guest: Guest): boolean =>
   guest.unfinished.some(({ kind }) => kind === 'guest-stop' || kind === 'guest-delete');
 
-/** Writes a change of the record down for good; the copy beside the disks follows. */
+/** Writes a change of the record down for good, then into the record beside the disks. */
 export const changeRecord = async (
   guest: Guest,
   change: (record: GuestRecord) => GuestRecord,
@@ -35,7 +35,8 @@ export const changeRecord = async (
     also(changed);
     return changed;
   });
-  guest.setRecord(record, { save: true });
+  guest.setRecord(record);
+  await guest.saveRecord();
 };
 
 /** What an operation that changed devices ends with. */

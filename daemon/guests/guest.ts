@@ -168,11 +168,10 @@ export class Guest {
     for (const observer of this.#observers) observer();
   }
 
-  /** The record as committed; written to the disks' side when its turn comes. */
-  setRecord(record: GuestRecord, options: { readonly save: boolean }): void {
+  /** The record as committed; `saveRecord` is to follow where more than the target has changed. */
+  setRecord(record: GuestRecord): void {
     this.#record = record;
     this.#changed();
-    if (options.save) void this.mailbox.post(() => this.saveRecord());
   }
 
   /**
@@ -194,7 +193,7 @@ export class Guest {
   adoptTarget(record: GuestRecord): void {
     const before = this.#record;
     if (record.generation <= before.generation) return;
-    this.setRecord(record, { save: false });
+    this.setRecord(record);
     if (record.target === before.target && record.targetActor === before.targetActor) return;
     this.house.events.emit({
       event: 'GUEST_TARGET_CHANGED',
@@ -406,6 +405,7 @@ export class Guest {
     return failures;
   }
 
+  /** Writes it beside the disks. In the mailbox. */
   async saveRecord(): Promise<void> {
     if (!this.removed) await saveRecord(this);
   }

@@ -359,11 +359,15 @@ export class Guests {
       return { operation: this.#insert(kind, guest, asker.actor, args, true), record, fresh: true };
     });
     if (outcome.fresh) {
-      guest.setRecord(outcome.record, { save: true });
+      guest.setRecord(outcome.record);
+      const isIdle = !guest.mailbox.busy;
+      const saved = guest.mailbox.post(() => guest.saveRecord());
       events.emit({
         event: 'GUEST_UPDATED',
         data: { guest: guest.id, name: guest.name, actor: asker.actor, changed: [...changed] },
       });
+      // Behind work that is under way it may be a while; that work, or the next daemon, sees to it as well.
+      if (isIdle) await saved;
     }
     return { operation: outcome.operation.id, id: guest.id };
   }

@@ -74,8 +74,10 @@ export const mediumChange = (guest: Guest, operation: OperationRecord): Procedur
       inventory.guests.update(withCdrom(guest.recorded(), drive(name, wanted)));
       return tell(state, clean);
     },
-    after: (ended) => {
-      if (ended.state === 'succeeded') guest.setRecord(guest.recorded(), { save: true });
+    after: async (ended) => {
+      if (ended.state !== 'succeeded') return;
+      guest.setRecord(guest.recorded());
+      await guest.saveRecord();
     },
   };
 };

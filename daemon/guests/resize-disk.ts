@@ -2,15 +2,14 @@
 import type { CommandArguments } from '../../protocol/commands.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { requireDisk, withDiskSize } from './device-record.ts';
-import { liveHandle, tellChanged } from './device-work.ts';
+import { changeRecord, liveHandle, tellChanged } from './device-work.ts';
 import type { Guest } from './guest.ts';
 import { volumeSpecOf } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 
 export const diskResizing = (guest: Guest, operation: OperationRecord): Procedure => {
   const { disk: name, sizeBytes } = operation.arguments as CommandArguments<'guest-disk-resize'>;
-  const { inventory, pool } = guest.house;
-  const tell = tellChanged(guest, operation, 'disks', { device: name, sizeBytes });
+  const { pool } = guest.house;
   return {
     steps: [
       {
@@ -22,15 +21,9 @@ export const diskResizing = (guest: Guest, operation: OperationRecord): Procedur
           else await pool.growVolume({ ...volumeSpecOf(guest, disk), sizeBytes }, work);
         },
       },
+      { name: 'record', do: () => changeRecord(guest, (record) => withDiskSize(record, name, sizeBytes)) },
     ],
     cancellable: false,
-    finish: (state, clean) => {
-      if (state !== 'succeeded') return undefined;
-      inventory.guests.update(withDiskSize(guest.recorded(), name, sizeBytes));
-      return tell(state, clean);
-    },
-    after: (ended) => {
-      if (ended.state === 'succeeded') guest.setRecord(guest.recorded(), { save: true });
-    },
+    finish: tellChanged(guest, operation, 'disks', { device: name, sizeBytes }),
   };
 };

@@ -28,6 +28,7 @@ import {
 } from '../inventory/after-loss.ts';
 import type { GuestRecord, NewGuest } from '../inventory/guest-table.ts';
 import type { Inventory } from '../inventory/inventory.ts';
+import type { GuestForm } from '../records/forms.ts';
 import { findRecords, type RecordsOnDisk } from './find-records.ts';
 import { type Rebuilt, reconstruct } from './reconstruct.ts';
 
@@ -83,6 +84,12 @@ const aliveAmong = async (
       .map(({ guest, process }) => [guest, process.pid]),
   );
 
+/** A change of a medium that was under way is over; the drive is to hold what it was to hold. */
+const settled = ({ cdroms, ...spec }: GuestForm['spec']): GuestForm['spec'] => ({
+  ...spec,
+  cdroms: cdroms.map(({ change: _change, ...drive }) => drive),
+});
+
 /** The rows of what was asked for. */
 const writeObjects = (inventory: Inventory, rebuilt: Rebuilt, alive: ReadonlyMap<GuestId, number>): void => {
   for (const { id, number, name, kind, subnet, gateway, bridge, createdAt } of rebuilt.networks)
@@ -113,7 +120,7 @@ const writeObjects = (inventory: Inventory, rebuilt: Rebuilt, alive: ReadonlyMap
     const guest = {
       id,
       name,
-      spec: spec as unknown as GuestRecord['spec'],
+      spec: settled(spec) as unknown as GuestRecord['spec'],
       machine: machine as GuestRecord['machine'],
       target: alive.has(id) ? 'running' : 'stopped',
       targetActor: ACTOR,

@@ -77,6 +77,24 @@ test('of guests: with the facts of their networks and images', async () => {
   });
 });
 
+test('of a guest: as it is once a change of it was answered, and once an operation on it has ended', async () => {
+  const house = await fakeHouse();
+  const { client } = await house.start();
+  const id = await client.done('guest-create', aGuest('web1'));
+  const kept = async (): Promise<unknown> => (await house.pool.readRecords()).records[0];
+  await client.call('guest-update', { guest: 'web1', labels: { tier: 'web' } });
+  expect(await kept()).toMatchObject({ id, spec: { labels: { tier: 'web' } } });
+  await client.call('guest-rename', { guest: 'web1', newName: 'web2' });
+  expect(await kept()).toMatchObject({ name: 'web2' });
+  const sizeBytes = 1024 * 1024;
+  await client.done('guest-disk-attach', { guest: 'web2', name: 'data', sizeBytes });
+  expect(await kept()).toMatchObject({ spec: { disks: [{}, { name: 'data' }] } });
+  await client.done('guest-disk-resize', { guest: 'web2', disk: 'data', sizeBytes: 2 * sizeBytes });
+  expect(await kept()).toMatchObject({ spec: { disks: [{}, { sizeBytes: 2 * sizeBytes }] } });
+  await client.done('guest-disk-detach', { guest: 'web2', disk: 'data' });
+  expect(await kept()).toMatchObject({ spec: { disks: [{}], keptDisks: [{ name: 'data' }] } });
+});
+
 test('a state directory of before there were records gets them at the start of the daemon', async () => {
   const house = await fakeHouse();
   house.images.offer('/i', 512);
