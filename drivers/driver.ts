@@ -250,6 +250,11 @@ export interface GuestHandle {
     medium: BlockSource | undefined,
     options: { readonly force: boolean; readonly signal: AbortSignal },
   ): Promise<void>;
+  /**
+   * Lets the process hold its lock again after somebody took the file away; done already when it holds it. Errors:
+   * FailedPrecondition when another process holds it by now.
+   */
+  holdLock(signal: AbortSignal): Promise<void>;
   /** Connects to the serial console. One at a time; the daemon shares it out. */
   openConsole(signal: AbortSignal): Promise<Duplex>;
   /** Lets go of the guest and leaves it running. */
@@ -318,8 +323,10 @@ export interface FoundProcess {
   readonly guest: GuestId;
   /** As it was launched under. */
   readonly name: string;
-  /** Path of the lock that it holds, which says whose it is. */
+  /** Path of the lock that it was launched with, which says whose it is. */
   readonly lock: string;
+  /** False when somebody took that file away or put another in its place: a probe then takes the process for gone. */
+  readonly holdsLock: boolean;
 }
 
 export interface Driver {

@@ -13,6 +13,8 @@ export const differenceKinds = {
   abandoned: 'In the ledger for an owner that is not in the inventory any more',
   'stray-process': 'A live guest process of this instance whose guest is not in the inventory',
   'stray-record': "A guest's record beside its disks, and the guest is not in the inventory",
+  'unlocked-process':
+    'A live process of a guest whose lock file somebody took away: the next look would take it for gone',
   'missing-file': 'A file that a disk or an image is made of is not there',
 } as const;
 export type DifferenceKind = keyof typeof differenceKinds;

@@ -116,6 +116,7 @@ export class Look {
     return {
       differences: [
         ...differences,
+        ...this.#unlocked(ours).filter(({ owner }) => owner === undefined || !busy.has(owner.id)),
         ...missing.filter((each) => each.owner === undefined || !busy.has(each.owner.id)),
         ...this.#lackingRecords(ofGuests, ofImages).filter(
           ({ owner }) => owner === undefined || !busy.has(owner.id),
@@ -224,6 +225,27 @@ export class Look {
       .map(({ lock }): HostObject => ({ kind: 'process', name: lock }))
       .filter((object) => !there.has(hostObjectKey(object)));
     return [...host, ...unlinked];
+  }
+
+  /** Processes of guests of the inventory that do not hold their lock any more. */
+  #unlocked(ours: readonly FoundProcess[]): readonly Difference[] {
+    return ours.flatMap(({ process: { pid }, guest: id, lock, holdsLock }) => {
+      const guest = this.#options.guests.registry.byId(id);
+      if (holdsLock || !guest) return [];
+      const isInHand = guest.handle?.process.pid === pid;
+      return {
+        kind: 'unlocked-process',
+        object: { kind: 'process', name: lock },
+        owner: { kind: 'guest', id, name: guest.name },
+        cause: `somebody took away the lock of process ${pid} of guest ${guest.name}, by which a daemon knows that it lives`,
+        mend: isInHand
+          ? { by: 'repair', how: 'makes the lock anew and hands it to the process' }
+          : {
+              by: 'person',
+              how: `end process ${pid}: this daemon took it for gone and has no line to it; do not start the guest before`,
+            },
+      } satisfies Difference;
+    });
   }
 
   async #foreign(signal: AbortSignal): Promise<readonly HostObject[]> {

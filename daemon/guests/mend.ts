@@ -41,6 +41,7 @@ export const mendGuest = async (guest: Guest): Promise<void> => {
   await makeStateDirectory(guest);
   await preparePool(guest);
   await guest.saveRecord();
+  await guest.handle?.holdLock(guest.house.stopping);
   switch (await guest.driver.probe(guest.place)) {
     case 'alive':
       inventory.db.soon(() => recordRun(guest));

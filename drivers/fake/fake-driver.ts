@@ -96,7 +96,7 @@ export class FakeDriver implements Driver {
   }
 
   async probe({ id }: GuestPlace): ReturnType<Driver['probe']> {
-    return this.host.behaviour(id).probe ?? (this.host.isAlive(id) ? 'alive' : 'gone');
+    return this.host.behaviour(id).probe ?? (this.host.isLocked(id) ? 'alive' : 'gone');
   }
 
   async attach(...[place, context]: Parameters<Driver['attach']>): ReturnType<Driver['attach']> {

@@ -169,6 +169,12 @@ export class FakeGuest implements GuestHandle {
   }
 
   /** Sends back what it gets. */
+  async holdLock(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    this.#refuseGone();
+    this.#process.isUnlocked = false;
+  }
+
   async openConsole(signal: AbortSignal): Promise<Duplex> {
     signal.throwIfAborted();
     this.#refuseGone();

@@ -68,6 +68,8 @@ export class FakeProcess {
   end: GuestEnd | undefined;
   consoleLog = '';
   consoleTaken = false;
+  /** Somebody took its lock away. */
+  isUnlocked = false;
   readonly devices: {
     readonly disks: Map<string, number>;
     readonly nics: Set<string>;
@@ -217,6 +219,16 @@ export class FakeHost {
     return process !== undefined && process.end === undefined;
   }
 
+  /** Alive, as far as its lock tells. */
+  isLocked(id: GuestId): boolean {
+    return this.isAlive(id) && this.process(id)?.isUnlocked === false;
+  }
+
+  /** Somebody takes the lock of the process away; it lives on. */
+  unlock(id: GuestId): void {
+    this.#alive(id).isUnlocked = true;
+  }
+
   // What the driver does
 
   /** The latest process of a guest, alive or gone. */
@@ -284,6 +296,7 @@ export class FakeHost {
         guest: place.id,
         name,
         lock: lockOf(place),
+        holdsLock: !process.isUnlocked,
       }));
   }
 
@@ -294,7 +307,7 @@ export class FakeHost {
     return [...this.#left.values()]
       .filter(({ place }) => place.runDirectory.startsWith(`${runDirectory}/`))
       .flatMap(({ place, agent }) =>
-        objectsOf(place, { agent }).filter(({ kind }) => kind !== 'process' || this.isAlive(place.id)),
+        objectsOf(place, { agent }).filter(({ kind }) => kind !== 'process' || this.isLocked(place.id)),
       );
   }
 

@@ -7,7 +7,7 @@ import { guestId } from '../../protocol/types.ts';
 import type { FoundProcess } from '../driver.ts';
 import { isLockName } from './guest-files.ts';
 import { descriptorNumbers } from './launch-args.ts';
-import { identityOf } from './process-lock.ts';
+import { holds, identityOf } from './process-lock.ts';
 
 /** What the kernel appends to the name of an open file that was unlinked. */
 const UNLINKED = ' (deleted)';
@@ -35,7 +35,9 @@ export const foundAt = async (pid: number): Promise<FoundProcess | undefined> =>
     const lock = opened.endsWith(UNLINKED) ? opened.slice(0, -UNLINKED.length) : opened;
     if (!guest.success || !isLockName(lock)) return undefined;
     const process = await identityOf(pid);
-    return process && { process, guest: guest.data, name: nameIn(argv), lock };
+    return (
+      process && { process, guest: guest.data, name: nameIn(argv), lock, holdsLock: await holds(pid, lock) }
+    );
   } catch {
     // Gone meanwhile, or none of ours to look at.
     return undefined;

@@ -4,7 +4,7 @@
  * can never be. Which process it is, the launcher has written into the locked file; since the guest's process can
  * write there too, what it says counts only if the process named has that very file open.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, type Stats } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { lockFile } from '../../native/index.ts';
 import type { Probe, ProcessIdentity } from '../driver.ts';
@@ -78,13 +78,21 @@ const namedHolder = async (path: string): Promise<ProcessIdentity | undefined> =
   }
 };
 
-const holds = async (pid: number, path: string): Promise<boolean> => {
+/** Whether a process has that very file open: under the number it was launched with, or as it was given it later. */
+export const holds = async (pid: number, path: string): Promise<boolean> => {
   try {
-    const [opened, lock] = await Promise.all([stat(`/proc/${pid}/fd/${descriptorNumbers.lock}`), stat(path)]);
-    return opened.dev === lock.dev && opened.ino === lock.ino;
+    const lock = await stat(path);
+    if (await isOpenAs(pid, String(descriptorNumbers.lock), lock)) return true;
+    for (const number of await readdir(`/proc/${pid}/fd`)) if (await isOpenAs(pid, number, lock)) return true;
   } catch {
-    return false;
+    // No such file, or no such process.
   }
+  return false;
+};
+
+const isOpenAs = async (pid: number, number: string, { dev, ino }: Stats): Promise<boolean> => {
+  const opened = await stat(`/proc/${pid}/fd/${number}`).catch(() => undefined);
+  return opened?.dev === dev && opened.ino === ino;
 };
 
 let bootId: Promise<string> | undefined;

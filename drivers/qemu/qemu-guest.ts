@@ -22,13 +22,14 @@ import {
 import type { AgentClient } from './agent/agent-client.ts';
 import type { ExitStatus } from './child.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
-import { askedPath, consolePath, logPath } from './guest-files.ts';
+import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
 import { Hotplug } from './hotplug.ts';
 import { finalShutdown, judgeEnd } from './interpret-events.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
+import { relock } from './relock.ts';
 import type { SilenceReason } from './silence-watch.ts';
 import type { TranscriptWriter } from './transcript.ts';
 
@@ -136,6 +137,14 @@ export class QemuGuest implements GuestHandle {
     { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
   ): Promise<void> {
     return this.#hotplug.setMedium(cdrom, medium, { force, signal: this.#whileAlive(signal) });
+  }
+
+  async holdLock(signal: AbortSignal): Promise<void> {
+    const { place, process, monitor } = this.#parts;
+    const waiting = this.#whileAlive(signal);
+    await relock(lockPath(place), process.identity, (name, descriptor) =>
+      monitor.sendDescriptor(name, descriptor, waiting),
+    );
   }
 
   /** QEMU serves one at a time; a second connection is open and hears nothing until the first is closed. */

@@ -41,6 +41,8 @@ export interface DriverHarness extends AsyncDisposable {
   killByOther(launch: Launch, process: ProcessIdentity): void;
   /** Resolves when the process is gone, whoever watches it. */
   gone(launch: Launch, process: ProcessIdentity): Promise<void>;
+  /** Takes away the lock of a live process, the way somebody else would. */
+  loseLock(launch: Launch): Promise<void>;
   /** The guest's first words on its console. */
   readonly banner: string;
   /** A new disk file for a guest that was launched. */
@@ -253,6 +255,37 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       const withoutAgain = await attachWith(launch, 0);
       expect(withoutAgain.agent).toBeUndefined();
       await endWith(withoutAgain);
+    });
+
+    it('lets a process hold a lock that was taken away again, for as long as it lives', async () => {
+      const launch = await harness.makeLaunch('idle');
+      const handle = await run(launch, 'idle');
+      const found = async (): Promise<boolean | undefined> =>
+        (await driver.processes()).find(({ guest }) => guest === launch.place.id)?.holdsLock;
+      await handle.holdLock(signal);
+      expect(await found()).toBe(true);
+      const objects = await inspected();
+      await harness.loseLock(launch);
+      expect({ held: await found(), probe: await driver.probe(launch.place) }).toEqual({
+        held: false,
+        probe: 'gone',
+      });
+      await handle.holdLock(signal);
+      await handle.holdLock(signal);
+      expect({ held: await found(), probe: await driver.probe(launch.place) }).toEqual({
+        held: true,
+        probe: 'alive',
+      });
+      expect(await inspected()).toEqual(objects);
+      await handle.release();
+      expect(await driver.probe(launch.place)).toBe('alive');
+      const again = await attachWith(launch, witness.cursor);
+      expect(again.process).toEqual(handle.process);
+      expect(await again.queryState(signal)).toEqual({ state: 'running' });
+      await endWith(again);
+      expect(await driver.probe(launch.place)).toBe('gone');
+      await driver.clear(launch.place);
+      expect(await inspected()).toEqual([]);
     });
 
     it('tells of the end once its last events have been observed', async () => {
@@ -474,7 +507,7 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       expect(await mine()).toEqual([]);
       const handle = await launchWith(launch);
       expect(await mine()).toEqual([
-        { process: handle.process, guest: launch.place.id, name: launch.name, lock },
+        { process: handle.process, guest: launch.place.id, name: launch.name, lock, holdsLock: true },
       ]);
       await endWith(handle);
       expect(await mine()).toEqual([]);

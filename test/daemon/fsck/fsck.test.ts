@@ -202,3 +202,27 @@ test.each(steps)('a failure after %s of fsck-repair is told, and it can be asked
   expect(await repair(daemon)).toEqual([]);
   await expectAgreement(daemon);
 });
+
+test('a process whose lock was taken away is named and gets it again; one that this daemon took for gone is not', async () => {
+  const { house, daemon, id } = await withGuest();
+  house.host.host.unlock(id);
+  expect(await differences(daemon)).toMatchObject([
+    { kind: 'unlocked-process', owner: { name: 'web1' }, mend: { by: 'repair' } },
+  ]);
+  expect(await repair(daemon)).toEqual([]);
+  expect(house.host.host.isLocked(id)).toBe(true);
+  await expectAgreement(daemon);
+
+  house.host.host.unlock(id);
+  await daemon.stop();
+  const next = await house.start();
+  const pid = house.host.host.process(id)?.identity.pid;
+  const found = await differences(next);
+  expect(found.filter(({ kind }) => kind === 'unlocked-process')).toMatchObject([
+    {
+      owner: { name: 'web1' },
+      mend: { by: 'person', how: expect.stringContaining(`end process ${pid}`) as string },
+    },
+  ]);
+  expect(house.host.isAlive('web1')).toBe(true);
+});

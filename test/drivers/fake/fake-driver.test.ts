@@ -57,6 +57,7 @@ const makeHarness = async (): Promise<DriverHarness> => {
       readOnly: false,
       sizeBytes: 1024 ** 2,
     }),
+    loseLock: async ({ place }) => host.unlock(place.id),
     answerUnplug: async ({ place }, _handle, answer) =>
       host.setUnplug(place.id, answer === 'consents' ? undefined : answer),
     [Symbol.asyncDispose]: async () => expect(host.livePids()).toEqual([]),

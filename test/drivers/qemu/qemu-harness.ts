@@ -4,6 +4,7 @@ import { closeSync } from 'node:fs';
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Credentials, Launch, ProcessIdentity } from '../../../drivers/driver.ts';
+import { lockPath } from '../../../drivers/qemu/guest-files.ts';
 import { type QemuDriver, type QemuDriverOptions, qemuDriver } from '../../../drivers/qemu/qemu-driver.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { launcherPath, openPidfd, watchReadable } from '../../../native/index.ts';
@@ -110,6 +111,7 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
     resumed: () => undefined,
     killByOther: (_launch, { pid }) => process.kill(pid, 'SIGKILL'),
     gone: (_launch, identity) => processEnd(identity),
+    loseLock: ({ place }) => rm(lockPath(place)),
     makeDisk: async ({ place }, name) => {
       const path = join(pool, `${place.id}-${name}.raw`);
       await writeFile(path, Buffer.alloc(1024 ** 2), { mode: 0o600 });
