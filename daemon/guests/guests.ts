@@ -28,6 +28,7 @@ import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
+import { saveInTurn } from './save-record.ts';
 
 /** Who asks: the actor for the record, the role for what only administrators may. */
 export interface Asker {
@@ -359,15 +360,10 @@ export class Guests {
       return { operation: this.#insert(kind, guest, asker.actor, args, true), record, fresh: true };
     });
     if (outcome.fresh) {
-      guest.setRecord(outcome.record);
-      const isIdle = !guest.mailbox.busy;
-      const saved = guest.mailbox.post(() => guest.saveRecord());
-      events.emit({
-        event: 'GUEST_UPDATED',
-        data: { guest: guest.id, name: guest.name, actor: asker.actor, changed: [...changed] },
-      });
-      // Behind work that is under way it may be a while; that work, or the next daemon, sees to it as well.
-      if (isIdle) await saved;
+      const saved = saveInTurn(guest, outcome.record);
+      const told = { guest: guest.id, name: guest.name, actor: asker.actor, changed: [...changed] };
+      events.emit({ event: 'GUEST_UPDATED', data: told });
+      await saved;
     }
     return { operation: outcome.operation.id, id: guest.id };
   }
