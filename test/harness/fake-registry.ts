@@ -56,6 +56,9 @@ export class FakeRegistry {
   /** What a tag means. */
   readonly tags = new Map<string, LayoutDescriptor>();
   auth: RegistryAuth | undefined;
+  /** So many requests are refused at once: each waits for the others. */
+  refusedTogether = 1;
+  #refusals: (() => void)[] = [];
   /** Blobs that are under way, and the most at a time. */
   underWay = 0;
   mostUnderWay = 0;
@@ -124,7 +127,9 @@ export class FakeRegistry {
     const manner = this.#manners.get(path)?.shift() ?? {};
     if (manner.status === undefined && !this.#isAuthorized(authorization)) {
       response.setHeader('WWW-Authenticate', this.#challenge());
-      response.writeHead(401).end();
+      this.#refusals.push(() => response.writeHead(401).end());
+      if (this.#refusals.length < this.refusedTogether) return;
+      for (const refuse of this.#refusals.splice(0)) refuse();
       return;
     }
     if (manner.location !== undefined) response.setHeader('Location', manner.location);

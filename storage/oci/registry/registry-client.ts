@@ -107,6 +107,7 @@ export class RegistryClient {
   ): Promise<{ readonly file: string; readonly place: string }> {
     const { endpoint, repository, authorities } = this.#options;
     const url = `${endpoint.base}/v2/${repository}/${path}`;
+    let used: string | undefined;
     const file = await this.#download(
       {
         ...request,
@@ -114,11 +115,15 @@ export class RegistryClient {
         shownAs: url,
         authorities,
         hasDigest: false,
-        headers: () => [
-          ...request.headers,
-          ...(this.#authorization === undefined ? [] : [this.#authorization]),
-        ],
-        onUnauthorized: (head) => this.#authorize(head, work),
+        headers: () => {
+          used = this.#authorization;
+          return [...request.headers, ...(used === undefined ? [] : [used])];
+        },
+        onUnauthorized: async (head) => {
+          // Another request may have been refused at the same time, and have asked meanwhile.
+          if (used !== this.#authorization) return true;
+          return await this.#authorize(head, work);
+        },
       },
       place,
       work,

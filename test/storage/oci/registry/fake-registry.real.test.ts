@@ -232,6 +232,20 @@ describe('authorization', () => {
     expect(made.registry.asked.filter(({ path }) => path.startsWith('token')).length).toBeGreaterThan(2);
   });
 
+  it.each(['basic', 'token'] as const)(
+    'by %s for several requests that are refused at once',
+    async (kind) => {
+      const made = await make({ layers: 3 });
+      const request = await made.request({ ...made.from, credentials: secret });
+      await made.images.resolve(request, work());
+      made.registry.auth = { kind, ...secret };
+      made.registry.refusedTogether = 3;
+      made.registry.asked.length = 0;
+      await made.images.fetch(request, work());
+      expect(made.registry.paths).toHaveLength(6);
+    },
+  );
+
   it('by name and password', async () => {
     const made = await make();
     made.registry.auth = { kind: 'basic', ...secret };
