@@ -154,10 +154,10 @@ export type Observation =
       readonly data: Readonly<Record<string, unknown>>;
       readonly at: number;
     }
-  /** The monitor has been silent; what /proc says of it. */
+  /** The monitor has been silent; what the kernel says of it. `held`: it serves another client, and one at a time. */
   | {
       readonly kind: 'silent';
-      readonly reason: 'stopped' | 'storage' | 'busy' | 'unknown';
+      readonly reason: 'stopped' | 'storage' | 'busy' | 'held' | 'unknown';
       readonly since: number;
     }
   /** The monitor speaks again. */
@@ -363,6 +363,12 @@ export interface Driver {
 
   /** Takes over a live process. Errors: NotFound when there is none, Unavailable when it does not answer. */
   attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle>;
+
+  /**
+   * Waits, however long, until a monitor that was silent when it was attached to would answer; observes why it is
+   * silent. Changes nothing. Errors: NotFound as soon as there is no process, Unavailable when it cannot be waited for.
+   */
+  awaitAnswer(place: GuestPlace, context: AttachContext): Promise<void>;
 
   /** Ends a process that cannot be attached to, if there is one. Resolves when it is gone. */
   destroy(place: GuestPlace, signal: AbortSignal): Promise<void>;

@@ -123,6 +123,7 @@ const statusFields = (guest: GuestView, nowMs: number): [string, string | undefi
   ['Name', guest.name],
   ['Id', guest.id],
   ['State', `${stateText(guest)}, seen ${formatAge(guest.observedAt, nowMs)}`],
+  ['Silent since', guest.silentSince === undefined ? undefined : formatAge(guest.silentSince, nowMs)],
   [
     'Ready',
     guest.ready &&

@@ -45,6 +45,10 @@ export class AbsentDriver implements Driver {
   /** What a run left is known to its driver alone, and stays. */
   async clear(): Promise<void> {}
 
+  awaitAnswer(): Promise<never> {
+    return this.#refuse();
+  }
+
   readTranscript(): Promise<never> {
     return this.#refuse();
   }

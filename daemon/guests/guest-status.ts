@@ -1,5 +1,6 @@
 /** What a guest's state and its operations say of it. */
 import type { GuestState } from '../../protocol/guest.ts';
+import type { GuestStatus } from '../inventory/guest-table.ts';
 
 /** States in which a process exists or may exist. */
 export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
@@ -14,3 +15,10 @@ export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
 /** Kinds that may wait for a guest's consent. */
 export const isDeviceWork = (kind: string): boolean =>
   /^guest-(disk|nic|cdrom)-(attach|detach|insert|eject)$/.test(kind);
+
+/** Since when a monitor is silent is told as long as it is. */
+export const withoutOldSilence = (status: GuestStatus): GuestStatus => {
+  if (status.state === 'unresponsive' || status.process?.silentSince === undefined) return status;
+  const { silentSince: _over, ...process } = status.process;
+  return { ...status, process };
+};

@@ -68,6 +68,7 @@ const observedViews = ({ status, missingDriver }: ViewedGuest): Partial<GuestVie
 
 const observedOf = (status: GuestStatus): Partial<GuestView> => ({
   ...(status.reason === undefined ? {} : { reason: status.reason }),
+  ...(status.process?.silentSince === undefined ? {} : { silentSince: status.process.silentSince }),
   ...(status.process === undefined
     ? {}
     : {

@@ -2,7 +2,8 @@
  * Finds out what became of a guest's process while no daemon watched, and takes it back. It repairs the record and
  * starts nothing. A probe that cannot tell changes nothing.
  */
-import { deadline } from '../../lib/abort.ts';
+import type { Observer } from '../../drivers/driver.ts';
+import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
 import { isRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
@@ -28,8 +29,8 @@ export const restorePorts = async (guest: Guest): Promise<void> => {
   }
 };
 
-/** Takes a live process back; a silent one is tried again until it speaks or is gone. */
-const attach = async (guest: Guest, retryMs: number, startLeft: boolean): Promise<void> => {
+/** Takes a live process back; for a silent one is waited until it speaks or is gone. */
+const attach = async (guest: Guest, startLeft: boolean, pauseMs = 0): Promise<void> => {
   const { house, driver } = guest;
   using limit = deadline(ATTACH_TIMEOUT_MS, house.stopping);
   try {
@@ -50,16 +51,57 @@ const attach = async (guest: Guest, retryMs: number, startLeft: boolean): Promis
     }
     house.log.warn({ err: error, guest: guest.name }, 'the guest lives but its monitor is silent');
     if (guest.status.state !== 'unresponsive') guest.setStatus({ state: 'unresponsive', reason: 'silent' });
-    house.clock.after(retryMs, () => {
-      if (guest.removed || guest.handle || house.stopping.aborted) return;
-      void guest.mailbox.post(() => retry(guest, Math.min(retryMs * 2, LONGEST_RETRY_MS)), { front: true });
-    });
+    void attachWhenHeard(guest, pauseMs);
   }
 };
 
-const retry = async (guest: Guest, retryMs: number): Promise<void> => {
-  if (guest.removed || guest.handle || guest.status.state !== 'unresponsive') return;
-  await attach(guest, retryMs, false);
+const isOutOfReach = (guest: Guest): boolean =>
+  !guest.removed && !guest.handle && guest.status.state === 'unresponsive';
+
+/**
+ * Waits for a silent monitor outside of the mailbox, where nobody is held up by it, then takes the process back. `pauseMs`
+ * goes ahead where trying again at once was in vain.
+ */
+const attachWhenHeard = async (guest: Guest, pauseMs: number): Promise<void> => {
+  if (guest.answerAwaited) return;
+  guest.answerAwaited = true;
+  try {
+    await awaitAnswer(guest, pauseMs);
+  } catch {
+    // The daemon stops.
+    return;
+  } finally {
+    guest.answerAwaited = false;
+  }
+  const nextMs = Math.min(Math.max(pauseMs * 2, FIRST_RETRY_MS), LONGEST_RETRY_MS);
+  const retry = async (): Promise<void> => {
+    if (isOutOfReach(guest)) await attach(guest, false, nextMs);
+  };
+  await guest.mailbox.post(retry, { front: true }).catch((error: unknown) => {
+    if (!guest.house.stopping.aborted)
+      guest.house.log.error({ err: error, guest: guest.name }, 'the guest could not be taken back');
+  });
+};
+
+/** Resolves when there is a reason to try again: an answer, the end of the process, or a time. Rejects as waiting does. */
+const awaitAnswer = async (guest: Guest, pauseMs: number): Promise<void> => {
+  const { stopping, clock } = guest.house;
+  const observe: Observer = (observation, cursor) => {
+    if (isOutOfReach(guest)) guest.observe(observation, cursor);
+  };
+  const pause = async (ms: number): Promise<void> => {
+    const over = deferred<void>();
+    const cancel = clock.after(ms, over.resolve);
+    await waitOrAbort(over.promise, stopping).finally(cancel);
+  };
+  if (pauseMs > 0) await pause(pauseMs);
+  try {
+    const { cursor } = guest.status;
+    await guest.driver.awaitAnswer(guest.place, { signal: stopping, cursor, observe });
+  } catch (error) {
+    stopping.throwIfAborted();
+    if (!isRoostError(error, 'NotFound')) await pause(FIRST_RETRY_MS);
+  }
 };
 
 /** The process is gone: learns how, and frees what it had. `startLeft`: an unfinished start will make it anew. */
@@ -87,7 +129,7 @@ const look = async (guest: Guest, startLeft: boolean, hostBooted: boolean): Prom
   guest.found = probe;
   switch (probe) {
     case 'alive':
-      await attach(guest, FIRST_RETRY_MS, startLeft);
+      await attach(guest, startLeft);
       return;
     case 'unknown':
       guest.setStatus({ state: 'unknown', reason: 'the probe could not tell' });

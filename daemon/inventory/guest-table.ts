@@ -96,6 +96,8 @@ export interface GuestStatus {
     readonly ready?: Readiness;
     /** Written before its agent is asked to freeze, taken away when it is known to be thawed. */
     readonly frozen?: Frozen;
+    /** While its monitor is silent. */
+    readonly silentSince?: number;
   };
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;

@@ -1,5 +1,5 @@
 /** A driver without processes, for tests of what uses a driver: every rule of the contract, on a host in memory. */
-import { waitOrAbort } from '../../lib/abort.ts';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
@@ -112,6 +112,17 @@ export class FakeDriver implements Driver {
       throw unavailable(process.silent);
     }
     return this.#remember(place, new FakeGuest(host, place.id, process, context.cursor, context.observe));
+  }
+
+  async awaitAnswer(...[{ id }, { signal }]: Parameters<Driver['awaitAnswer']>): Promise<void> {
+    const process = this.host.process(id);
+    while (process && !process.end && process.silent !== undefined) {
+      const changed = deferred<void>();
+      const stop = process.onChange(changed.resolve);
+      await waitOrAbort(changed.promise, signal).finally(stop);
+    }
+    if (!process || process.end)
+      throw new RoostError('NotFound', `Guest ${id} has no live process`, { hint: 'Start it.' });
   }
 
   async destroy({ id }: GuestPlace, signal: AbortSignal): Promise<void> {

@@ -2,7 +2,7 @@
  * The daemon's line to the monitor of one guest. It keeps a session up as long as the process lives, rings when an
  * event comes, tells of silence, and turns QMP's errors into those of the contract.
  */
-import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { type AccountEntry, enter, isAccounted, tookMs } from '../../lib/account.ts';
 import type { Log } from '../../lib/log.ts';
 import { RoostError } from '../../protocol/errors.ts';
@@ -18,6 +18,7 @@ import {
 import { redact } from './qmp/redact.ts';
 import { type SilenceReason, SilenceWatch } from './silence-watch.ts';
 import type { TranscriptWriter } from './transcript.ts';
+import { whySilent } from './why-silent.ts';
 
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
@@ -40,12 +41,13 @@ export class Monitor {
   readonly #silence: SilenceWatch;
   readonly #closing = new AbortController();
   #client: QmpClient | undefined;
+  /** There is no session and one is wanted. */
   #opening = false;
 
   private constructor(options: MonitorOptions) {
     this.#options = options;
     this.#silence = new SilenceWatch({
-      pid: options.pid,
+      why: () => whySilent(options.pid, { isGreeted: this.#client !== undefined }),
       afterMs: options.silenceAfterMs,
       isOwed: () => this.#isAnswerOwed(),
       onSilent: options.onSilent,
@@ -155,16 +157,21 @@ export class Monitor {
       if (this.#closing.signal.aborted) return;
       this.#client = undefined;
       this.#options.log.debug({ end: end.reason }, 'the QMP session ended');
+      this.#opening = true;
+      this.#silence.asked();
       await this.#connectAgain(FIRST_RETRY_MS);
     });
   }
 
-  /** A process that is gone is told to our owner by the kernel; it closes us. */
+  /**
+   * Waits for the greeting as long as it takes: a QEMU that stands still, or serves somebody else, greets whoever is
+   * connected when it is free. A process that is gone is told to our owner by the kernel; it closes us.
+   */
   async #connectAgain(retryMs: number): Promise<void> {
     const { signal } = this.#closing;
-    using limit = deadline(this.#options.silenceAfterMs, signal);
     try {
-      this.#keep(await this.#connect(limit.signal));
+      this.#keep(await this.#connect(signal));
+      this.#opening = false;
       // Whatever happened meanwhile did not ring.
       this.#options.onRing();
     } catch (error) {

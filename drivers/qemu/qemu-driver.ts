@@ -1,7 +1,7 @@
 /** The driver of QEMU: the contract's operations, put together from the parts in this folder. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { DeadlineError, deadline, waitOrAbort } from '../../lib/abort.ts';
+import { DeadlineError, deadline, firstOf, waitOrAbort } from '../../lib/abort.ts';
 import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
 import { groupId } from '../../native/index.ts';
@@ -43,8 +43,8 @@ import { familyOfType, fitMachine, pinMachine } from './machine.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
-import { classifySilence } from './qmp/silence.ts';
 import { Transcripts } from './transcripts.ts';
+import { whySilent } from './why-silent.ts';
 
 export interface QemuDriverOptions {
   /** Path of each binary by its name; guests name the one they use. */
@@ -152,7 +152,7 @@ class DriverOfQemu implements QemuDriver {
       const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
       const waiting = AbortSignal.any([context.signal, ended]);
-      const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
+      const monitor = await this.#openMonitor(place, process, { events, observe: context.observe }, waiting);
       // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
       const parts = { place, process, monitor, events, agent, transcript };
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
@@ -176,7 +176,7 @@ class DriverOfQemu implements QemuDriver {
     using limit = deadline(this.#silenceAfterMs, context.signal);
     const waiting = AbortSignal.any([limit.signal, gone.signal]);
     try {
-      const monitor = await this.#openMonitor(place, process, events, context.observe, waiting);
+      const monitor = await this.#openMonitor(place, process, { events, observe: context.observe }, waiting);
       const transcript = this.#transcripts.of(place);
       return await this.#take({ place, process, monitor, events, agent, transcript }, waiting);
     } catch (error) {
@@ -184,10 +184,26 @@ class DriverOfQemu implements QemuDriver {
       process.close();
       if (gone.signal.aborted || (await probeLock(lockPath(place))) === 'gone') throw goneError(place);
       if (!(limit.signal.reason instanceof DeadlineError)) throw error;
-      const reason = await classifySilence(process.identity.pid);
+      const reason = await whySilent(process.identity.pid, { isGreeted: false });
       if (reason === 'dead') throw goneError(place);
       context.observe({ kind: 'silent', reason, since: Date.now() - this.#silenceAfterMs }, events.cursor);
       throw silentError(reason);
+    }
+  }
+
+  async awaitAnswer(place: GuestPlace, { signal, cursor, observe }: AttachContext): Promise<void> {
+    const process = await adopt(place);
+    if (!process) throw goneError(place);
+    const gone = new AbortController();
+    void process.gone.then(() => gone.abort(goneError(place)));
+    using waiting = firstOf(signal, gone.signal);
+    // Events are for whoever attaches.
+    const events = { cursor, read: () => Promise.resolve() };
+    try {
+      const monitor = await this.#openMonitor(place, process, { events, observe }, waiting.signal);
+      await monitor.close();
+    } finally {
+      process.close();
     }
   }
 
@@ -311,8 +327,7 @@ class DriverOfQemu implements QemuDriver {
   async #openMonitor(
     place: GuestPlace,
     process: GuestProcess,
-    events: EventLog,
-    observe: Observer,
+    { events, observe }: { readonly events: Pick<EventLog, 'cursor' | 'read'>; readonly observe: Observer },
     signal: AbortSignal,
   ): Promise<Monitor> {
     const log = this.#logOf(place);

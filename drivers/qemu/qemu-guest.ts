@@ -228,6 +228,7 @@ const silenceTexts: Readonly<Record<SilenceReason, string>> = {
   stopped: 'its process is stopped by a signal, a debugger or the freezer',
   storage: 'it waits for storage',
   busy: 'its process lives and is busy',
+  held: 'another client is connected to it',
   unknown: 'nothing can be told of its process',
 };
 

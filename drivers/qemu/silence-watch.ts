@@ -3,12 +3,13 @@
  * nothing: it is told, again when its reason changes, and so is the first sign of life after it.
  */
 import { performance } from 'node:perf_hooks';
-import { classifySilence, type Silence } from './qmp/silence.ts';
+import type { WhySilent } from './why-silent.ts';
 
-export type SilenceReason = Exclude<Silence, 'dead'>;
+export type SilenceReason = Exclude<WhySilent, 'dead'>;
 
 export interface SilenceWatchOptions {
-  readonly pid: number;
+  /** What is the matter at this moment. */
+  readonly why: () => Promise<WhySilent>;
   readonly afterMs: number;
   /** Whether an answer is owed at this moment. */
   readonly isOwed: () => boolean;
@@ -65,7 +66,7 @@ export class SilenceWatch {
   }
 
   async #look(): Promise<void> {
-    const { afterMs, isOwed, pid } = this.#options;
+    const { afterMs, isOwed, why } = this.#options;
     const quietMs = performance.now() - this.#lastNewsAt;
     if (!isOwed()) {
       this.#timer = undefined;
@@ -76,7 +77,7 @@ export class SilenceWatch {
       return;
     }
     const newsAt = this.#lastNewsAt;
-    const reason = await classifySilence(pid);
+    const reason = await why();
     if (this.#closed) return;
     if (newsAt === this.#lastNewsAt && reason !== 'dead') this.#tell(reason, Date.now() - quietMs);
     this.#arm(afterMs);

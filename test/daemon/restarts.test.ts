@@ -283,8 +283,39 @@ describe('a restart of the daemon', () => {
     expect((await next.client.call('query-guest', { guest: 'web1' })).state).toBe('unresponsive');
     expect((await next.client.call('query-guest', { guest: 'web2' })).state).toBe('running');
     house.host.speak('web1');
-    house.clock.advance(1000);
     await next.client.waitForState('web1', 'running');
+  });
+
+  test('since when a monitor is silent is told, also by the next daemon, until it speaks', async () => {
+    const { house, daemon, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    await daemon.stop();
+    house.host.silence('web1');
+    const since = house.clock.now();
+    const next = await house.start();
+    expect(await next.client.call('query-guest', { guest: 'web1' })).toMatchObject({ silentSince: since });
+    house.clock.advance(60_000);
+    await next.crash();
+    const last = await house.start();
+    expect(await last.client.call('query-guest', { guest: 'web1' })).toMatchObject({
+      state: 'unresponsive',
+      reason: 'stopped',
+      silentSince: since,
+    });
+    house.host.speak('web1');
+    await last.client.waitForState('web1', 'running');
+    expect(await last.client.call('query-guest', { guest: 'web1' })).not.toHaveProperty('silentSince');
+  });
+
+  test('one whose monitor is silent can be stopped by force at once', async () => {
+    const { house, daemon, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    await daemon.stop();
+    house.host.silence('web1');
+    const next = await house.start();
+    await next.client.done('guest-stop', { guest: 'web1', force: true });
+    expect(house.host.isAlive('web1')).toBe(false);
+    expect(next.ledger).toEqual(await next.host());
   });
 });
 

@@ -31,6 +31,8 @@ const needs = {
   ovmf: () => (existsSync('/usr/share/OVMF/OVMF_CODE_4M.fd') ? undefined : 'ovmf is not installed'),
   qemu: program('qemu-system-x86_64'),
   'qemu-img': program('qemu-img'),
+  'qemu-storage-daemon': program('qemu-storage-daemon'),
+  fuse: () => (canOpen('/dev/fuse') ? undefined : '/dev/fuse cannot be opened'),
   nft: program('nft'),
   ip: program('ip'),
   dnsmasq: program('dnsmasq'),

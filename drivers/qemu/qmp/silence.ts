@@ -5,9 +5,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 
 /**
- * `stopped`: by a signal, a debugger or the freezer, and silent until continued. `storage`: a thread waits
- * uninterruptibly in the kernel, in practice for a disk or a network file system. `busy`: alive and neither;
- * wait. `dead`: a zombie, or gone. `unknown`: the kernel would not tell.
+ * `stopped`: by a signal, a debugger or the freezer, and silent until continued; one thread is enough, because the
+ * others wait for what it holds. `storage`: a thread waits uninterruptibly in the kernel, in practice for a disk or a
+ * network file system; not always the one that serves the monitor, which waits for it. `busy`: alive and neither; wait. `dead`: a zombie, or gone. `unknown`: the kernel would not tell.
  */
 export type Silence = 'stopped' | 'storage' | 'busy' | 'dead' | 'unknown';
 
@@ -38,7 +38,7 @@ export function classifyTasks(tasks: readonly TaskState[]): Silence {
   const living = tasks.filter((task) => !isDead(task));
   if (living.length === 0) return 'dead';
   if (living.some((task) => task.state === 'D' && !isFrozen(task))) return 'storage';
-  if (living.every(isHalted)) return 'stopped';
+  if (living.some(isStopped) || living.every(isFrozen)) return 'stopped';
   return 'busy';
 }
 
@@ -58,8 +58,8 @@ function isFrozen(task: TaskState): boolean {
   return FREEZER_WCHANS.has(task.wchan);
 }
 
-function isHalted(task: TaskState): boolean {
-  return task.state === 'T' || task.state === 't' || isFrozen(task);
+function isStopped(task: TaskState): boolean {
+  return task.state === 'T' || task.state === 't';
 }
 
 async function readTasks(pid: number): Promise<readonly TaskState[] | 'unknown'> {

@@ -66,6 +66,30 @@ describe('Monitor', () => {
     await expect(monitor.execute('stop', {}, signal)).rejects.toMatchObject({ class: 'Unavailable' });
   });
 
+  it('tells that a session which ended does not come back, and waits for its greeting as long as it takes', async () => {
+    const greeted = deferred<void>();
+    let connections = 0;
+    await using fake = await FakeQemu.listen(async (peer) => {
+      connections += 1;
+      if (connections === 2) await greeted.promise;
+      await peer.negotiate();
+      const command = await peer.receive();
+      if (connections === 1) peer.hangUp();
+      else peer.reply(command, { status: 'running', running: true });
+    });
+    const heard: string[] = [];
+    const { monitor, silent, spoke, rung } = await openMonitor(fake, heard, 20);
+    await expect(monitor.execute('query-status', {}, signal)).rejects.toMatchObject({ class: 'Unavailable' });
+    await silent;
+    greeted.resolve();
+    await spoke;
+    await rung;
+    expect(heard).toEqual(['silent busy', 'heard', 'ring']);
+    expect(await monitor.execute('query-status', {}, signal)).toMatchObject({ status: 'running' });
+    expect(connections).toBe(2);
+    await monitor.close();
+  });
+
   it('tells of a QEMU that does not greet, while it is waited for', async () => {
     const told = deferred<string>();
     await using fake = await FakeQemu.listen(async (peer) => {
