@@ -16,6 +16,16 @@ export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
 export const isDeviceWork = (kind: string): boolean =>
   /^guest-(disk|nic|cdrom)-(attach|detach|insert|eject)$/.test(kind);
 
+/** What silence changes: it lasts since the first time that it was found, whichever daemon found it. */
+export const silentStatus = (
+  { process }: GuestStatus,
+  { reason, since }: { readonly reason: string; readonly since: number },
+): Pick<GuestStatus, 'state' | 'reason' | 'process'> => {
+  if (!process) return { state: 'unresponsive', reason };
+  const silentSince = Math.min(process.silentSince ?? since, since);
+  return { state: 'unresponsive', reason, process: { ...process, silentSince } };
+};
+
 /** Since when a monitor is silent is told as long as it is. */
 export const withoutOldSilence = (status: GuestStatus): GuestStatus => {
   if (status.state === 'unresponsive' || status.process?.silentSince === undefined) return status;

@@ -30,7 +30,7 @@ import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
 import { runRemains, takeAway } from './free-run.ts';
 import { Freezing } from './freezing.ts';
-import { isDeviceWork, LIVE_STATES, withoutOldSilence } from './guest-status.ts';
+import { isDeviceWork, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import { keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
@@ -61,8 +61,6 @@ export class Guest {
   readonly freezing: Freezing;
   /** Becomes true once the daemon has looked at the process after its own start. */
   reconciled = false;
-  /** Whether somebody waits for a silent monitor to answer. */
-  answerAwaited = false;
   /** How the process was found when the daemon started; for operations that an earlier daemon left. */
   found: NonNullable<LeftOver['process']> = 'gone';
   handle: GuestHandle | undefined;
@@ -337,7 +335,7 @@ export class Guest {
         this.#observeDriverEvent(observation, cursor);
         return;
       case 'silent':
-        this.#observeSilence(observation.reason, observation.since);
+        this.setStatus(silentStatus(this.#status, observation));
         return;
       case 'heard':
         void this.mailbox.post(() => this.lookAgain(), { front: true });
@@ -465,17 +463,6 @@ export class Guest {
     const skipped = this.#eventBudget.takeSkipped();
     if (skipped > 0) tell('ROOST_EVENTS_SKIPPED', { count: skipped });
     tell(seen.event, seen.data);
-  }
-
-  /** It is silent since the first time that it was found so, whichever daemon found it. */
-  #observeSilence(reason: string, since: number): void {
-    const { process } = this.#status;
-    const silentSince = Math.min(process?.silentSince ?? since, since);
-    this.setStatus({
-      state: 'unresponsive',
-      reason,
-      ...(process === undefined ? {} : { process: { ...process, silentSince } }),
-    });
   }
 
   #observeState(observed: ObservedState, cursor: number): void {

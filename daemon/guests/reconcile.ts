@@ -55,6 +55,9 @@ const attach = async (guest: Guest, startLeft: boolean, pauseMs = 0): Promise<vo
   }
 };
 
+/** Guests whose monitor somebody waits for. */
+const awaited = new WeakSet<Guest>();
+
 const isOutOfReach = (guest: Guest): boolean =>
   !guest.removed && !guest.handle && guest.status.state === 'unresponsive';
 
@@ -63,15 +66,15 @@ const isOutOfReach = (guest: Guest): boolean =>
  * goes ahead where trying again at once was in vain.
  */
 const attachWhenHeard = async (guest: Guest, pauseMs: number): Promise<void> => {
-  if (guest.answerAwaited) return;
-  guest.answerAwaited = true;
+  if (awaited.has(guest)) return;
+  awaited.add(guest);
   try {
     await awaitAnswer(guest, pauseMs);
   } catch {
     // The daemon stops.
     return;
   } finally {
-    guest.answerAwaited = false;
+    awaited.delete(guest);
   }
   const nextMs = Math.min(Math.max(pauseMs * 2, FIRST_RETRY_MS), LONGEST_RETRY_MS);
   const retry = async (): Promise<void> => {

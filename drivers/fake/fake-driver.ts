@@ -115,14 +115,15 @@ export class FakeDriver implements Driver {
   }
 
   async awaitAnswer(...[{ id }, { signal }]: Parameters<Driver['awaitAnswer']>): Promise<void> {
-    const process = this.host.process(id);
-    while (process && !process.end && process.silent !== undefined) {
+    for (;;) {
+      const process = this.host.process(id);
+      if (!process || process.end)
+        throw new RoostError('NotFound', `Guest ${id} has no live process`, { hint: 'Start it.' });
+      if (process.silent === undefined) return;
       const changed = deferred<void>();
       const stop = process.onChange(changed.resolve);
       await waitOrAbort(changed.promise, signal).finally(stop);
     }
-    if (!process || process.end)
-      throw new RoostError('NotFound', `Guest ${id} has no live process`, { hint: 'Start it.' });
   }
 
   async destroy({ id }: GuestPlace, signal: AbortSignal): Promise<void> {

@@ -68,6 +68,8 @@ export interface QemuDriver extends Driver {
 }
 
 const DEFAULT_SILENCE_AFTER_MS = 5_000;
+/** How long a process that has closed its monitor may take to end. */
+const HANG_UP_MS = 1_000;
 /** What QEMU takes besides the guest's memory: itself and its buffers, and a little for each virtual CPU. */
 const OVERHEAD_BYTES = 64 * MEBIBYTE;
 const OVERHEAD_PER_CPU_BYTES = 2 * MEBIBYTE;
@@ -147,7 +149,7 @@ class DriverOfQemu implements QemuDriver {
     const { place } = launch;
     const transcript = this.#transcripts.of(place);
     const group = this.#groups.around(place);
-    return await launchProcess(launch, argv, group, context, async ({ process, ended }) => {
+    const launched = launchProcess(launch, argv, group, context, async ({ process, ended }) => {
       transcript.note(`launched as process ${process.identity.pid}`);
       const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
@@ -158,6 +160,12 @@ class DriverOfQemu implements QemuDriver {
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
       return this.#handle({ ...parts, accel });
     });
+    try {
+      return await launched;
+    } catch (error) {
+      await transcript.flush();
+      throw error;
+    }
   }
 
   probe(place: GuestPlace): ReturnType<Driver['probe']> {
@@ -182,6 +190,7 @@ class DriverOfQemu implements QemuDriver {
     } catch (error) {
       events.close();
       process.close();
+      await this.#transcripts.of(place).flush();
       if (gone.signal.aborted || (await probeLock(lockPath(place))) === 'gone') throw goneError(place);
       if (!(limit.signal.reason instanceof DeadlineError)) throw error;
       const reason = await whySilent(process.identity.pid, { isGreeted: false });
@@ -202,8 +211,15 @@ class DriverOfQemu implements QemuDriver {
     try {
       const monitor = await this.#openMonitor(place, process, { events, observe }, waiting.signal);
       await monitor.close();
+    } catch (error) {
+      if (waiting.signal.aborted) throw error;
+      // It hangs up when it ends, and its end follows at once.
+      using limit = deadline(HANG_UP_MS);
+      await waitOrAbort(process.gone, limit.signal).catch(() => undefined);
+      throw gone.signal.aborted ? goneError(place) : error;
     } finally {
       process.close();
+      await this.#transcripts.of(place).flush();
     }
   }
 

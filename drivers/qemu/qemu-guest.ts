@@ -188,7 +188,7 @@ export class QemuGuest implements GuestHandle {
   }
 
   async #finish(exit: ExitStatus | undefined): Promise<GuestEnd> {
-    const { place, monitor, events, agent, log } = this.#parts;
+    const { place, monitor, events, agent, transcript, log } = this.#parts;
     clearInterval(this.#boundTimer);
     this.#gone.abort(goneMeanwhile());
     agent?.close();
@@ -196,7 +196,8 @@ export class QemuGuest implements GuestHandle {
     await events
       .read()
       .catch((error: unknown) => log.warn({ err: error }, 'the black box could not be read'));
-    return await endOf(place, exit);
+    const [end] = await Promise.all([endOf(place, exit), transcript.flush()]);
+    return end;
   }
 
   async #boundLogs(): Promise<void> {

@@ -1,17 +1,11 @@
-/** QEMUs that do not answer, each for a reason of its own: what is said of them, and how it ends by itself. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/** QEMUs that do not answer the daemon that comes back: what is said of them, and how it ends by itself. */
 import { once } from 'node:events';
-import { stat, truncate, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
 import type { GuestHandle, Launch } from '../../../drivers/driver.ts';
 import { monitorPath } from '../../../drivers/qemu/guest-files.ts';
-import { classifySilence } from '../../../drivers/qemu/qmp/silence.ts';
-import { bootSectorDisk } from '../../guests/boot-sector.ts';
 import { never, Witness } from '../../conformance/driver.ts';
 import { describeWith } from '../../harness/needs.ts';
-import { testDirectory } from '../../harness/test-directory.ts';
 import { makeQemuHarness, processEnd, type QemuHarness } from './qemu-harness.ts';
 
 const signal = never();
@@ -28,7 +22,6 @@ const start = async (launch: Launch, driver = quick()): Promise<GuestHandle> => 
 const context = () => ({ signal, cursor: 0, observe: witness.observe });
 
 beforeEach(async () => {
-  // A disk of FUSE is root's alone.
   harness = await makeQemuHarness({ ownUid: false });
   witness = new Witness();
 });
@@ -79,6 +72,7 @@ describeWith(['qemu'], 'waiting for a monitor that is silent', () => {
     process.kill(identity.pid, 'SIGCONT');
     await answered;
     living = await harness.driver().attach(launch.place, context());
+    expect(living.process).toEqual(identity);
   });
 
   it('ends when the process does, and at once where there is none', async () => {
@@ -105,52 +99,5 @@ describeWith(['qemu'], 'waiting for a monitor that is silent', () => {
     await expect(answered).rejects.toThrow('enough');
     process.kill(identity.pid, 'SIGCONT');
     living = await harness.driver().attach(launch.place, context());
-  });
-});
-
-/** A disk served by a process of its own, by way of FUSE: who reads it while that one stands still waits in state D. */
-const slowDisk = async (): Promise<{ readonly path: string; readonly server: ChildProcess }> => {
-  const directory = await testDirectory('fuse');
-  const path = join(directory, 'disk.raw');
-  await writeFile(path, '');
-  const backing = join(directory, 'backing.raw');
-  await writeFile(backing, bootSectorDisk('idle'));
-  await truncate(backing, 1024 ** 2);
-  const server = spawn('qemu-storage-daemon', [
-    ...['--blockdev', `driver=file,node-name=disk,filename=${backing},read-only=on`],
-    ...['--export', `type=fuse,id=export,node-name=disk,mountpoint=${path},writable=off`],
-    ...['--chardev', 'stdio,id=out', '--monitor', 'chardev=out'],
-  ]);
-  onTestFinished(async () => {
-    server.kill('SIGCONT');
-    server.kill('SIGTERM');
-    await once(server, 'exit');
-  });
-  // It greets once everything is set up.
-  await once(server.stdout, 'data');
-  expect((await stat(path)).size).toBe(1024 ** 2);
-  return { path, server };
-};
-
-describeWith(['root', 'qemu', 'qemu-storage-daemon', 'fuse'], 'a QEMU that waits for its disk', () => {
-  it('is told to wait for storage, and goes on when the disk does', async () => {
-    const { path, server } = await slowDisk();
-    const launch = await harness.makeLaunch('idle');
-    const disks = launch.disks.map((disk) => ({ ...disk, path, readOnly: true }));
-    const handle = await start({ ...launch, disks });
-    server.kill('SIGSTOP');
-    await handle.resume(signal);
-    // Nothing tells when the firmware comes to read.
-    await expect
-      .poll(() => classifySilence(handle.process.pid), { interval: 20, timeout: 60_000 })
-      .toBe('storage');
-    // A guest that pauses lets its disks come to rest first.
-    const paused = handle.pause(signal);
-    await witness.until('silent storage');
-    server.kill('SIGCONT');
-    await paused;
-    await witness.until('paused user');
-    expect(witness.story).toContain('heard');
-    expect(await handle.queryState(signal)).toEqual({ state: 'paused', reason: 'user' });
   });
 });
