@@ -88,6 +88,7 @@ export class ImageDeletions {
         if (deadAliases.length > 0) await this.#records.keep(name);
         deleted.push(imageLabel(image));
       },
+      isDone: () => !image || !inventory.images.byId(id),
     };
   }
 

@@ -88,14 +88,18 @@ const unplug = (guest: Guest, operation: OperationRecord, kind: Kind, name: stri
   },
 });
 
+const isKept = (guest: Guest, name: string): boolean =>
+  guest.record.spec.keptDisks.some((disk) => disk.name === name);
+
 const deleteVolume = (guest: Guest, name: string): Step => ({
   name: 'delete',
   do: async () => {
     const { pool } = guest.house;
-    if (!guest.record.spec.keptDisks.some((disk) => disk.name === name)) return;
+    if (!isKept(guest, name)) return;
     await pool.deleteVolume({ guest: guest.id, name });
     await changeRecord(guest, (record) => withoutKeptDisk(record, name));
   },
+  isDone: () => !isKept(guest, name) && !isAttached(guest, 'disk', name),
 });
 
 export const diskDetachment = (guest: Guest, operation: OperationRecord): Procedure => {
@@ -109,6 +113,7 @@ export const diskDetachment = (guest: Guest, operation: OperationRecord): Proced
           if (isAttached(guest, 'disk', disk))
             await changeRecord(guest, (record) => withoutDisk(record, disk, true));
         },
+        isDone: () => !isAttached(guest, 'disk', disk),
       },
       ...(deletes ? [deleteVolume(guest, disk)] : []),
     ],
@@ -134,6 +139,7 @@ export const nicDetachment = (guest: Guest, operation: OperationRecord): Procedu
           );
           guest.readiness.nicsChanged();
         },
+        isDone: () => !isAttached(guest, 'nic', name),
       },
     ],
     finish: tellChanged(guest, operation, 'nics'),

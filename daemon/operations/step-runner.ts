@@ -8,7 +8,7 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import { working } from '../../lib/loop-watch.ts';
 import type { Progress } from '../../lib/work.ts';
-import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import { daemonStopping, RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationRecord, StepRecord } from '../inventory/operation-table.ts';
 import { CLEAN_UP_MS, type CleanUpOwner, cleanUp } from './clean-up.ts';
@@ -39,11 +39,6 @@ export const cancelled = (record: OperationRecord): RoostError =>
     data: { operation: record.id },
   });
 
-export const stopping = (): RoostError =>
-  new RoostError('Unavailable', 'The daemon is stopping', {
-    hint: 'The operation goes on when the daemon runs again.',
-  });
-
 const inSteps = (steps: readonly Step[]): StepRecord[] =>
   steps.map((step) => ({ name: step.name, state: 'pending' }));
 
@@ -66,7 +61,7 @@ export class StepRunner {
 
   /** From now on every step lets go where it is, unrecorded. */
   suspend(): void {
-    this.#stopping.abort(stopping());
+    this.#stopping.abort(daemonStopping());
   }
 
   /** Resolves with the failure of the first step that failed, undefined when all went well. */
@@ -76,8 +71,12 @@ export class StepRunner {
     const progress = (at: Progress): void => {
       live.progress = at;
     };
+    let earlier: Account | undefined;
     for (const [position, step] of steps.entries()) {
       const account = new Account();
+      // What a step has left running, as the rules of a port, is told where it is waited for.
+      earlier?.leaveTo(account);
+      earlier = account;
       try {
         signal.throwIfAborted();
         this.#mark(live, position, 'running');
@@ -86,11 +85,15 @@ export class StepRunner {
         await this.#untilLetGo(live, step, account, signal, async () =>
           working(name, () => accounted(account, () => step.do({ signal, progress }))),
         );
-        if (this.suspended) throw stopping();
+        if (this.suspended) throw daemonStopping();
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });
         this.#mark(live, position, 'done', account);
       } catch (error) {
-        if (this.suspended) throw stopping();
+        if (this.suspended) throw daemonStopping();
+        if (!signal.aborted && step.isDone?.() === true) {
+          this.#markDone(live, position, account, error);
+          continue;
+        }
         const failure = signal.aborted ? cancelled(live.record) : this.#failureOf(live, step, error);
         if (live.steps[position]?.state === 'running')
           this.#mark(live, position, 'failed', account, failure.message);
@@ -120,7 +123,7 @@ export class StepRunner {
         );
         this.#mark(live, position, 'undone', account);
       } catch (error) {
-        if (this.suspended) throw stopping();
+        if (this.suspended) throw daemonStopping();
         this.#options.log.error({ err: error, operation: live.record.id, step: step.name }, 'undo failed');
         const { message } = toRoostError(error);
         this.#mark(live, position, 'undo-failed', account, message);
@@ -159,6 +162,18 @@ export class StepRunner {
       signal.removeEventListener('abort', onAbort);
       cancelTimer();
     }
+  }
+
+  /** It failed at its very end, when there was no way back any more. */
+  #markDone(live: Stepping, position: number, account: Account, error: unknown): void {
+    const { message } = toRoostError(error);
+    const { name } = live.steps[position] ?? {};
+    this.#options.log.warn(
+      { err: error, operation: live.record.id, step: name },
+      'step failed after it was done',
+    );
+    account.add({ kind: 'note', text: `it was done; after that came: ${message}` });
+    this.#mark(live, position, 'done', account);
   }
 
   #failureOf(live: Stepping, step: Step, error: unknown): RoostError {

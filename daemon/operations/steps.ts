@@ -6,6 +6,11 @@ export interface Step {
   do(work: Work): Promise<void> | void;
   /** Takes back what `do` made, whether it got to its end or not. */
   undo?(): Promise<void> | void;
+  /**
+   * Of a step with no way back: whether it is done, by what is recorded. It is asked when the step failed; one that is
+   * done has not failed, because nothing is left to ask for again.
+   */
+  isDone?(): boolean;
 }
 
 /**

@@ -41,8 +41,8 @@ export interface OperationRow<N extends CommandName = CommandName> {
   ask(host: TableHost): CommandInput<N>;
   /** Its second run after a crash could surprise a guest, so it is left failed; see `settle`. */
   readonly onceOnly?: boolean;
-  /** It takes something away, and may have done so although it failed: then there is nothing to ask for again. */
-  readonly mayBeDone?: boolean;
+  /** It takes something away: a failure after that is none, because there is nothing to ask for again. */
+  readonly endsInNoReturn?: boolean;
   /** It is two operations, the second of which may fail and leave what the first one made. */
   readonly twofold?: boolean;
 }
@@ -139,7 +139,7 @@ export const operationTable: readonly OperationRow[] = [
   row({
     command: 'guest-disk-detach',
     prepare: stopped,
-    mayBeDone: true,
+    endsInNoReturn: true,
     ask: () => ({ guest: 'one', disk: 'disk1' }),
   }),
   row({
@@ -147,7 +147,7 @@ export const operationTable: readonly OperationRow[] = [
     when: 'from a running guest',
     // A boot sector does not let go of a device.
     only: 'fake',
-    mayBeDone: true,
+    endsInNoReturn: true,
     prepare: running,
     ask: () => ({ guest: 'one', disk: 'disk1' }),
   }),
@@ -158,7 +158,7 @@ export const operationTable: readonly OperationRow[] = [
   }),
   row({
     command: 'guest-disk-delete',
-    mayBeDone: true,
+    endsInNoReturn: true,
     prepare: async (host) => {
       await stopped(host);
       await host.done('guest-disk-detach', { guest: 'one', disk: 'disk1' });
@@ -175,7 +175,7 @@ export const operationTable: readonly OperationRow[] = [
   row({
     command: 'guest-nic-detach',
     prepare: stopped,
-    mayBeDone: true,
+    endsInNoReturn: true,
     ask: () => ({ guest: 'one', nic: 'nic0' }),
   }),
   row({
@@ -232,6 +232,7 @@ export const operationTable: readonly OperationRow[] = [
         await host.done('image-import', { name: 'further', version, path: host.file, format: 'raw' });
     },
     ask: () => ({ image: 'further' }),
+    endsInNoReturn: true,
   }),
   row({ command: 'image-alias-set', ask: (host) => ({ alias: 'other', image: host.image }) }),
   row({
@@ -255,7 +256,7 @@ export const operationTable: readonly OperationRow[] = [
     command: 'image-delete',
     prepare: (host) => host.done('image-import', { name: 'further', path: host.file, format: 'raw' }),
     ask: () => ({ image: 'further' }),
-    mayBeDone: true,
+    endsInNoReturn: true,
   }),
   row({ command: 'network-create', ask: () => ({ name: 'lan' }) }),
   row({

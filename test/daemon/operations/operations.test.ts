@@ -5,6 +5,7 @@ import type { OperationRecord } from '../../../daemon/inventory/operation-table.
 import { type NewOperation, Operations } from '../../../daemon/operations/operations.ts';
 import type { Step, StepObserver } from '../../../daemon/operations/steps.ts';
 import { deferred } from '../../../lib/abort.ts';
+import { enter } from '../../../lib/account.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import { operationView } from '../../../protocol/operation.ts';
@@ -376,5 +377,68 @@ describe('an idempotency key', () => {
     expect(() => operations.repeated('k', kind, subject)).toThrow(
       expect.objectContaining({ class: 'InvalidArgument' }),
     );
+  });
+});
+
+describe('the account of a step', () => {
+  test('has what an earlier step had left running and what ended in this one', async () => {
+    const operations = engine();
+    const { id } = accept(operations);
+    const goOn = deferred<void>();
+    let leftRunning = Promise.resolve();
+    await operations.run(id, [
+      {
+        name: 'ports',
+        do: () => {
+          enter({ kind: 'note', text: 'in time' });
+          leftRunning = goOn.promise.then(() => enter({ kind: 'tool', argv: ['nft'], ms: 1 }));
+        },
+      },
+      { name: 'launch', do: () => undefined },
+      {
+        name: 'resume',
+        do: async () => {
+          goOn.resolve();
+          await leftRunning;
+        },
+      },
+    ]);
+    expect(inventory.operations.steps(id).map(({ name, account }) => [name, account])).toEqual([
+      ['ports', [{ kind: 'note', text: 'in time' }]],
+      ['launch', undefined],
+      ['resume', [{ kind: 'tool', argv: ['nft'], ms: 1 }]],
+    ]);
+  });
+});
+
+describe('a step with no way back', () => {
+  const removal = (isDone: () => boolean): Step => ({
+    name: 'remove',
+    do: () => {
+      throw new RoostError('HostError', 'the last breath failed');
+    },
+    isDone,
+  });
+
+  test('that fails when it is done has not failed, and says what came after', async () => {
+    const operations = engine();
+    const { steps, seen } = noting(['a', 'b']);
+    const { id } = accept(operations);
+    const ended = await operations.run(id, [...steps.slice(0, 1), removal(() => true), ...steps.slice(1)]);
+    expect(ended).toMatchObject({ state: 'succeeded' });
+    expect(seen).toEqual(['do a', 'do b']);
+    expect(inventory.operations.steps(id)[1]).toMatchObject({
+      state: 'done',
+      account: [{ kind: 'note', text: expect.stringContaining('the last breath failed') }],
+    });
+  });
+
+  test('that fails before is undone as any other', async () => {
+    const operations = engine();
+    const { steps, seen } = noting(['a']);
+    const { id } = accept(operations);
+    const ended = await operations.run(id, [...steps, removal(() => false)]);
+    expect(ended).toMatchObject({ state: 'failed', error: { desc: 'the last breath failed' } });
+    expect(seen).toEqual(['do a', 'undo a']);
   });
 });
