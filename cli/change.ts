@@ -2,6 +2,7 @@
  * Changing commands: send them, wait for their operations, say how each ended. Several at once are sent together. An
  * interrupt ends the waiting only; the operations go on, and the user is told how to follow or cancel them.
  */
+import { randomUUID } from 'node:crypto';
 import type { CommandName } from '../protocol/commands.ts';
 import type { EventData } from '../protocol/events.ts';
 import type { OperationView } from '../protocol/operation.ts';
@@ -9,6 +10,7 @@ import type { Client } from './client.ts';
 import { worstOf } from './exit-codes.ts';
 import { CliFailure, failureLines, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
+import { lastingCall, lastingWait } from './lasting.ts';
 import { progressText } from './print/lists.ts';
 import { ProgressLine } from './progress.ts';
 import {
@@ -31,7 +33,7 @@ interface Change {
   /** What has happened to the subject then, as `started`. */
   readonly done: (result: Arguments) => string;
   /** Done after it has succeeded; resolves with words on that. */
-  readonly after?: (client: Client, signal: AbortSignal) => Promise<string | undefined>;
+  readonly after?: (context: Context) => Promise<string | undefined>;
 }
 
 type Outcome =
@@ -72,18 +74,22 @@ interface Told {
   readonly warned: (warning: string) => void;
 }
 
-const carryOut = async (change: Change, client: Client, context: Context, tell: Told): Promise<Outcome> => {
-  const { signal } = context;
+/** With a key of its own a request may be sent again: it is the same operation, also for the next daemon. */
+const withKey = (args: Arguments): Arguments =>
+  args['idempotencyKey'] === undefined ? { ...args, idempotencyKey: randomUUID() } : args;
+
+const carryOut = async (change: Change, context: Context, tell: Told): Promise<Outcome> => {
   let operation: string | undefined;
   try {
-    const reply = (await client.callAny(change.command, change.args, { signal })) as Arguments;
+    const args = withKey(change.args);
+    const reply = (await lastingCall(context, change.command, () => args)) as Arguments;
     operation = String(reply['operation']);
     for (const warning of warningsOf(reply)) tell.warned(warning);
     if (!context.wait) return { kind: 'accepted', change, operation };
     tell.accepted(operation);
-    const ended = (await client.callAny('operation-wait', { operation }, { signal })) as OperationView;
+    const ended = await lastingWait(context, 'operation-wait', { operation });
     operation = undefined;
-    const also = ended.state === 'succeeded' ? await change.after?.(client, signal) : undefined;
+    const also = ended.state === 'succeeded' ? await change.after?.(context) : undefined;
     return { kind: 'ended', change, operation: ended, ...(also === undefined ? {} : { also }) };
   } catch (error) {
     if (error instanceof Interrupted) return { kind: 'left', change, operation, exitCode: error.exitCode };
@@ -136,10 +142,11 @@ const documentsOf = (outcome: Outcome): readonly unknown[] => {
 const ASK_INTERVAL_MS = 500;
 
 /** Shows how far the operations are in their steps, until the line is closed. */
-const askForProgress = (client: Client, context: Context, line: ProgressLine): void => {
+const askForProgress = (context: Context, line: ProgressLine): void => {
   const ask = async (): Promise<void> => {
     const { operations: ids } = line;
     if (ids.length === 0) return;
+    const client = await context.client();
     const { operations } = await client.call(
       'query-operations',
       { ids: [...ids] },
@@ -155,30 +162,33 @@ const askForProgress = (client: Client, context: Context, line: ProgressLine): v
 };
 
 /** Shows the step of each operation while it runs, on a terminal only. */
-const watchProgress = async (client: Client, context: Context): Promise<ProgressLine | undefined> => {
+const watchProgress = async (context: Context): Promise<ProgressLine | undefined> => {
   if (!context.wait || context.json || context.io.stderr.isTTY !== true) return undefined;
   const line = new ProgressLine(context.io.stderr);
-  const stream = client.events();
-  await client.call('events-subscribe', { events: ['OPERATION_CHANGED'] }, { signal: context.signal });
-  const show = async (): Promise<void> => {
-    for await (const { data } of stream) {
-      const { operation, state, step = state } = data as EventData<'OPERATION_CHANGED'>;
-      line.update(operation, step);
+  const show = async (client: Client): Promise<void> => {
+    const stream = client.events();
+    await client.call('events-subscribe', { events: ['OPERATION_CHANGED'] }, { signal: context.signal });
+    try {
+      for await (const { data } of stream) {
+        const { operation, state, step = state } = data as EventData<'OPERATION_CHANGED'>;
+        line.update(operation, step);
+      }
+    } catch (error) {
+      if (!line.isClosed) await show(await context.again(client, error));
     }
   };
   // A lost connection is reported by the waiting calls.
-  show().catch(() => undefined);
-  askForProgress(client, context, line);
+  show(await context.client()).catch(() => undefined);
+  askForProgress(context, line);
   return line;
 };
 
 const runChanges = async (changes: readonly Change[], context: Context): Promise<number> => {
-  const client = await context.client();
-  const line = await watchProgress(client, context);
+  const line = await watchProgress(context);
   const several = changes.length > 1;
   const outcomes = await Promise.all(
     changes.map(async (change) => {
-      const outcome = await carryOut(change, client, context, {
+      const outcome = await carryOut(change, context, {
         accepted: (id) => line?.add(id, change.subject),
         warned: (warning) => {
           const note = (): void =>
@@ -231,7 +241,7 @@ export const change = (row: ChangeRow): Verb => {
       command: row.command,
       args,
       done: (result) => (typeof done === 'string' ? done : done(args, result)),
-      ...(after ? { after: (client, signal) => after(subject, one, client, signal) } : {}),
+      ...(after ? { after: (context) => after(subject, one, context) } : {}),
     };
   };
   return {

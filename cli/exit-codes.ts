@@ -6,7 +6,10 @@ export const exitCodes = {
   failed: { code: 1, meaning: 'The command was refused or failed, or its operation failed' },
   usage: { code: 2, meaning: 'The command line or an argument is wrong; nothing was done' },
   notFound: { code: 3, meaning: 'What was named does not exist' },
-  unreachable: { code: 4, meaning: 'No daemon answers on the socket, or the connection to it was lost' },
+  unreachable: {
+    code: 4,
+    meaning: 'No daemon answers on the socket, or it went away and did not come back within two minutes',
+  },
   permissionDenied: { code: 5, meaning: 'This user may not do that' },
   differences: { code: 6, meaning: 'fsck found differences between ledger and host, or left some' },
   deadlineExceeded: { code: 124, meaning: 'It did not finish in the time given' },

@@ -16,7 +16,18 @@ export class CliFailure extends Error {
     this.wire = wire;
     this.exitCode = exitCodeOf(reason ?? exitReasonOfClass[wire.class] ?? 'failed');
   }
+
+  /** The same with a further sentence. */
+  because(text: string): CliFailure {
+    const told = new CliFailure({ ...this.wire, desc: `${this.wire.desc}. ${text}` }, 'unreachable', this);
+    return told;
+  }
 }
+
+/** Whether the daemon went away, or is about to; what it was asked may be asked again of the next one. */
+export const isAway = (error: unknown): boolean =>
+  error instanceof CliFailure &&
+  (error.exitCode === exitCodeOf('unreachable') || error.wire.data?.['daemon'] === 'stopping');
 
 /** The command line is wrong. */
 export const usageFailure = (desc: string, hint?: string): CliFailure =>

@@ -12,6 +12,8 @@ export interface Io {
   readonly now: () => number;
   /** Aborts with Interrupted. */
   readonly signal: AbortSignal;
+  /** How long a daemon is waited for that goes away while something is waited for, in milliseconds. */
+  readonly patienceMs: number;
   /** Runs a program on this terminal; resolves with its exit code. */
   readonly runProgram: (argv: readonly [string, ...string[]], signal: AbortSignal) => Promise<number>;
 }
@@ -26,6 +28,8 @@ export interface Context {
   readonly signal: AbortSignal;
   /** The connection of this run, made at its first use. */
   readonly client: () => Promise<Client>;
+  /** The connection after one was lost with a failure, once the daemon is back. Throws the failure if it does not come. */
+  readonly again: (lost: Client, failure: unknown) => Promise<Client>;
   /** Lines on standard output. */
   readonly print: (lines: readonly string[] | string) => void;
   /** Lines on standard error. */
@@ -37,7 +41,7 @@ const asText = (lines: readonly string[] | string): string =>
   (typeof lines === 'string' ? [lines] : lines).map((line) => `${line}\n`).join('');
 
 export const createContext = (
-  options: Pick<Context, 'io' | 'json' | 'wait' | 'socketPath' | 'client'>,
+  options: Pick<Context, 'io' | 'json' | 'wait' | 'socketPath' | 'client' | 'again'>,
 ): Context => ({
   ...options,
   signal: options.io.signal,

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandReturn } from '../protocol/commands.ts';
 import { usageFailure } from './failure.ts';
 import type { Context } from './io.ts';
+import { lastingCall } from './lasting.ts';
 import type { Invocation } from './verb.ts';
 
 /** Most that one reply carries, by the contract. */
@@ -68,8 +69,8 @@ export const showLog = async (invocation: Invocation, context: Context): Promise
   const guest = String(invocation.positionals['NAME']);
   const stream = streamOf(invocation);
   const bytes = Number(invocation.flags['bytes'] ?? DEFAULT_BYTES);
-  const client = await context.client();
-  const read: ReadPart = (range) => client.call('query-guest-log', { guest, stream, ...range }, { signal });
+  const read: ReadPart = async (range) =>
+    (await lastingCall(context, 'query-guest-log', () => ({ guest, stream, ...range }))) as Part;
   if (json) {
     if (invocation.flags['follow'] === true) throw usageFailure('--follow has no form in JSON');
     printJson(await read({ maxBytes: Math.max(1, Math.min(bytes, MAX_PART_BYTES)) }));

@@ -28,6 +28,7 @@ const io: Io = {
   uid: process.geteuid?.() ?? 0,
   now: () => Date.now(),
   signal: controller.signal,
+  patienceMs: 120_000,
   runProgram: async (argv, signal) => (await import('./run-program.ts')).runProgram(argv, signal),
 };
 

@@ -44,6 +44,10 @@ export class ProgressLine {
     return result;
   }
 
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   close(): void {
     this.#closed = true;
     this.onClose();

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandReturn } from '../protocol/commands.ts';
 import type { Context } from './io.ts';
+import { lastingCall } from './lasting.ts';
 import { printQmpLogEntry, printUnanswered } from './print/qmp-log.ts';
 import { argumentsOf, type Invocation } from './verb.ts';
 
@@ -22,7 +23,6 @@ const showEntries = ({ entries, lost }: Part, { json, note, print }: Context): v
 };
 
 const follow = async (first: Part, input: Input, context: Context): Promise<never> => {
-  const client = await context.client();
   const { signal } = context;
   let part = first;
   let after = 0;
@@ -33,7 +33,8 @@ const follow = async (first: Part, input: Input, context: Context): Promise<neve
     if (part.entries.length === 0 || part === first)
       await delay(FOLLOW_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
     signal.throwIfAborted();
-    part = await client.call('query-guest-qmp-log', { guest: input.guest, after }, { signal });
+    const args = { guest: input.guest, after };
+    part = (await lastingCall(context, 'query-guest-qmp-log', () => args)) as Part;
   }
 };
 

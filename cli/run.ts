@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { defaultDirectories, SOCKET_FILE } from '../lib/default-directories.ts';
-import { type Client, connect } from './client.ts';
+import { Connection } from './connection.ts';
 import { type CliFailure, failureLines, Interrupted, toFailure, usageFailure } from './failure.ts';
 import { createContext, type Io } from './io.ts';
 import { buildProgram } from './program.ts';
@@ -49,31 +49,6 @@ export const defaultSocketPath = (io: Pick<Io, 'env' | 'uid'>): string => {
   return named === undefined || named === '' ? join(defaultDirectories(io).runDirectory, SOCKET_FILE) : named;
 };
 
-/** A connection made when it is first asked for. */
-class Connection {
-  readonly #io: Io;
-  readonly #socketPath: string;
-  #client: Promise<Client> | undefined;
-
-  constructor(io: Io, socketPath: string) {
-    this.#io = io;
-    this.#socketPath = socketPath;
-  }
-
-  readonly get = (): Promise<Client> => {
-    this.#client ??= connect({ socketPath: this.#socketPath, signal: this.#io.signal });
-    return this.#client;
-  };
-
-  async close(): Promise<void> {
-    try {
-      (await this.#client)?.close();
-    } catch {
-      // Whoever asked for the client has had this failure.
-    }
-  }
-}
-
 /** What commander says, in our form. */
 const fromCommander = (error: CommanderError, verb: Verb | undefined): CliFailure => {
   const [first = '', ...more] = error.message.replace(/^error: (command-argument value )?/, '').split('\n');
@@ -103,7 +78,7 @@ const parseAndRun = async (io: Io, scanned: Scanned): Promise<number> => {
       const { json } = scanned;
       code = await chosen.run(
         invocation,
-        createContext({ io, json, wait, socketPath, client: connection.get }),
+        createContext({ io, json, wait, socketPath, client: connection.get, again: connection.again }),
       );
     } finally {
       await connection.close();

@@ -9,6 +9,7 @@ import type { CommandReturn } from '../protocol/commands.ts';
 import type { GuestView } from '../protocol/guest.ts';
 import { CliFailure, usageFailure } from './failure.ts';
 import type { Context, Io } from './io.ts';
+import { lastingWait } from './lasting.ts';
 import type { Invocation } from './verb.ts';
 
 export const SSH_PORT = 22;
@@ -90,9 +91,8 @@ const knownHosts = async (io: Io, guestId: string): Promise<string> => {
 
 /** Waits until the guest is ready; one that has not proven it in time is tried all the same. */
 const waitForGuest = async (guest: string, timeoutMs: number, context: Context): Promise<void> => {
-  const client = await context.client();
   try {
-    await client.call('guest-wait', { guest, until: 'ready', timeoutMs }, { signal: context.signal });
+    await lastingWait(context, 'guest-wait', { guest, until: 'ready', timeoutMs });
   } catch (error) {
     if (!(error instanceof CliFailure) || error.wire.class !== 'DeadlineExceeded') throw error;
     context.note(`${guest} has not proven to be up; trying all the same`);

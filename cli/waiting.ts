@@ -1,10 +1,10 @@
 /** Waiting for guests: `roost wait`, and `--wait` after a change. */
 import type { GuestWait } from '../protocol/commands/guest.ts';
 import type { GuestView } from '../protocol/guest.ts';
-import type { Client } from './client.ts';
 import { worstOf } from './exit-codes.ts';
 import { type CliFailure, failureLines, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
+import { lastingWait } from './lasting.ts';
 import { argumentsOf, type Flag, type Invocation, type Positional } from './verb.ts';
 
 /** Flags of changes after which a guest may be waited for. */
@@ -24,18 +24,17 @@ const DEFAULT_READY_MS = 600_000;
 export type AfterChange = (
   subject: string,
   invocation: Invocation,
-  client: Client,
-  signal: AbortSignal,
+  context: Context,
 ) => Promise<string | undefined>;
 
 export const readyText = ({ ready }: Pick<GuestView, 'ready'>): string =>
   ready === undefined ? '' : `ready (${[ready.kind, ready.address].filter(Boolean).join(', ')})`;
 
-export const afterWithReady: AfterChange = async (guest, { flags }, client, signal) => {
+export const afterWithReady: AfterChange = async (guest, { flags }, context) => {
   if (flags['wait'] !== true) return undefined;
   const given = flags['wait-timeout'];
   const timeoutMs = typeof given === 'number' ? given : DEFAULT_READY_MS;
-  return readyText(await client.call('guest-wait', { guest, until: 'ready', timeoutMs }, { signal }));
+  return readyText(await lastingWait(context, 'guest-wait', { guest, until: 'ready', timeoutMs }));
 };
 
 const reachedText = (view: GuestView, until: GuestWait): string =>
@@ -45,8 +44,7 @@ const reachedText = (view: GuestView, until: GuestWait): string =>
 export const runWait =
   (row: { readonly positionals: readonly Positional[]; readonly flags: readonly Flag[] }) =>
   async (invocation: Invocation, context: Context): Promise<number> => {
-    const { signal, json } = context;
-    const client = await context.client();
+    const { json } = context;
     const named = invocation.positionals['NAME'] ?? [];
     const guests = [...new Set(typeof named === 'string' ? [named] : named)];
     const args = argumentsOf(row, invocation);
@@ -59,7 +57,7 @@ export const runWait =
     const outcomes = await Promise.all(
       guests.map(async (guest) => {
         try {
-          const view = (await client.callAny('guest-wait', { ...args, guest }, { signal })) as GuestView;
+          const view = await lastingWait(context, 'guest-wait', { ...args, guest });
           if (!json) context.print(`${view.name} ${reachedText(view, until)}`);
           return { view, code: 0 };
         } catch (error) {

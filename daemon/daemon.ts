@@ -11,7 +11,7 @@ import type { Log } from '../lib/log.ts';
 import { UndoStack } from '../lib/undo-stack.ts';
 import { groupId, listenUnix } from '../native/index.ts';
 import type { Addressing, NetworkBackend } from '../network/backend.ts';
-import { RoostError } from '../protocol/errors.ts';
+import { daemonStopping, RoostError } from '../protocol/errors.ts';
 import type { DaemonView, HostView, PoolView } from '../protocol/host.ts';
 import type { SubjectKind } from '../protocol/operation.ts';
 import type { InstanceId } from '../protocol/types.ts';
@@ -375,7 +375,7 @@ export const startDaemon = async (asked: DaemonOptions): Promise<Daemon> => {
     void guests.restorePorts();
   });
   const letGo = async (): Promise<void> => {
-    controller.abort(new Error('the daemon is stopping'));
+    controller.abort(daemonStopping());
     core.operations.suspend();
     await Promise.all(servers.map((server) => server.close()));
     await idle(core);

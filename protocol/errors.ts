@@ -76,6 +76,13 @@ export class RoostError extends Error {
   }
 }
 
+/** What a request is answered with that the daemon does not live to answer; clients know it by its data. */
+export const daemonStopping = (): RoostError =>
+  new RoostError('Unavailable', 'The daemon is stopping', {
+    data: { daemon: 'stopping' },
+    hint: 'Operations that were accepted go on when it runs again.',
+  });
+
 export const isRoostError = (error: unknown, wanted?: ErrorClass): error is RoostError =>
   error instanceof RoostError && (wanted === undefined || error.class === wanted);
 

@@ -319,7 +319,9 @@ export const guestView = z.strictObject({
     .describe('Name of its driver; one that this daemon does not have is the reason of `unknown`'),
   state: guestState,
   reason: z.string().optional().describe('Why, for paused, unresponsive, failed and unknown'),
-  silentSince: millisecondsSinceEpoch.optional().describe('Since when its monitor is silent, for unresponsive'),
+  silentSince: millisecondsSinceEpoch
+    .optional()
+    .describe('Since when its monitor is silent, for unresponsive'),
   observedAt: millisecondsSinceEpoch.describe('When the state was last observed'),
   stale: z.boolean().describe('True until the daemon has looked again after its own start'),
   target: guestTarget.describe('What was asked for'),

@@ -8,16 +8,17 @@ import { change } from '../change.ts';
 import { exitCodeOf } from '../exit-codes.ts';
 import { CliFailure } from '../failure.ts';
 import type { Context } from '../io.ts';
+import { lastingWait } from '../lasting.ts';
 import { printHistory, printJournal } from '../print/explain.ts';
 import { printDifferences, printFsck } from '../print/fsck.ts';
 import { showQmpLog } from '../qmp-log.ts';
 import { query, type Verb } from '../verb.ts';
 
 /** Mends, and gives the operation as it ended. */
-const repair = async ({ client, signal }: Context): Promise<OperationView> => {
-  const connection = await client();
-  const { operation } = await connection.call('fsck-repair', {}, { signal });
-  const ended = await connection.call('operation-wait', { operation }, { signal });
+const repair = async (context: Context): Promise<OperationView> => {
+  const connection = await context.client();
+  const { operation } = await connection.call('fsck-repair', {}, { signal: context.signal });
+  const ended = await lastingWait(context, 'operation-wait', { operation });
   if (ended.error) throw new CliFailure(ended.error);
   return ended;
 };

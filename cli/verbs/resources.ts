@@ -1,6 +1,7 @@
 /** Verbs on networks, pools, tokens and operations. */
 import { change } from '../change.ts';
 import { CliFailure } from '../failure.ts';
+import { lastingWait } from '../lasting.ts';
 import { printNetworks, printOperation, printOperations, printPools, printTokens } from '../print/lists.ts';
 import { argumentsOf, type Positional, query, type Verb } from '../verb.ts';
 
@@ -119,12 +120,9 @@ const waitForOperation: Verb = {
   command: 'operation-wait',
   positionals: [operation],
   flags: [{ name: 'timeout', short: 't', member: 'timeoutMs', description: 'Give up waiting after this' }],
-  run: async (invocation, { client, io, json, print, printJson, signal }) => {
-    const args = argumentsOf(waitForOperation, invocation);
-    const connection = await client();
-    const ended = (await connection.callAny('operation-wait', args, { signal })) as Parameters<
-      typeof printOperation
-    >[0];
+  run: async (invocation, context) => {
+    const { io, json, print, printJson } = context;
+    const ended = await lastingWait(context, 'operation-wait', argumentsOf(waitForOperation, invocation));
     if (json) printJson(ended);
     else print(printOperation(ended, io.now()));
     if (ended.error) throw new CliFailure(ended.error);

@@ -8,7 +8,7 @@ import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs';
 import Sqlite from 'better-sqlite3';
 import { Histogram } from '../../lib/histogram.ts';
 import { working } from '../../lib/loop-watch.ts';
-import { type ErrorData, RoostError } from '../../protocol/errors.ts';
+import { daemonStopping, type ErrorData, RoostError } from '../../protocol/errors.ts';
 import { backUp, backupsOf } from './backups.ts';
 import { migrations } from './migrations.ts';
 import { findDamage } from './soundness.ts';
@@ -198,7 +198,7 @@ export class Database {
   durably<T>(work: () => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed) {
-        reject(new RoostError('Unavailable', 'The daemon is stopping', { hint: 'Try again when it runs.' }));
+        reject(daemonStopping());
         return;
       }
       if (this.#pending.length === 0) setImmediate(() => working('commit', () => this.#commit()));

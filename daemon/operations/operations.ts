@@ -7,13 +7,13 @@ import { uuidv7 } from 'uuidv7';
 import { waitOrAbort } from '../../lib/abort.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
-import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import { daemonStopping, RoostError, toRoostError } from '../../protocol/errors.ts';
 import { isEnded, type OperationJournal, type OperationView } from '../../protocol/operation.ts';
 import type { Actor, OperationId } from '../../protocol/types.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { OperationQuery, OperationRecord, StepRecord } from '../inventory/operation-table.ts';
-import { cancelled, type Stepping, StepRunner, stopping } from './step-runner.ts';
+import { cancelled, type Stepping, StepRunner } from './step-runner.ts';
 import type { Step, StepObserver } from './steps.ts';
 
 export interface NewOperation {
@@ -145,7 +145,7 @@ export class Operations {
    */
   suspend(): void {
     this.#runner.suspend();
-    for (const live of this.#live.values()) live.controller.abort(stopping());
+    for (const live of this.#live.values()) live.controller.abort(daemonStopping());
   }
 
   /**
@@ -185,7 +185,7 @@ export class Operations {
    * written.
    */
   async run(id: OperationId, steps: readonly Step[], options: RunOptions = {}): Promise<OperationRecord> {
-    if (this.#runner.suspended) throw stopping();
+    if (this.#runner.suspended) throw daemonStopping();
     const live = this.#required(id);
     this.#write(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() });
     const failure = await this.#runner.doAll(live, steps, options.cancellable ?? true);
@@ -200,7 +200,7 @@ export class Operations {
     failure: RoostError,
     options: RunOptions = {},
   ): Promise<OperationRecord> {
-    if (this.#runner.suspended) throw stopping();
+    if (this.#runner.suspended) throw daemonStopping();
     const live = this.#required(id);
     // With the reason, so that a daemon that finishes the undoing knows it.
     this.#write(live, { state: 'undoing', error: failure.toWire() });

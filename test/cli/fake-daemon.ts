@@ -20,6 +20,8 @@ export interface Peer {
   /** Writes an event. */
   readonly emit: (event: string, data: object, sequence?: number) => void;
   readonly socket: Socket;
+  /** Replies later to the call at hand, for which the handler gave NO_REPLY. */
+  readonly answer: (value: unknown) => void;
   /** Replies to the call at hand, cut into the given writes, and from then on hands bytes to `onBytes`. */
   readonly becomeConsole: (
     cut: (reply: string) => readonly string[],
@@ -110,8 +112,9 @@ const defaultHandlers: Readonly<Record<string, Handler>> = {
 
 export class FakeDaemon {
   readonly socketPath: string;
-  /** Every call but the handshake. */
+  /** Every call but the handshake, without its idempotency key. */
   readonly calls: Call[] = [];
+  readonly keys: string[] = [];
   readonly #directory: string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -134,9 +137,18 @@ export class FakeDaemon {
     this.#handlers.set(command, handler);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends every connection and listens no more, until it comes back. */
+  async goAway(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  comeBack(): Promise<void> {
+    return new Promise((resolve) => this.#server.listen(this.socketPath, resolve));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.goAway();
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -147,6 +159,7 @@ export class FakeDaemon {
     const peer: Peer = {
       socket,
       becomeConsole: () => undefined,
+      answer: () => undefined,
       emit: (event, data, sequence = 1) =>
         send({ event, data, timestamp: { seconds: NOW / 1000, microseconds: 0 }, sequence }),
     };
@@ -170,7 +183,7 @@ export class FakeDaemon {
     }
     const { execute, arguments: args, id } = parsed.request;
     const command = findCommand(execute);
-    if (execute !== 'qmp_capabilities') this.calls.push({ command: execute, args });
+    if (execute !== 'qmp_capabilities') this.#note(execute, args);
     try {
       if (!command) throw new Refusal({ class: 'CommandNotFound', desc: `No command ${execute}` });
       const checked = command.arguments.safeParse(args);
@@ -180,12 +193,21 @@ export class FakeDaemon {
         const reply = `${JSON.stringify(successReply({ guest: 'web1' }, id))}\n`;
         void writeApart(peer.socket, cut(reply));
       };
-      const reply = this.#handlerOf(execute, command.nature === 'change')(args, { ...peer, becomeConsole });
+      const reply = this.#handlerOf(execute, command.nature === 'change')(args, {
+        ...peer,
+        becomeConsole,
+        answer: (value) => send(successReply(value, id)),
+      });
       if (reply !== NO_REPLY) send(successReply(reply, id));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       send(errorReply(error.wire, id));
     }
+  }
+
+  #note(command: string, { idempotencyKey, ...args }: Call['args']): void {
+    this.calls.push({ command, args });
+    if (typeof idempotencyKey === 'string') this.keys.push(idempotencyKey);
   }
 
   #handlerOf(command: string, changes: boolean): Handler {

@@ -18,6 +18,7 @@ export interface RunOptions {
   readonly uid?: number;
   readonly signal?: AbortSignal;
   readonly isTTY?: boolean;
+  readonly patienceMs?: number;
   /** Called with all of standard error so far. */
   readonly onStderr?: (text: string) => void;
   readonly onStdout?: (text: string) => void;
@@ -48,6 +49,7 @@ export const runCli = async (argv: readonly string[], options: RunOptions = {}):
     uid: options.uid ?? 0,
     now: () => NOW,
     signal: options.signal ?? new AbortController().signal,
+    patienceMs: options.patienceMs ?? 0,
     runProgram: options.runProgram ?? (() => Promise.reject(new Error('no program is to be run'))),
   };
   const code = await run(argv, io);

@@ -16,13 +16,17 @@ export interface RoostOptions {
   readonly stdin?: string;
   /** Interrupts it, as Ctrl-C does, once its standard output has this. */
   readonly interruptAt?: string;
+  /** Called with all of standard error so far. */
+  readonly onStderr?: (text: string) => void;
+  /** Called with all of standard output so far. */
+  readonly onStdout?: (text: string) => void;
 }
 
 /** Runs it against a home's daemon; gives how it ended, whatever that is. */
 export const runRoost = async (
   home: DaemonHome,
   args: readonly string[],
-  { stdin = '', interruptAt }: RoostOptions = {},
+  { stdin = '', interruptAt, onStderr, onStdout }: RoostOptions = {},
 ): Promise<RoostRun> => {
   const child = spawn(process.execPath, [roostProgram, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -33,11 +37,13 @@ export const runRoost = async (
   child.stdout.on('data', (chunk: Buffer) => {
     const before = stdout;
     stdout += chunk.toString('utf8');
+    onStdout?.(stdout);
     if (interruptAt !== undefined && !before.includes(interruptAt) && stdout.includes(interruptAt))
       child.kill('SIGINT');
   });
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString('utf8');
+    onStderr?.(stderr);
   });
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);
