@@ -58,6 +58,11 @@ const expectAgreement = async (daemon: FakeDaemon): Promise<void> => {
   expect(daemon.ledger).toEqual(await daemon.host());
 };
 
+const expectView = async (daemon: FakeDaemon, view: unknown): Promise<void> => {
+  expect(await viewOf(daemon.client)).toEqual(view);
+  await expectAgreement(daemon);
+};
+
 /** What failed can be asked for once more. */
 const expectGoesAgain = async (daemon: FakeDaemon, row: OperationRow, view: unknown): Promise<void> => {
   if (row.twofold) {
@@ -66,8 +71,7 @@ const expectGoesAgain = async (daemon: FakeDaemon, row: OperationRow, view: unkn
   }
   const again = await wait(daemon, await ask(daemon, row));
   expect(again).toMatchObject({ state: 'succeeded' });
-  expect(await viewOf(daemon.client)).toEqual(view);
-  await expectAgreement(daemon);
+  await expectView(daemon, view);
 };
 
 interface Undisturbed {
@@ -157,10 +161,7 @@ describe.each(rowsFor('fake').map((row) => [titleOf(row), row] as const))('%s', 
         told: !isOver,
       });
       failing = false;
-      if (isOver) {
-        expect(await viewOf(daemon.client)).toEqual(view);
-        await expectAgreement(daemon);
-      } else await expectGoesAgain(daemon, row, view);
+      await (isOver ? expectView(daemon, view) : expectGoesAgain(daemon, row, view));
       await daemon.stop();
     }
   });
