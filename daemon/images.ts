@@ -89,8 +89,8 @@ export class Images {
   /** One for each operation that has not ended: they wait for nothing but the host's limit. */
   readonly #mailboxes = new Set<Mailbox>();
   readonly #works = new Map<string, readonly ((record: OperationRecord) => OperationWork | undefined)[]>();
-  /** What `takeIn` took, until `settling` writes it down. */
-  readonly #taken = new Map<ImageId, StoredImage>();
+  /** What the work on an operation took in, for the end of it. */
+  readonly #taken = new WeakMap<OperationRecord, StoredImage>();
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -176,7 +176,7 @@ export class Images {
       do: async (work) => {
         const file = await fileOf();
         const stored = await store.import({ id, kind: this.#kindOf(id), ...file }, work);
-        this.#taken.set(id, stored);
+        this.#taken.set(record, stored);
         await this.records.write(id, stored);
       },
       undo: () => store.remove(id),
@@ -193,8 +193,7 @@ export class Images {
     const id = record.subject.id as ImageId;
     return (state, clean) => {
       const image = inventory.images.byId(id);
-      const stored = this.#taken.get(id);
-      this.#taken.delete(id);
+      const stored = this.#taken.get(record);
       if (state === 'succeeded' && stored && image) {
         const { name, version } = image;
         inventory.images.ready(id, stored);

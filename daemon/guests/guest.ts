@@ -28,6 +28,7 @@ import { AbsentDriver } from './absent-driver.ts';
 import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
+import { followEnd } from './follow-end.ts';
 import { runRemains, takeAway } from './free-run.ts';
 import { Freezing } from './freezing.ts';
 import { isDeviceWork, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
@@ -303,21 +304,13 @@ export class Guest {
     this.agent.took(handle);
     this.readiness.begin();
     this.freezing.begin();
-    void handle.ended.then((end) => {
-      void this.mailbox
-        .post(
-          async () => {
-            if (this.handle === handle) await this.wrapUp(end);
-          },
-          { front: true },
-        )
-        .catch((error: unknown) =>
-          this.house.log.error({ err: error, guest: this.name }, 'the end of the guest could not be handled'),
-        );
-    });
+    followEnd(this, handle);
   }
 
-  readonly observe = (observation: Observation, cursor: number): void => {
+  readonly observe = (observation: Observation, cursor: number): void =>
+    this.house.operations.recordNews('what a guest did', () => this.#observe(observation, cursor));
+
+  #observe(observation: Observation, cursor: number): void {
     if (this.removed) return;
     switch (observation.kind) {
       case 'state':
@@ -341,7 +334,7 @@ export class Guest {
         void this.mailbox.post(() => this.lookAgain(), { front: true });
         return;
     }
-  };
+  }
 
   /** Finds out what became of a process of which nothing could be told before. In the mailbox. */
   async lookForProcess(): Promise<void> {
@@ -355,8 +348,8 @@ export class Guest {
     if (!handle) return;
     try {
       this.#observeState(await handle.queryState(this.house.stopping), this.#status.cursor);
-    } catch (error) {
-      this.house.log.debug({ err: error, guest: this.name }, 'state could not be asked');
+    } catch (err) {
+      this.house.log.debug({ err, guest: this.name }, 'state could not be asked');
     }
   }
 

@@ -99,6 +99,13 @@ export const performOperation = async (guest: Guest, id: OperationId): Promise<v
     operations.end(id, 'failed', goneError(guest));
     return;
   }
+  const told = operations.toldBefore(id);
+  if (told) {
+    const { withdraw, finish, after } = procedureOf(guest, operation);
+    await operations.untilRecorded(() => withdraw?.());
+    await after?.(await operations.endWhenRecorded(id, 'cancelled', told, finish));
+    return;
+  }
   const perform = async (): Promise<void> => {
     const { steps, after, withdraw: _withdraw, ...options } = procedureOf(guest, operation);
     const circumstances = { hostBooted: guest.hostBootedBefore(operation), process: guest.found };

@@ -181,6 +181,10 @@ export class Database {
     return statement;
   }
 
+  get inTransaction(): boolean {
+    return this.sqlite.inTransaction;
+  }
+
   /** Runs `work` in one transaction that survives a crash of the daemon. Synchronous. */
   soon<T>(work: () => T): T {
     try {

@@ -39,8 +39,13 @@ export const carryOut = async (
     case 'undo':
       return await operations.undo(id, steps, whyUndone(operation, settlement.why), options);
     case 'succeed':
-      return operations.end(id, 'succeeded', undefined, options.finish);
+      return await operations.endWhenRecorded(id, 'succeeded', undefined, options.finish);
     case 'fail':
-      return operations.end(id, 'failed', givenUp(operation, settlement.why), options.finish);
+      return await operations.endWhenRecorded(
+        id,
+        'failed',
+        givenUp(operation, settlement.why),
+        options.finish,
+      );
   }
 };

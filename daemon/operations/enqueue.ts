@@ -21,7 +21,9 @@ const perform = async (operations: Operations, { id }: OperationRecord, workOf: 
   const record = operations.record(id);
   if (!record || record.endedAt !== undefined) return;
   const work = workOf(record);
-  if (work) await carryOut(operations, record, work.steps, work.options);
+  const told = operations.toldBefore(id);
+  if (told) await operations.endWhenRecorded(id, 'cancelled', told, work?.options.finish);
+  else if (work) await carryOut(operations, record, work.steps, work.options);
   else {
     const { kind, name } = record.subject;
     operations.end(id, 'failed', new RoostError('NotFound', `The ${kind} ${name} is gone`));

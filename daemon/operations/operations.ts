@@ -37,7 +37,16 @@ interface Live extends Stepping {
   readonly ended: Promise<OperationRecord>;
   readonly resolve: (record: OperationRecord) => void;
   readonly withdraw: (() => void) | undefined;
+  /** What its waiters were told that it failed of, while the journal took no writes. */
+  told?: RoostError;
 }
+
+/** At what pace the end of an operation is written again while the journal takes no writes. */
+const RETRY_MS = 1_000;
+
+/** The journal cannot be written for now: its disk is full, or fails. */
+const isRefusal = (error: unknown): error is RoostError =>
+  error instanceof RoostError && (error.class === 'ResourceExhausted' || error.class === 'HostError');
 
 export type EndState = 'succeeded' | 'failed' | 'cancelled';
 /**
@@ -181,16 +190,17 @@ export class Operations {
   }
 
   /**
-   * Does the steps. Resolves with the ended record whether it went well or not; rejects only when the journal cannot be
-   * written.
+   * Does the steps. Resolves with the ended record whether it went well or not. While the journal takes no writes the
+   * steps are undone; whoever waits for the operation is told, and its end is written as soon as that is possible.
    */
   async run(id: OperationId, steps: readonly Step[], options: RunOptions = {}): Promise<OperationRecord> {
     if (this.#runner.suspended) throw daemonStopping();
     const live = this.#required(id);
-    this.#write(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() });
-    const failure = await this.#runner.doAll(live, steps, options.cancellable ?? true);
+    const failure =
+      this.#refusalOf(live, { state: 'running', startedAt: live.record.startedAt ?? this.#clock.now() }) ??
+      (await this.#runner.doAll(live, steps, options.cancellable ?? true));
     if (failure !== undefined) return await this.undo(id, steps, failure, options);
-    return this.end(id, 'succeeded', undefined, options.finish);
+    return await this.endWhenRecorded(id, 'succeeded', undefined, options.finish);
   }
 
   /** Takes back every step that may have been begun, the last first, and records the failure. */
@@ -203,7 +213,7 @@ export class Operations {
     if (this.#runner.suspended) throw daemonStopping();
     const live = this.#required(id);
     // With the reason, so that a daemon that finishes the undoing knows it.
-    this.#write(live, { state: 'undoing', error: failure.toWire() });
+    this.#refusalOf(live, { state: 'undoing', error: failure.toWire() });
     const undoFailures = await this.#runner.undoAll(live, steps);
     const error =
       undoFailures.length === 0
@@ -214,33 +224,71 @@ export class Operations {
             cause: failure,
           });
     const state = failure.class === 'Cancelled' ? 'cancelled' : 'failed';
-    return this.end(id, state, error, options.finish, undoFailures.length === 0);
+    return await this.endWhenRecorded(id, state, error, options.finish, undoFailures.length === 0);
   }
 
   /** Records the end and tells the waiters. */
-  end(
+  end(id: OperationId, state: EndState, error?: RoostError, finish?: Finish): OperationRecord {
+    const live = this.#required(id);
+    try {
+      return this.#recordEnd(live, state, error, finish);
+    } catch (unrecorded) {
+      this.unrecorded(id, unrecorded);
+      return live.record;
+    }
+  }
+
+  /**
+   * The same, in the turn of its subject, which is held until it is recorded: nothing else happens to the subject that
+   * would not know of it. Nothing tells when a disk takes writes again, so it is tried. Errors: Unavailable when the
+   * daemon stops before.
+   */
+  async endWhenRecorded(
     id: OperationId,
+    state: EndState,
+    error?: RoostError,
+    finish?: Finish,
+    clean = true,
+  ): Promise<OperationRecord> {
+    const live = this.#required(id);
+    try {
+      return await this.untilRecorded(
+        () => this.#recordEnd(live, state, error, finish, clean),
+        (refusal) => void this.#tellUnrecorded(live, refusal),
+      );
+    } catch (unrecorded) {
+      if (this.#runner.suspended) throw unrecorded;
+      this.unrecorded(id, unrecorded);
+      return live.record;
+    }
+  }
+
+  #recordEnd(
+    live: Live,
     state: EndState,
     error?: RoostError,
     finish: Finish = () => undefined,
     clean = true,
   ): OperationRecord {
-    const live = this.#required(id);
-    const endedAt = this.#clock.now();
+    const { record, steps } = live;
+    const { operations, db } = this.#inventory;
     try {
-      this.#inventory.db.soon(() => {
+      db.soon(() => {
         const result = finish(state, clean);
+        if (live.isBehind)
+          for (const [place, step] of steps.entries()) operations.writeStep(record.id, place, step);
         this.#write(live, {
           state,
-          endedAt,
+          endedAt: this.#clock.now(),
           ...(error === undefined ? {} : { error: error.toWire() }),
           ...(result === undefined ? {} : { result }),
         });
       });
     } catch (unrecorded) {
-      this.unrecorded(id, unrecorded);
+      live.record = record;
+      throw unrecorded;
     }
-    this.#live.delete(id);
+    this.#live.delete(record.id);
     live.resolve(live.record);
     return live.record;
   }
@@ -252,11 +300,60 @@ export class Operations {
   unrecorded(id: OperationId, error: unknown): void {
     const live = this.#live.get(id);
     if (!live || this.#runner.suspended) return;
-    this.#log.error({ err: error, operation: id }, 'an operation could not be recorded');
-    const wire = toRoostError(error).toWire();
-    live.record = { ...live.record, state: 'failed', endedAt: this.#clock.now(), error: wire };
+    live.record = this.#tellUnrecorded(live, error);
     this.#live.delete(id);
-    live.resolve(live.record);
+  }
+
+  /** Whoever waits for it is told that it failed; the first time counts. */
+  #tellUnrecorded(live: Live, error: unknown): OperationRecord {
+    const { record } = live;
+    const failure = live.told ?? toRoostError(error);
+    const endedAt = this.#clock.now();
+    const told: OperationRecord = { ...record, state: 'failed', endedAt, error: failure.toWire() };
+    if (live.told) return told;
+    live.told = failure;
+    this.#log.error({ err: error, operation: record.id }, 'an operation could not be recorded');
+    live.resolve(told);
+    this.#tellThoseBehind(record, error);
+    return told;
+  }
+
+  /** Those that wait for the same turn would wait as long as the disk takes no writes: they fail of it, and are not done. */
+  #tellThoseBehind({ id, subject }: OperationRecord, error: unknown): void {
+    for (const other of this.#live.values())
+      if (other.record.id !== id && other.record.subject.id === subject.id && other.record.state === 'queued')
+        this.#tellUnrecorded(other, error);
+  }
+
+  /** What the waiters of an operation were told that it failed of before its turn has come: it is not to be done. */
+  toldBefore(id: OperationId): RoostError | undefined {
+    return this.#live.get(id)?.told;
+  }
+
+  /** Does what has to be recorded, again and again until the journal takes it. Errors: Unavailable when the daemon stops. */
+  async untilRecorded<T>(
+    work: () => T | Promise<T>,
+    onRefusal: (error: RoostError) => void = () => undefined,
+  ): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        onRefusal(error);
+        await this.#runner.pause(RETRY_MS);
+      }
+    }
+  }
+
+  /** Does what writes down news that nobody waits for. What is not taken for now is told by the log alone. */
+  recordNews(what: string, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      this.#log.warn({ err: error, what }, 'news could not be recorded');
+    }
   }
 
   /** Asks an operation to end early. Errors: NotFound, FailedPrecondition once it has ended. */
@@ -334,6 +431,17 @@ export class Operations {
     return this.#inventory.operations.query(query);
   }
 
+  /** Why a change could not be written down, if the journal takes no writes for now. */
+  #refusalOf(live: Live, change: Partial<OperationRecord>): RoostError | undefined {
+    try {
+      this.#write(live, change);
+      return undefined;
+    } catch (error) {
+      if (isRefusal(error)) return error;
+      throw error;
+    }
+  }
+
   #write(live: Live, change: Partial<OperationRecord>): void {
     const record = { ...live.record, ...change };
     this.#inventory.db.soon(() => this.#inventory.operations.write(record));
@@ -342,17 +450,22 @@ export class Operations {
     if (changed) this.#announce(record);
   }
 
+  /** What cannot be told for now holds up nobody: an operation that was accepted is done. */
   #announce(record: OperationRecord, step?: string): void {
-    this.#events.emit({
-      event: 'OPERATION_CHANGED',
-      data: {
-        operation: record.id,
-        kind: record.kind,
-        subject: record.subject.name,
-        state: record.state,
-        ...(step === undefined ? {} : { step }),
-      },
-    });
+    const emit = (): void =>
+      this.#events.emit({
+        event: 'OPERATION_CHANGED',
+        data: {
+          operation: record.id,
+          kind: record.kind,
+          subject: record.subject.name,
+          state: record.state,
+          ...(step === undefined ? {} : { step }),
+        },
+      });
+    // In a transaction it is the transaction that fails.
+    if (this.#inventory.db.inTransaction) emit();
+    else this.recordNews(`a change of ${record.kind}`, emit);
   }
 
   #placeOf(id: OperationId): ReturnType<QueuePlace> {

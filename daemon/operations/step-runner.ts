@@ -2,7 +2,7 @@
  * Does the steps of an operation one after the other, or takes them back, and keeps their part of the journal: when each
  * began and ended, and what it did to the host.
  */
-import { deferred } from '../../lib/abort.ts';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { Account, accounted } from '../../lib/account.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
@@ -23,6 +23,8 @@ export interface Stepping {
   steps: StepRecord[];
   readonly controller: AbortController;
   progress?: Progress;
+  /** The journal lacks something of `steps`, because it took no writes. */
+  isBehind?: boolean;
 }
 
 export interface StepRunnerOptions {
@@ -64,6 +66,17 @@ export class StepRunner {
     this.#stopping.abort(daemonStopping());
   }
 
+  /** Resolves after so long. Errors: Unavailable when the daemon stops before. */
+  async pause(delayMs: number): Promise<void> {
+    const over = deferred<void>();
+    const cancelTimer = this.#options.clock.after(delayMs, over.resolve);
+    try {
+      await waitOrAbort(over.promise, this.#stopping.signal);
+    } finally {
+      cancelTimer();
+    }
+  }
+
   /** Resolves with the failure of the first step that failed, undefined when all went well. */
   async doAll(live: Stepping, steps: readonly Step[], cancellable: boolean): Promise<RoostError | undefined> {
     live.steps = inSteps(steps);
@@ -96,7 +109,7 @@ export class StepRunner {
         }
         const failure = signal.aborted ? cancelled(live.record) : this.#failureOf(live, step, error);
         if (live.steps[position]?.state === 'running')
-          this.#mark(live, position, 'failed', account, failure.message);
+          this.#markIfPossible(live, position, 'failed', account, failure.message);
         return failure;
       }
     }
@@ -121,12 +134,12 @@ export class StepRunner {
           async () => working(name, () => accounted(account, () => step.undo?.())),
           UNDO_MS,
         );
-        this.#mark(live, position, 'undone', account);
+        this.#markIfPossible(live, position, 'undone', account);
       } catch (error) {
         if (this.suspended) throw daemonStopping();
         this.#options.log.error({ err: error, operation: live.record.id, step: step.name }, 'undo failed');
         const { message } = toRoostError(error);
-        this.#mark(live, position, 'undo-failed', account, message);
+        this.#markIfPossible(live, position, 'undo-failed', account, message);
         failures.push(`${step.name}: ${message}`);
       }
       await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after-undo' });
@@ -184,6 +197,25 @@ export class StepRunner {
         'step failed unexpectedly',
       );
     return failure;
+  }
+
+  /** Where nothing more can be done than to go on: what the journal lacks is written with the end of the operation. */
+  #markIfPossible(
+    live: Stepping,
+    position: number,
+    state: StepRecord['state'],
+    account: Account,
+    error?: string,
+  ): void {
+    try {
+      this.#mark(live, position, state, account, error);
+    } catch (unwritten) {
+      live.isBehind = true;
+      this.#options.log.warn(
+        { err: unwritten, operation: live.record.id },
+        'a step could not be written down',
+      );
+    }
   }
 
   #mark(

@@ -54,7 +54,8 @@ if (keepingPath !== undefined)
 
 runMain(process.argv.slice(2), {
   parts: () => ({
-    drivers: [new ForgetfulDriver()],
+    // Under the name of the driver that guests have unless they name one.
+    drivers: [new ForgetfulDriver({ name: 'qemu' })],
     backends: [fakeNetworkBackend()],
     addressing,
     pool: new ForgetfulPool(),

@@ -44,7 +44,7 @@ export interface StartOptions {
   /** File that gets a line for each place that an operation comes to. */
   readonly placesPath?: string;
   /** Over a pretended host, see test/fault/roostd-on-fakes.entry.ts. */
-  readonly onFakes?: { readonly keepingPath: string; readonly imagePath: string };
+  readonly onFakes?: { readonly keepingPath: string; readonly imagePath?: string };
   readonly args?: readonly string[];
   /** A program, with its arguments, that sets a place up and then executes the daemon's own argv, which follows. */
   readonly within?: readonly string[];

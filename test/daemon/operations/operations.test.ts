@@ -21,8 +21,7 @@ afterEach(() => {
   inventory.db.close();
 });
 
-const engine = (observeStep?: StepObserver): Operations => {
-  const clock = new ManualClock();
+const engine = (observeStep?: StepObserver, clock = new ManualClock()): Operations => {
   const events = new EventLog(inventory.db, inventory.events, clock);
   return new Operations({ inventory, events, clock, log: silentLog(), observeStep });
 };
@@ -199,6 +198,59 @@ describe('an operation that fails', () => {
     });
     expect(inventory.meta.get('instance')).toBeUndefined();
     expect(inventory.operations.byId(id)?.state).toBe('running');
+  });
+});
+
+describe('a journal that takes no writes for now', () => {
+  const refuseWrites = (refuse: boolean): void =>
+    void inventory.db.sqlite.pragma(`query_only = ${refuse ? 'ON' : 'OFF'}`);
+
+  test('has the steps undone, everybody told, and the end written as soon as it takes them', async () => {
+    const clock = new ManualClock();
+    const operations = engine(undefined, clock);
+    const { id } = accept(operations);
+    const behind = accept(operations);
+    const elsewhere = accept(operations, { subject: { kind: 'guest', id: nthId(7), name: 'web7' } });
+    const { steps, seen } = noting(['a', 'b']);
+    const full: Step = { name: 'full', do: () => refuseWrites(true) };
+    const ending = operations.run(id, [...steps, full], { finish: (state) => ({ state }) });
+    const error = { class: 'HostError', desc: expect.stringContaining('cannot be written') as string };
+    expect(await operations.wait(id, never)).toMatchObject({ state: 'failed', error });
+    expect(await operations.wait(behind.id, never)).toMatchObject({ state: 'failed', error });
+    // What its waiters were told has failed is not done when its turn comes.
+    expect(operations.toldBefore(behind.id)).toMatchObject({ class: 'HostError' });
+    expect(operations.toldBefore(elsewhere.id)).toBeUndefined();
+    expect(seen).toEqual(['do a', 'do b', 'undo b', 'undo a']);
+    clock.advance(1_000);
+    expect(inventory.operations.byId(id)?.state).toBe('running');
+    refuseWrites(false);
+    await Promise.resolve();
+    clock.advance(1_000);
+    const ended = await ending;
+    expect(ended).toMatchObject({ state: 'failed', error, result: { state: 'failed' } });
+    expect(inventory.operations.byId(id)).toEqual(ended);
+    expect(inventory.operations.steps(id).map(({ state }) => state)).toEqual(['undone', 'undone', 'done']);
+  });
+
+  test('does not keep what was accepted from being done', async () => {
+    const operations = engine();
+    const record = inventory.db.soon(() => operations.insert(fresh()));
+    refuseWrites(true);
+    expect(operations.admitted(record)).toBe(true);
+    refuseWrites(false);
+    expect(await operations.run(record.id, noting(['a']).steps)).toMatchObject({ state: 'succeeded' });
+  });
+
+  test('leaves an operation to the next daemon when this one stops before', async () => {
+    const operations = engine();
+    const { id } = accept(operations);
+    const full: Step = { name: 'full', do: () => refuseWrites(true) };
+    const ending = operations.run(id, [full]);
+    await operations.wait(id, never);
+    operations.suspend();
+    await expect(ending).rejects.toMatchObject({ class: 'Unavailable' });
+    expect(inventory.operations.byId(id)?.state).toBe('running');
+    refuseWrites(false);
   });
 });
 
