@@ -146,11 +146,16 @@ export class ImagePulls {
     const step = (name: string, act: (work: Parameters<Step['do']>[0]) => Promise<void>): Step => ({
       name,
       do: async (work) => {
-        if (!same) await this.#toldOfLostCredentials(record, () => act(work));
+        if (!same && !disk) await this.#toldOfLostCredentials(record, () => act(work));
       },
       undo,
     });
     const resolve = step('resolve', async (work) => {
+      // An earlier daemon took the disk in, and ended before it could say so.
+      if (await store.stored(id)) {
+        disk = { path: '', format: 'raw' };
+        return;
+      }
       facts = await this.#oci.resolve(await request(), work);
       same = version === undefined ? this.#sameAs(record.subject.name, facts) : undefined;
     });
