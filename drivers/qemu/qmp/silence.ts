@@ -25,6 +25,12 @@ export interface TaskState {
 const FREEZER_WCHANS: ReadonlySet<string> = new Set(['__refrigerator', 'do_freezer_trap', 'get_signal']);
 
 /**
+ * Where threads sleep that wait for a file system in user space (FUSE), also virtiofs: in state S, as if a signal could
+ * end it, until a signal comes.
+ */
+const STORAGE_WCHANS: ReadonlySet<string> = new Set(['request_wait_answer']);
+
+/**
  * Classifies the process `pid` at this moment. Only a process whose identity the caller has checked tells
  * anything; the number may belong to another by now.
  */
@@ -37,7 +43,7 @@ export async function classifySilence(pid: number): Promise<Silence> {
 export function classifyTasks(tasks: readonly TaskState[]): Silence {
   const living = tasks.filter((task) => !isDead(task));
   if (living.length === 0) return 'dead';
-  if (living.some((task) => task.state === 'D' && !isFrozen(task))) return 'storage';
+  if (living.some(waitsForStorage)) return 'storage';
   if (living.some(isStopped) || living.every(isFrozen)) return 'stopped';
   return 'busy';
 }
@@ -56,6 +62,10 @@ function isDead(task: TaskState): boolean {
 
 function isFrozen(task: TaskState): boolean {
   return FREEZER_WCHANS.has(task.wchan);
+}
+
+function waitsForStorage(task: TaskState): boolean {
+  return (task.state === 'D' && !isFrozen(task)) || STORAGE_WCHANS.has(task.wchan);
 }
 
 function isStopped(task: TaskState): boolean {
@@ -82,7 +92,7 @@ async function readTask(directory: string): Promise<TaskState | 'gone' | 'unknow
   }
 }
 
-/** Empty where it can't be read: only the freezer is known by it. */
+/** Empty where it can't be read: only the freezer and FUSE are known by it. */
 async function readWchan(directory: string): Promise<string> {
   try {
     return await readFile(`${directory}/wchan`, 'utf8');

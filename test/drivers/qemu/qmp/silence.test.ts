@@ -32,6 +32,7 @@ describe('classifyTasks', () => {
     ['D:__refrigerator D:__refrigerator', 'stopped'],
     ['T D:__refrigerator', 'stopped'],
     ['S S D:nfs_wait_bit_killable', 'storage'],
+    ['S:do_poll S:request_wait_answer', 'storage'],
     ['T T D:blkdev_issue_flush', 'storage'],
     ['D:__refrigerator D:folio_wait_bit', 'storage'],
     ['S:do_poll R', 'busy'],
