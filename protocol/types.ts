@@ -100,7 +100,9 @@ export const idempotencyKey = z
   .string()
   .min(1)
   .max(128)
-  .describe('The same key gives the same operation and the same answer, also after a crash');
+  .describe(
+    'The same key gives the same operation and the same answer, also after a crash, whatever else the request says; for another command or object it is refused',
+  );
 
 export const page = {
   limit: z

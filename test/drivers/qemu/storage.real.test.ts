@@ -65,7 +65,10 @@ describeWith(['root', 'qemu', 'qemu-storage-daemon', 'fuse'], 'a QEMU that waits
     const disks = launch.disks.map((disk) => ({ ...disk, path, readOnly: true }));
     const driver = harness.driver({ silenceAfterMs: 100 });
     const descriptors = new Map<string, number>();
-    const handle = await driver.launch({ ...launch, disks }, { signal, descriptors, observe: witness.observe });
+    const handle = await driver.launch(
+      { ...launch, disks },
+      { signal, descriptors, observe: witness.observe },
+    );
     living = handle;
     server.kill('SIGSTOP');
     let paused: Promise<void>;
