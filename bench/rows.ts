@@ -5,6 +5,7 @@ import type { InstanceOptions } from './instance.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
 import { startBare, startDiskNic } from './start-rows.ts';
+import { stoppedRows } from './stopped-rows.ts';
 
 export interface RowText {
   readonly name: string;
@@ -89,6 +90,17 @@ export const rowGroups: readonly RowGroup[] = [
     ],
     needsRoot: false,
     measure: listRows,
+  },
+  {
+    rows: [
+      {
+        name: 'list-200-stopped',
+        what: 'The slowest but one of a hundred `query-guests` of 200 running guests, 40 of them stopped by SIGSTOP',
+        promise: 1.5,
+      },
+    ],
+    needsRoot: false,
+    measure: stoppedRows,
   },
 ];
 
