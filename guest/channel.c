@@ -30,16 +30,14 @@ static void line_ready(struct watch *watch, uint32_t events)
         channel->writable = true;
 }
 
-/* A port stays, and its next host finds nothing of what this one began; a connection is over. */
+/* A connection is over. */
 static void line_cut(struct channel *channel)
 {
     channel->readable = false;
+    channel->writable = false;
     reset_reader(&channel->reader);
     channel_discard(channel);
-    if (channel->listener.fd >= 0) {
-        loop_close(&channel->line);
-        channel->writable = false;
-    }
+    loop_close(&channel->line);
     channel->cut(channel);
 }
 
@@ -87,10 +85,14 @@ bool channel_read(struct channel *channel, struct frame *frame)
     }
     if (got < 0 && errno == EINTR)
         return false;
-    if (got < 0 && errno == EAGAIN)
+    /*
+     * On a port 0 bytes say that no host is there, until an edge tells of one. They end
+     * nothing: the kernel hears of a new host's coming on another queue than of its
+     * bytes, so that they can follow upon its greeting.
+     */
+    if ((got < 0 && errno == EAGAIN) || channel->listener.fd < 0)
         channel->readable = false;
     else
-        /* On a port 0 bytes say that no host is there, and are said until one comes: that is an edge again. */
         line_cut(channel);
     return false;
 }

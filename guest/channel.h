@@ -17,7 +17,7 @@ struct channel {
     struct watch line;     /* the port, or the connection; -1: none */
     struct watch listener; /* -1: the line is a port */
     bool readable, writable;
-    /* Told when the host's end goes; a port's host may come back without that it was noticed. */
+    /* Told when a connection ends. A port's host goes and comes without a word; its next greeting tells. */
     void (*cut)(struct channel *channel);
     struct frame_reader reader;
     uint8_t *out; /* what is to be written */

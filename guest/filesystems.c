@@ -28,6 +28,10 @@
 static int upper = -1;
 static bool frozen;
 static struct watch thaw_timer = {.fd = -1};
+/* The worker that freezes, while it does; and whether a thaw waits for its end, for whom. */
+static pid_t freezer;
+static bool thaw_waits;
+static uint32_t thaw_request;
 
 void keep_upper(int directory)
 {
@@ -144,13 +148,32 @@ static bool refuse_outside(uint32_t id)
     return !is_guest;
 }
 
+/* Never beside a freeze that is under way, which would go on after it. */
 static void thaw(uint32_t id)
 {
     struct fields nothing = {(const uint8_t *)"", 0};
 
     loop_close(&thaw_timer);
+    if (freezer > 0) {
+        if (thaw_waits && thaw_request != 0)
+            refuse(thaw_request, ECANCELED, "another thaw was asked for");
+        thaw_waits = true;
+        thaw_request = id;
+        return;
+    }
+    thaw_waits = false;
     frozen = false;
-    start_work(id, &nothing, do_thaw, WORK_ALONE);
+    (void)start_work(id, &nothing, do_thaw, WORK_ALONE);
+}
+
+void filesystem_work_ended(pid_t pid, bool succeeded)
+{
+    if (pid != freezer || pid <= 0)
+        return;
+    freezer = 0;
+    /* One that failed, or was given up half way, leaves nothing frozen. */
+    if (thaw_waits || !succeeded)
+        thaw(thaw_waits ? thaw_request : 0);
 }
 
 static void thaw_is_due(struct watch *watch, uint32_t events)
@@ -163,7 +186,7 @@ static void thaw_is_due(struct watch *watch, uint32_t events)
 void sync_filesystems(uint32_t id, const struct fields *request)
 {
     if (!refuse_outside(id))
-        start_work(id, request, do_sync, WORK_ALONE);
+        (void)start_work(id, request, do_sync, WORK_ALONE);
 }
 
 void freeze_filesystems(uint32_t id, const struct fields *request)
@@ -192,8 +215,10 @@ void freeze_filesystems(uint32_t id, const struct fields *request)
         refuse(id, errno, "set the time of the thaw");
         return;
     }
-    frozen = true;
-    start_work(id, request, do_freeze, WORK_ALONE);
+    freezer = start_work(id, request, do_freeze, WORK_ALONE);
+    frozen = freezer > 0;
+    if (!frozen)
+        loop_close(&thaw_timer);
 }
 
 void thaw_filesystems(uint32_t id, const struct fields *request)
@@ -225,5 +250,5 @@ static void do_mount(const struct fields *request, struct work_files *files)
 
 void mount_filesystem(uint32_t id, const struct fields *request)
 {
-    start_work(id, request, do_mount, WORK_ALONE);
+    (void)start_work(id, request, do_mount, WORK_ALONE);
 }

@@ -133,7 +133,7 @@ void set_identity(uint32_t id, const struct fields *request)
     if (!good)
         refuse(id, EINVAL, "a host name, machine id or token of the wrong form");
     else if (has_field(request, TAG_HOSTNAME) || has_field(request, TAG_MACHINE_ID))
-        start_work(id, request, write_identity, WORK_ALONE);
+        (void)start_work(id, request, write_identity, WORK_ALONE);
     else
         reply_nothing(id);
 }

@@ -64,11 +64,15 @@ static void end_session(void)
     channel_discard(&streams);
 }
 
+/* A session has its line for streams from its greeting on: before, it is an earlier host's that goes. */
 static void channel_cut(struct channel *channel)
 {
+    bool is_earlier = channel == &streams && !streams_open;
+
     if (channel == &streams)
         streams_hello = 0;
-    end_session();
+    if (!is_earlier)
+        end_session();
 }
 
 bool session_open(void)
@@ -123,7 +127,7 @@ void refuse(uint32_t request, int error, const char *format, ...)
 #define WORK(name, run, streams)                                                                                     \
     static void name(uint32_t id, const struct fields *request)                                                      \
     {                                                                                                                \
-        start_work(id, request, run, streams);                                                                       \
+        (void)start_work(id, request, run, streams);                                                                       \
     }
 
 WORK(on_read_file, read_file, WORK_WRITES)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "workers.h"
 
+#include "filesystems.h"
 #include "loop.h"
 #include "renewal.h"
 #include "session.h"
@@ -194,7 +195,7 @@ static bool stream_is_free(const struct fields *request)
     return read_u32(request, TAG_STREAM, &id) && id != 0 && !stream_is_known(id);
 }
 
-void start_work(uint32_t id, const struct fields *request, work_function *run, enum work_streams streams)
+pid_t start_work(uint32_t id, const struct fields *request, work_function *run, enum work_streams streams)
 {
     int result[2], stream[2];
     struct worker *worker;
@@ -202,13 +203,13 @@ void start_work(uint32_t id, const struct fields *request, work_function *run, e
 
     if (streams != WORK_ALONE && !stream_is_free(request)) {
         refuse(id, EINVAL, "the stream has no number, or one that is in use");
-        return;
+        return 0;
     }
     worker = worker_count < MAX_WORKERS ? calloc(1, sizeof *worker) : NULL;
     if (worker == NULL || !make_pipes(streams, result, stream)) {
         free(worker);
         refuse(id, EAGAIN, "%d requests are under way already", worker_count);
-        return;
+        return 0;
     }
     worker->request = id;
     worker->pid = fork();
@@ -226,10 +227,11 @@ void start_work(uint32_t id, const struct fields *request, work_function *run, e
             (void)kill(worker->pid, SIGKILL);
         discard(worker);
         refuse(id, EAGAIN, "there is no room for another helper");
-        return;
+        return 0;
     }
     worker->next = workers;
     workers = worker;
+    return worker->pid;
 }
 
 /* SIGTERM: one that has begun a file removes it. */
@@ -268,6 +270,7 @@ bool work_ended(pid_t pid, int status)
         if (worker->pid != pid || worker->ended)
             continue;
         worker->ended = true;
+        filesystem_work_ended(pid, WIFEXITED(status) && WEXITSTATUS(status) == 0);
         if (worker->has_stream && WIFEXITED(status) && WEXITSTATUS(status) != 0)
             worker->stream.error = (uint32_t)WEXITSTATUS(status);
         else if (worker->has_stream && !WIFEXITED(status))

@@ -9,7 +9,7 @@ import { encodeFrame } from '../../drivers/qemu/microvm-agent/frames.ts';
 import { MicrovmAgent } from '../../drivers/qemu/microvm-agent/microvm-agent.ts';
 import { exec } from '../../lib/exec.ts';
 import { describeWith } from '../harness/needs.ts';
-import { NativeAgent, run, textOf } from './native-agent.ts';
+import { NativeAgent, nextLine, run, textOf } from './native-agent.ts';
 
 const isLong = process.env['ROOST_TORTURE'] === 'long';
 const MEBIBYTE = 1024 * 1024;
@@ -54,7 +54,7 @@ describeWith(['root'], 'the agent of microVMs', () => {
       await program.release(never);
       const argv = ['sh', '-c', 'sleep 1000 & echo started; wait'] as const;
       const parent = await agent.exec({ process: 1002, argv, stdout: true }, never);
-      await new Promise((resolve) => parent.stdout?.once('data', resolve));
+      await nextLine(parent.stdout);
       await parent.kill(9, never, { all: true });
       // The end of the output is that of the last that has it open.
       await textOf(parent.stdout);
@@ -165,7 +165,7 @@ describeWith(['root'], 'the agent of microVMs', () => {
     it('that close their input are not waited for', async () => {
       const argv = ['sh', '-c', 'exec 0<&-; echo closed; sleep 1000'] as const;
       const program = await agent.exec({ process: 1004, argv, stdin: true, stdout: true }, never);
-      await new Promise((resolve) => program.stdout?.once('data', resolve));
+      await nextLine(program.stdout);
       const closed = new Promise((resolve) => program.stdin?.once('close', resolve));
       program.stdin?.write(Buffer.alloc(MEBIBYTE));
       await closed;
@@ -187,12 +187,14 @@ describeWith(['root'], 'the agent of microVMs', () => {
     it('has a size that changes, and is the program’s own', async () => {
       const script = [
         'import os, signal, sys',
-        'def show(*_):',
+        'def show():',
         '    size = os.get_terminal_size(0)',
         '    print(size.lines, size.columns, os.isatty(0), os.isatty(2), flush=True)',
-        'signal.signal(signal.SIGWINCH, lambda *_: (show(), sys.exit(3)))',
+        'signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])',
         'show()',
-        'while True: signal.pause()',
+        'signal.sigwait([signal.SIGWINCH])',
+        'show()',
+        'sys.exit(3)',
       ].join('\n');
       const program = await agent.exec(
         {
@@ -205,8 +207,8 @@ describeWith(['root'], 'the agent of microVMs', () => {
         },
         never,
       );
-      const first = await new Promise<Buffer>((resolve) => program.stdout?.once('data', resolve));
-      expect(String(first)).toBe('24 80 True True\r\n');
+      const first = await nextLine(program.stdout);
+      expect(first).toBe('24 80 True True\r\n');
       await program.resize({ rows: 50, columns: 132 }, never);
       expect(await textOf(program.stdout)).toBe('50 132 True True\r\n');
       expect(await program.wait(never)).toMatchObject({ exitCode: 3 });
@@ -217,7 +219,7 @@ describeWith(['root'], 'the agent of microVMs', () => {
       const terminal = { rows: 24, columns: 80 };
       const argv = ['sh', '-c', 'echo ready; exec sleep 1000'] as const;
       const program = await agent.exec({ process: 1102, argv, terminal, stdin: true, stdout: true }, never);
-      await new Promise((resolve) => program.stdout?.once('data', resolve));
+      await nextLine(program.stdout);
       program.stdin?.write('\x03');
       expect(await program.wait(never)).toMatchObject({ signal: 2 });
       program.stdout?.resume();
@@ -382,7 +384,7 @@ describeWith(['root'], 'the agent of microVMs', () => {
       const argv = ['sh', '-c', 'read a; echo "got $a"; read b; echo "got $b"; exit 5'] as const;
       const before = await agent.exec({ process: 1301, argv, stdin: true, stdout: true }, never);
       before.stdin?.write('one\n');
-      await new Promise((resolve) => before.stdout?.once('data', resolve));
+      await nextLine(before.stdout);
       agent.close();
       await expect(before.wait(never)).rejects.toMatchObject({ class: 'Unavailable' });
       agent = await native.connect();

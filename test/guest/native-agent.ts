@@ -119,6 +119,18 @@ export class NativeAgent implements AsyncDisposable {
   }
 }
 
+/** What comes next, up to a line's end; leaves the rest for whoever reads on. */
+export const nextLine = async (stream: Readable | undefined): Promise<string> => {
+  let text = '';
+  if (!stream) throw new Error('there is no such stream');
+  while (!text.endsWith('\n')) {
+    const chunk = stream.read() as Buffer | null;
+    if (chunk === null) await once(stream, 'readable');
+    else text += String(chunk);
+  }
+  return text;
+};
+
 export const textOf = async (stream: Readable | undefined): Promise<string> => {
   let text = '';
   for await (const chunk of stream ?? []) text += String(chunk);

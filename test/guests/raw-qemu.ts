@@ -34,7 +34,7 @@ export interface RawQemu {
   readonly waitForEvent: (name: string) => Promise<QmpEvent>;
   readonly type: (text: string) => void;
   /** Sends a QMP command; the answer is not waited for, its effect is what a test looks at. */
-  readonly execute: (command: string) => void;
+  readonly execute: (command: string, commandArguments?: Readonly<Record<string, unknown>>) => void;
   readonly ended: Promise<QemuEnd>;
   readonly dispose: () => Promise<void>;
 }
@@ -128,7 +128,8 @@ function attach(
         return events[at];
       }),
     type: (text) => void child.stdin.write(text),
-    execute: (command) => void monitor.write(`${JSON.stringify({ execute: command })}\n`),
+    execute: (command, commandArguments) =>
+      void monitor.write(`${JSON.stringify({ execute: command, arguments: commandArguments })}\n`),
     ended,
     dispose: async () => {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
