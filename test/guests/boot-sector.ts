@@ -30,6 +30,8 @@ export const bootSectorBehaviours: readonly BootSectorBehaviour[] = [
 
 /** What every boot sector prints first. */
 export const bootSectorBanner = 'ROOST-BOOT-SECTOR\r\n';
+/** The last words of the behaviour `acpi`, before it powers off. */
+export const bootSectorFarewell = 'ROOST-POWER-OFF\r\n';
 
 /** Bytes, a place to jump to, or an operand that is such a place. */
 type Item =
@@ -121,6 +123,8 @@ const putCharacter: readonly Item[] = [
 const data: readonly Item[] = [
   at('banner'),
   op(...Buffer.from(`${bootSectorBanner}\0`)),
+  at('farewell'),
+  op(...Buffer.from(`${bootSectorFarewell}\0`)),
   at('emptyTable'),
   op(0, 0, 0, 0, 0, 0),
 ];
@@ -173,6 +177,14 @@ const behaviours: Readonly<Record<BootSectorBehaviour, Behaviour>> = {
       op(0xed), // in ax, dx
       op(0xf6, 0xc4, 0x01), // test ah, 1      PWRBTN_STS
       jump(0x74, 'poll'), // jz poll
+      address([0xbe], 'farewell'), // mov si, farewell
+      at('leave'),
+      op(0xac), // lodsb
+      op(0x84, 0xc0), // test al, al
+      jump(0x74, 'off'), // jz off
+      call('putCharacter'), // call putCharacter
+      jump(0xeb, 'leave'), // jmp leave
+      at('off'),
       ...powerOff,
     ],
   },
