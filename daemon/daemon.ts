@@ -42,6 +42,7 @@ import { Histories } from './guests/histories.ts';
 import { HOST_SHUTDOWN } from './guests/host-stops.ts';
 import type { House } from './guests/house.ts';
 import { Health } from './health.ts';
+import { inspectHost } from './host-objects.ts';
 import { HostShutdown } from './host-shutdown.ts';
 import { ImageBuilds } from './image-builds.ts';
 import { ImagePulls } from './image-pulls.ts';
@@ -202,7 +203,7 @@ export const buildCore = (
     credentialsOf: credentialsFor(config, instance, imagesGid),
   };
   const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
-  const adoptions = new Adoptions(house, guests.registry);
+  const adoptions = new Adoptions(house, guests.registry, () => inspectHost(parts, shared, stopping));
   const tokens = new Tokens(inventory, clock);
   const fsck = new Fsck({ ...shared, ...parts, guests, networks, images, now: () => clock.now() });
   return {

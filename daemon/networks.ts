@@ -189,6 +189,12 @@ export class Networks {
     return allocateAddress(network, wished, used, addressing);
   }
 
+  /** Whether a NIC on the network can have that address, or none. */
+  mayHave({ subnet, kind }: NetworkRecord, ipv4: string | undefined): boolean {
+    if (subnet === undefined) return kind === 'bridge' || ipv4 === undefined;
+    return ipv4 !== undefined && this.#options.addressing.isGuestAddress(subnet, ipv4);
+  }
+
   /** Ports of the host in use at this moment, where a network passes them on to guests. */
   async usedPorts(network: NetworkRecord, signal: AbortSignal): Promise<ReadonlySet<number>> {
     return (await this.#backendFor(network.kind).usedPorts?.(signal)) ?? new Set();

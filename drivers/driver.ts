@@ -329,6 +329,13 @@ export interface FoundProcess {
   readonly holdsLock: boolean;
 }
 
+/** What a process tells of its guest by itself: all that a launch is made of. Sizes of disks are as the process sees them. */
+export interface ReconstructedGuest extends Omit<Launch, 'place' | 'name'> {
+  /** What it runs on. */
+  readonly accel: 'kvm' | 'tcg';
+  readonly uid: number;
+}
+
 export interface Driver {
   readonly name: GuestSpec['driver'];
   /** What guests of this driver can do; a verb that is missing is refused with Unsupported. */
@@ -397,6 +404,12 @@ export interface Driver {
 
   /** Every live process on the host that a driver of this name launched, for this instance or another. */
   processes(): Promise<readonly FoundProcess[]>;
+
+  /**
+   * What a live process is, where no record of it is left. Changes nothing. Errors: FailedPrecondition where that cannot be
+   * told for certain, Unavailable when it does not answer; absent where a driver cannot tell at all.
+   */
+  reconstruct?(found: FoundProcess, place: GuestPlace, signal: AbortSignal): Promise<ReconstructedGuest>;
 
   /** What of this driver is on the host for the instance, in the words of the ledger. */
   inspect(place: {

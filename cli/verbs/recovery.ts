@@ -138,7 +138,10 @@ const adopt = change({
     const named = String(positionals['PID|SOCKET']);
     return /^\d+$/.test(named) ? { pid: Number(named) } : { socket: resolve(named) };
   },
-  done: 'adopted',
+  done: (_args, { unknown }) =>
+    Array.isArray(unknown)
+      ? ['adopted; it had no record, and its process does not know', ...unknown].join('\n    ')
+      : 'adopted',
 });
 
 /** Of the same release, and beside this program. */

@@ -1,11 +1,12 @@
 /**
  * guest-adopt: takes over a live process of this instance whose guest is lost from the inventory. Whose it is, the lock
- * tells that it holds; what the guest is, its record tells that lies beside the disks.
+ * tells that it holds; what the guest is, its record tells that lies beside the disks, or else the process itself.
  */
 import { z } from 'zod';
 import type { FoundProcess, GuestPlace } from '../../drivers/driver.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
+import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import { guestId, guestName } from '../../protocol/types.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
@@ -16,6 +17,7 @@ import type { House } from './house.ts';
 import { existenceObjects, recordRun } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
+import { type RebuiltRecord, rebuildRecord } from './rebuild-record.ts';
 import { restorePorts } from './reconcile.ts';
 import type { GuestRegistry } from './registry.ts';
 
@@ -29,18 +31,18 @@ const keptRecord = z.looseObject({
   createdAt: z.int().nonnegative(),
   generation: z.int().positive(),
 });
-type KeptRecord = Pick<
-  GuestRecord,
-  'id' | 'number' | 'name' | 'spec' | 'machine' | 'createdAt' | 'generation'
->;
+type KeptRecord = RebuiltRecord['record'];
 
 export class Adoptions {
   readonly #house: House;
   readonly #registry: GuestRegistry;
+  readonly #hostObjects: () => Promise<readonly HostObject[]>;
 
-  constructor(house: House, registry: GuestRegistry) {
+  /** `hostObjects`: what of this instance is on the host. */
+  constructor(house: House, registry: GuestRegistry, hostObjects: () => Promise<readonly HostObject[]>) {
     this.#house = house;
     this.#registry = registry;
+    this.#hostObjects = hostObjects;
   }
 
   /**
@@ -53,12 +55,16 @@ export class Adoptions {
     if (before) return { operation: before.id, id: before.subject.id };
     const found = await this.#find(args);
     await this.#refuseForeign(found);
-    const kept = await this.#record(found);
+    const { record: kept, unknown } = await this.#record(found);
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, 'guest-adopt');
       if (repeated) return { operation: repeated, guest: undefined };
       this.#refuseTaken(kept);
-      const record = inventory.guests.insert({ ...kept, target: 'running', targetActor: asker.actor }, kept);
+      const { number, generation, ...rest } = kept;
+      const record = inventory.guests.insert(
+        { ...rest, target: 'running', targetActor: asker.actor },
+        number === undefined ? undefined : { number, generation },
+      );
       const guest = this.#registry.created(record);
       inventory.guests.writeStatus(guest.id, guest.status);
       inventory.ledger.record(
@@ -72,7 +78,7 @@ export class Adoptions {
         kind: 'guest-adopt',
         subject: { kind: 'guest', id: guest.id, name: guest.name },
         actor: asker.actor,
-        arguments: { ...args, pid: found.process.pid },
+        arguments: { ...args, pid: found.process.pid, unknown },
         idempotencyKey: args.idempotencyKey,
       });
       return { operation, guest };
@@ -133,24 +139,23 @@ export class Adoptions {
     );
   }
 
-  async #record(found: FoundProcess): Promise<KeptRecord> {
+  /** As it lies beside the disks; without one, as the process tells it. */
+  async #record(found: FoundProcess): Promise<RebuiltRecord> {
     const { records } = await this.#house.pool.readRecords();
     const mine = records
       .map((record) => keptRecord.safeParse(record).data)
       .find((record) => record?.id === found.guest);
-    if (mine)
-      return {
-        id: mine.id,
-        number: mine.number,
-        name: mine.name,
-        spec: mine.spec as unknown as GuestRecord['spec'],
-        machine: mine.machine as unknown as GuestRecord['machine'],
-        createdAt: mine.createdAt,
-        generation: mine.generation,
-      };
+    if (mine) {
+      const { id, number, name, createdAt, generation } = mine;
+      const spec = mine.spec as unknown as GuestRecord['spec'];
+      const machine = mine.machine as unknown as GuestRecord['machine'];
+      return { record: { id, number, name, spec, machine, createdAt, generation }, unknown: [] };
+    }
+    const rebuilt = await rebuildRecord(this.#house, found, this.#placeOf(found.guest), this.#hostObjects);
+    if (rebuilt) return rebuilt;
     throw new RoostError('NotFound', `There is no record of guest ${found.name} beside its disks`, {
       data: { pid: found.process.pid, guest: found.guest },
-      hint: 'Without it nothing tells which networks and images it needs. Shut it down from inside, or end the process.',
+      hint: 'Its driver cannot tell what it is without. Shut it down from inside, or end the process.',
     });
   }
 
@@ -163,7 +168,7 @@ export class Adoptions {
       });
     };
     if (inventory.guests.idByName(name) !== undefined) refuse('there is a guest of that name');
-    if (inventory.guests.all().some(({ record }) => record.number === number))
+    if (number !== undefined && inventory.guests.all().some(({ record }) => record.number === number))
       refuse(`guest number ${number} is taken, and with it the names of its links`);
     for (const nic of spec.nics) {
       networks.require(nic.network);
@@ -204,7 +209,8 @@ export const adoption = (guest: Guest, operation: OperationRecord): Procedure =>
   return {
     steps: [attach(guest, operation), { name: 'record', do: () => guest.saveRecord() }],
     finish: (state) => {
-      if (state === 'succeeded') return { guest: guest.id };
+      const { unknown = [] } = operation.arguments as { readonly unknown?: readonly string[] };
+      if (state === 'succeeded') return { guest: guest.id, ...(unknown.length === 0 ? {} : { unknown }) };
       // As before: the process and the disks are nobody's again, and untouched.
       inventory.guests.delete(guest.id);
       inventory.ledger.release({ kind: 'guest', id: guest.id });

@@ -15,6 +15,10 @@ const OVMF: PinnedFirmware = {
   variablesTemplatePath: '/usr/share/OVMF/OVMF_VARS_4M.fd',
 };
 
+/** The firmware of which this is the code; undefined for none of ours. */
+export const knownFirmware = (codePath: string): PinnedFirmware | undefined =>
+  codePath === OVMF.codePath ? OVMF : undefined;
+
 const requireOvmf = async (
   name: string,
   { codePath, variablesTemplatePath }: PinnedFirmware,

@@ -21,6 +21,7 @@ import type {
   LaunchContext,
   Observer,
   PinnedMachine,
+  ReconstructedGuest,
 } from '../driver.ts';
 import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
 import { agentOf } from './agent/agent-channel.ts';
@@ -43,6 +44,7 @@ import { familyOfType, fitMachine, pinMachine } from './machine.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
+import { reconstructGuest } from './reconstruct.ts';
 import { Transcripts } from './transcripts.ts';
 import { whySilent } from './why-silent.ts';
 
@@ -259,6 +261,20 @@ class DriverOfQemu implements QemuDriver {
 
   processes(): Promise<readonly FoundProcess[]> {
     return findProcesses();
+  }
+
+  async reconstruct(
+    found: FoundProcess,
+    place: GuestPlace,
+    signal: AbortSignal,
+  ): Promise<ReconstructedGuest> {
+    const silenceAfterMs = this.#silenceAfterMs;
+    const monitorOptions = {
+      silenceAfterMs,
+      log: this.#logOf(place),
+      transcript: this.#transcripts.of(place),
+    };
+    return await reconstructGuest(found, place, { ...this.#options, ...monitorOptions }, signal);
   }
 
   async inspect({

@@ -174,7 +174,7 @@ export const guestAdopt = defineCommand({
   name: 'guest-adopt',
   summary: 'Take over a running guest of this instance that is lost from the inventory',
   description:
-    'Named by the pid of its process or by one of its sockets; query-fsck lists such processes. The guest is rebuilt from its record beside its disks and goes on running. Refused for a process that was not launched by Roost or belongs to another instance.',
+    'Named by the pid of its process or by one of its sockets; query-fsck lists such processes. The guest is rebuilt from its record beside its disks, or, where that is lost too, from what its process tells, and goes on running; the result lists what that does not know. Refused for a process that was not launched by Roost or belongs to another instance.',
   role: 'admin',
   nature: 'change',
   since: '0.2.0',

@@ -84,6 +84,11 @@ export const qmpReturns = {
   'query-version': qmpVersionSchema,
   'query-name': z.object({ name: z.string().optional() }),
   'query-uuid': z.object({ UUID: z.string() }),
+  'query-memory-size-summary': z.object({
+    'base-memory': z.number(),
+    'plugged-memory': z.number().optional(),
+  }),
+  'query-cpus-fast': z.array(z.object({ 'cpu-index': z.number() })),
   'query-commands': z.array(z.object({ name: z.string() })),
   'query-machines': z.array(machineSchema),
   'query-cpu-definitions': z.array(cpuDefinitionSchema),
