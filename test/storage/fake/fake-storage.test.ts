@@ -1,8 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { FakeImageStore } from '../../../storage/fake/fake-image-store.ts';
+import { FakeOciImages } from '../../../storage/fake/fake-oci-images.ts';
 import { FakePool } from '../../../storage/fake/fake-pool.ts';
 import { imageStoreConformance } from '../../conformance/image-store.ts';
+import { ociImagesConformance } from '../../conformance/oci-images.ts';
 import { newGuest, poolConformance, work } from '../../conformance/pool.ts';
 
 const nothing = (): Promise<void> => Promise.resolve();
@@ -49,6 +51,24 @@ imageStoreConformance('the image store in memory', () => {
     },
     missingPath: () => '/nonexistent/never-offered',
     exists: () => Promise.resolve(false),
+    [Symbol.asyncDispose]: nothing,
+  });
+});
+
+ociImagesConformance('OCI images in memory', () => {
+  const store = new FakeImageStore();
+  const images = new FakeOciImages((path) => store.offer(path, 4096));
+  const reference = 'registry.example/app:v1';
+  let count = 0;
+  return Promise.resolve({
+    images,
+    store,
+    offer: () => {
+      count += 1;
+      images.offer(reference, `sha256:${`${count}`.repeat(64)}`);
+      return Promise.resolve({ kind: 'registry', reference } as const);
+    },
+    nowhere: { kind: 'registry', reference: 'registry.example/none:v1' },
     [Symbol.asyncDispose]: nothing,
   });
 });

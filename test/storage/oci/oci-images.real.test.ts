@@ -1,7 +1,11 @@
 /** Images of layouts and archives become disks whose tree is, attribute by attribute, what umoci unpacks. */
-import { mkdir } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { launcherPath } from '../../../native/index.ts';
+import { imageStore } from '../../../storage/images/image-store.ts';
+import { ociImagesConformance } from '../../conformance/oci-images.ts';
 import { describeWith } from '../../harness/needs.ts';
 import {
   archiveOf,
@@ -13,7 +17,8 @@ import {
   tool,
   unsquash,
 } from '../../harness/oci-layout.ts';
-import { bring, ociPlace } from './oci-place.ts';
+import { makeDirectory } from '../../harness/test-directory.ts';
+import { bring, IMPORTER, ociPlace, ociPlaceIn } from './oci-place.ts';
 
 /** Makes one layer for each program, which works in an empty directory, `root`. */
 const layered = async (
@@ -62,6 +67,32 @@ const sameAsUmoci = async (programs: readonly string[], packings?: readonly Pack
   expect(tree).toEqual(await unpacked(here.path, layout));
   return tree;
 };
+
+ociImagesConformance('registries and layouts', async () => {
+  const path = await makeDirectory('oci');
+  const { imagesPath, images } = await ociPlaceIn(path);
+  const layout = join(path, 'layout');
+  return {
+    images,
+    store: imageStore({
+      path: imagesPath,
+      launcherPath: launcherPath(),
+      ...(IMPORTER ? { imagesGid: 2_000_000_113, importer: IMPORTER } : {}),
+    }),
+    offer: async () => {
+      await rm(layout, { recursive: true, force: true });
+      const made = await Layout.make(layout);
+      const tree = join(path, 'tree');
+      await mkdir(tree, { recursive: true });
+      await writeFile(join(tree, 'file'), randomBytes(1000));
+      const layer = await made.layer(await archiveOf(tree, join(path, 'layer.tar')));
+      await made.image('one', [layer], { config: { Cmd: ['/bin/true'] } });
+      return { kind: 'oci-layout', path: layout };
+    },
+    nowhere: { kind: 'oci-layout', path: join(path, 'nowhere') },
+    [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }),
+  };
+});
 
 describeWith(['root', 'umoci', 'sqfstar'], 'the tree of an image is that of umoci', () => {
   test('with owners, modes, times, devices, links, names of any bytes, attributes of any bytes', async () => {

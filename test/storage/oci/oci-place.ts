@@ -17,15 +17,20 @@ export interface OciPlace {
   readonly request: (from: OciOrigin, id?: string, platform?: string) => Promise<OciRequest>;
 }
 
-export const ociPlace = async (changes: Partial<OciImagesOptions> = {}): Promise<OciPlace> => {
-  const path = await testDirectory('oci');
+/** The throw-away identity, where the test may use one. */
+export const IMPORTER = isRoot ? { uid: 2_000_000_112, gid: 2_000_000_112 } : undefined;
+
+export const ociPlaceIn = async (
+  path: string,
+  changes: Partial<OciImagesOptions> = {},
+): Promise<OciPlace> => {
   const imagesPath = join(path, 'images');
   await mkdir(imagesPath, { mode: 0o711 });
   const images = ociImages({
     imagesPath,
     launcherPath: launcherPath(),
     splicePath: splicePath(),
-    importer: isRoot ? { uid: 2_000_000_112, gid: 2_000_000_112 } : undefined,
+    importer: IMPORTER,
     retryDelayMs: 1,
     stallSeconds: 1,
     ...changes,
@@ -37,6 +42,10 @@ export const ociPlace = async (changes: Partial<OciImagesOptions> = {}): Promise
   };
   return { path, imagesPath, images, request };
 };
+
+/** In a directory that is removed when the running test ends. */
+export const ociPlace = async (changes: Partial<OciImagesOptions> = {}): Promise<OciPlace> =>
+  await ociPlaceIn(await testDirectory('oci'), changes);
 
 /** Goes all the way; gives the path of the disk. */
 export const bring = async (images: OciImages, request: OciRequest, each: Work = work()): Promise<string> => {
