@@ -36,7 +36,7 @@ const candidates = async (words: readonly string[]): Promise<string[]> => {
 describe('candidates', () => {
   it.each([
     [['sta'], ['start']],
-    [['re'], ['reset', 'resume', 'rename', 'reset-state']],
+    [['re'], ['reset', 'resume', 'rename', 'recover', 'reset-state']],
     [
       ['image', ''],
       ['import', 'pull', 'build', 'show', 'ls', 'delete', 'prune', 'alias', 'unalias'],

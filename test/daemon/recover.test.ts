@@ -1,5 +1,16 @@
 /** The inventory is lost or damaged; it is rebuilt from the records beside disks, images and networks. */
-import { copyFile, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  copyFile,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { configFile } from '../../daemon/config.ts';
@@ -142,6 +153,21 @@ test('the damaged file is kept as it was, under a dated name, each time', async 
   const again = await recover(house);
   expect(again.database.movedTo).not.toEqual(told.movedTo);
   expect(await readFile(told.movedTo[0] ?? '')).toEqual(before);
+});
+
+test('a recovery that was cut short is begun anew, wherever it was', async () => {
+  const { house, view } = await filled('stop');
+  const path = database(house);
+  await harms['cut short']?.(path);
+  await copyFile(path, `${path}.recovering`);
+  await writeFile(`${path}.recovering-wal`, 'half of something');
+  await recover(house);
+  // The old one is moved aside, the new one not yet in its place.
+  await rename(path, `${path}.recovering`);
+  await recover(house);
+  expect(await readdir(house.stateDirectory)).not.toContain('roost.db.recovering');
+  const daemon = await house.start();
+  expect(await viewOf(daemon.client)).toEqual(view);
 });
 
 test('a dry run changes nothing', async () => {
