@@ -527,6 +527,18 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
       await driver.destroy(launch.place, signal);
     });
 
+    it('waits for the answer of a live process, and for none of a process that is gone', async () => {
+      const launch = await harness.makeLaunch('idle');
+      const handle = await launchWith(launch);
+      await handle.release();
+      const context = { signal, cursor: witness.cursor, observe: witness.observe };
+      await driver.awaitAnswer(launch.place, context);
+      const again = await attachWith(launch, witness.cursor);
+      expect(again.process).toEqual(handle.process);
+      await endWith(again);
+      await expect(driver.awaitAnswer(launch.place, context)).rejects.toMatchObject({ class: 'NotFound' });
+    });
+
     it('keeps a transcript of the monitor: in order, in parts, over a restart of the daemon', async () => {
       const launch = await harness.makeLaunch('idle');
       const handle = await run(launch, 'idle');
