@@ -342,12 +342,20 @@ export class Networks {
   }
 
   #mailbox(id: NetworkId): Mailbox {
-    let mailbox = this.#mailboxes.get(id);
-    if (!mailbox) {
-      mailbox = new Mailbox();
-      this.#mailboxes.set(id, mailbox);
-    }
+    const before = this.#mailboxes.get(id);
+    if (before) return before;
+    const mailbox = new Mailbox();
+    this.#mailboxes.set(id, mailbox);
+    // Whoever asks for it posts to it at once.
+    queueMicrotask(() => void this.#forgetWhenIdle(id, mailbox));
     return mailbox;
+  }
+
+  /** Networks come and go; a mailbox without work is made anew when there is some. */
+  async #forgetWhenIdle(id: NetworkId, mailbox: Mailbox): Promise<void> {
+    do await mailbox.idle();
+    while (mailbox.busy);
+    this.#mailboxes.delete(id);
   }
 
   #backendFor(kind: NetworkKind): NetworkBackend {
