@@ -167,8 +167,8 @@ static bool add_memberships(struct account *account, const char *name, const cha
     return fits;
 }
 
-bool find_account(const char *wanted, const char *passwd_path, const char *group_path, struct account *account,
-                  char *error, size_t error_size)
+bool find_account(const char *wanted, const char *passwd_path, const char *group_path,
+                  struct account *account, char *error, size_t error_size)
 {
     char user[256], name[256];
     const char *colon = strchrnul(wanted, ':');

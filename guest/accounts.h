@@ -23,7 +23,7 @@ struct account {
  * own (0 for an unknown number) and those that list the user. False with what is
  * wrong in `error`.
  */
-bool find_account(const char *wanted, const char *passwd_path, const char *group_path, struct account *account,
-                  char *error, size_t error_size);
+bool find_account(const char *wanted, const char *passwd_path, const char *group_path,
+                  struct account *account, char *error, size_t error_size);
 
 #endif

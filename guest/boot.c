@@ -223,7 +223,8 @@ static bool move_mounts(void)
         char target[32];
 
         (void)snprintf(target, sizeof target, "/root%s", moved[i]);
-        if ((mkdir(target, 0755) < 0 && errno != EEXIST) || mount(moved[i], target, NULL, MS_MOVE, NULL) < 0) {
+        if ((mkdir(target, 0755) < 0 && errno != EEXIST) ||
+            mount(moved[i], target, NULL, MS_MOVE, NULL) < 0) {
             failed("move %s", moved[i]);
             return false;
         }
@@ -238,7 +239,8 @@ void enter_root(const struct settings *settings)
     if (!mount_lower(settings) || !mount_upper(settings) || !make_upper_directories())
         return;
     upper = keep_at(open("/upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC), UPPER_FD);
-    if (!mount_at("overlay", "/root", "overlay", 0, "lowerdir=/lower,upperdir=/upper/root,workdir=/upper/work"))
+    if (!mount_at("overlay", "/root", "overlay", 0,
+                  "lowerdir=/lower,upperdir=/upper/root,workdir=/upper/work"))
         return;
     if (!move_mounts())
         return;

@@ -4,10 +4,12 @@
 
 #include "settings.h"
 
-/* Mounts the kernel's own file systems and loads the modules. What fails is remembered and does not end it. */
+/* Mounts the kernel's own file systems and loads the modules. What fails is remembered and does not end it.
+ */
 void prepare_kernel(void);
 
-/* Loads what the initramfs has for a type of file system or of channel; nothing where it is a part of the kernel. */
+/* Loads what the initramfs has for a type of file system or of channel; nothing where it is a part of the
+ * kernel. */
 void load_modules_for(const char *word);
 
 /* Mounts the image and makes it the root. */

@@ -120,8 +120,8 @@ void channel_commit(struct channel *channel, uint8_t type, uint8_t flags, uint32
 void channel_flush(struct channel *channel)
 {
     while (channel->writable && channel->line.fd >= 0 && channel->out_start < channel->out_end) {
-        ssize_t put = write(channel->line.fd, channel->out + channel->out_start,
-                            channel->out_end - channel->out_start);
+        ssize_t put =
+            write(channel->line.fd, channel->out + channel->out_start, channel->out_end - channel->out_start);
 
         if (put > 0)
             channel->out_start += (size_t)put;

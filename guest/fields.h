@@ -126,7 +126,8 @@ char *field_text(const struct field *field);
 /* The same for the first field of a tag; NULL also if there is none. */
 char *read_text_field(const struct fields *fields, uint16_t tag);
 
-/* All texts of a tag, NULL at the end; NULL if one holds a NUL byte, or there is no memory. For free_texts(). */
+/* All texts of a tag, NULL at the end; NULL if one holds a NUL byte, or there is no memory. For free_texts().
+ */
 char **read_texts(const struct fields *fields, uint16_t tag, size_t *count);
 void free_texts(char **texts);
 

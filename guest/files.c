@@ -103,8 +103,9 @@ static void set_attributes(const struct fields *request, struct work_files *file
     if (read_u32(request, TAG_MODE, &mode) && fchmod(fd, mode & 07777) < 0)
         work_fail(files, "chmod %.400s", path);
     if (read_u64(request, TAG_MTIME, &mtime)) {
-        struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
-                                    {.tv_sec = (time_t)(mtime / 1000000000U), .tv_nsec = (long)(mtime % 1000000000U)}};
+        struct timespec times[2] = {
+            {.tv_nsec = UTIME_OMIT},
+            {.tv_sec = (time_t)(mtime / 1000000000U), .tv_nsec = (long)(mtime % 1000000000U)}};
 
         if (futimens(fd, times) < 0)
             work_fail(files, "set the time of %.400s", path);

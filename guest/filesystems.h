@@ -14,7 +14,8 @@ bool filesystems_are_frozen(void);
 /* A worker has ended, perhaps one of these. */
 void filesystem_work_ended(pid_t pid, bool succeeded);
 
-/* The directory under the overlay that is written to; nothing else leads to it any more. -1: there is none. */
+/* The directory under the overlay that is written to; nothing else leads to it any more. -1: there is none.
+ */
 void keep_upper(int directory);
 
 #endif

@@ -6,7 +6,16 @@
 static const uint8_t magic[4] = {0x8f, 'R', 'S', 'T'};
 
 /* Where the parts of a header lie. */
-enum { AT_TYPE = 4, AT_FLAGS = 5, AT_ZERO = 6, AT_LENGTH = 8, AT_ID = 12, AT_SESSION = 16, AT_PAYLOAD_CRC = 24, AT_CRC = 28 };
+enum {
+    AT_TYPE = 4,
+    AT_FLAGS = 5,
+    AT_ZERO = 6,
+    AT_LENGTH = 8,
+    AT_ID = 12,
+    AT_SESSION = 16,
+    AT_PAYLOAD_CRC = 24,
+    AT_CRC = 28
+};
 
 /* Eight bytes a step: table k gives what a byte does that stands k bytes before the end of the step. */
 static uint32_t crc_tables[8][256];
@@ -37,9 +46,10 @@ uint32_t crc32_of(uint32_t before, const uint8_t *bytes, size_t length)
     for (; length >= 8; bytes += 8, length -= 8) {
         uint64_t step = get_u64(bytes) ^ crc;
 
-        crc = crc_tables[7][step & 0xff] ^ crc_tables[6][step >> 8 & 0xff] ^ crc_tables[5][step >> 16 & 0xff] ^
-              crc_tables[4][step >> 24 & 0xff] ^ crc_tables[3][step >> 32 & 0xff] ^
-              crc_tables[2][step >> 40 & 0xff] ^ crc_tables[1][step >> 48 & 0xff] ^ crc_tables[0][step >> 56];
+        crc = crc_tables[7][step & 0xff] ^ crc_tables[6][step >> 8 & 0xff] ^
+              crc_tables[5][step >> 16 & 0xff] ^ crc_tables[4][step >> 24 & 0xff] ^
+              crc_tables[3][step >> 32 & 0xff] ^ crc_tables[2][step >> 40 & 0xff] ^
+              crc_tables[1][step >> 48 & 0xff] ^ crc_tables[0][step >> 56];
     }
     for (; length > 0; bytes++, length--)
         crc = (crc >> 8) ^ crc_tables[0][(crc ^ *bytes) & 0xff];

@@ -161,7 +161,8 @@ static void run_guest(void)
         give_up("start the agent");
     /* Ctrl-Alt-Del, which is what a power button of a PC becomes, is a signal and not a reset. */
     (void)reboot(RB_DISABLE_CAD);
-    if (vsock ? !use_listeners(listen_vsock(CONTROL_VSOCK_PORT), listen_vsock(STREAMS_VSOCK_PORT)) : !use_ports())
+    if (vsock ? !use_listeners(listen_vsock(CONTROL_VSOCK_PORT), listen_vsock(STREAMS_VSOCK_PORT))
+              : !use_ports())
         give_up("open the channels to the host");
     loop_run(session_work);
     give_up("end");

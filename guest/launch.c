@@ -7,21 +7,18 @@
 
 #include "accounts.h"
 #include "frames.h"
+#include "privileges.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CGROUP_ROOT "/sys/fs/cgroup/roost"
@@ -30,15 +27,30 @@
 
 static const char default_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const uint16_t exec_tags[] = {TAG_PROCESS, TAG_ARGUMENT, TAG_ENVIRONMENT, TAG_DIRECTORY,     TAG_USER,
-                              TAG_GROUP,   TAG_TERMINAL, TAG_STDIN,       TAG_STDOUT,        TAG_STDERR,
-                              TAG_WINDOW,  TAG_CAPABILITIES, TAG_AMBIENT, TAG_NO_NEW_PRIVILEGES, TAG_RLIMIT,
-                              TAG_CGROUP,  TAG_UMASK,    TAG_OOM_SCORE_ADJ, 0};
+const uint16_t exec_tags[] = {TAG_PROCESS,
+                              TAG_ARGUMENT,
+                              TAG_ENVIRONMENT,
+                              TAG_DIRECTORY,
+                              TAG_USER,
+                              TAG_GROUP,
+                              TAG_TERMINAL,
+                              TAG_STDIN,
+                              TAG_STDOUT,
+                              TAG_STDERR,
+                              TAG_WINDOW,
+                              TAG_CAPABILITIES,
+                              TAG_AMBIENT,
+                              TAG_NO_NEW_PRIVILEGES,
+                              TAG_RLIMIT,
+                              TAG_CGROUP,
+                              TAG_UMASK,
+                              TAG_OOM_SCORE_ADJ,
+                              0};
 
 /* Where to tell what failed. */
 static int status_fd;
 
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+void fail_launch(const char *format, ...)
 {
     int error = errno;
     uint8_t bytes[1024];
@@ -122,9 +134,9 @@ static void write_file(const char *path, const char *text)
     int fd = open(path, O_WRONLY | O_CLOEXEC);
 
     if (fd < 0)
-        fail("open %s", path);
+        fail_launch("open %s", path);
     if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        fail("write '%.64s' to %s", text, path);
+        fail_launch("write '%.64s' to %s", text, path);
     close(fd);
 }
 
@@ -138,34 +150,35 @@ static void enter_cgroup(const struct fields *request)
 
     errno = EINVAL;
     if (settings == NULL)
-        fail("read the limits");
+        fail_launch("read the limits");
     if (count == 0)
         return;
     (void)read_u32(request, TAG_PROCESS, &process);
     cgroup_path(directory, sizeof directory, process);
     if (mkdir(CGROUP_ROOT, 0755) < 0 && errno != EEXIST)
-        fail("mkdir %s", CGROUP_ROOT);
+        fail_launch("mkdir %s", CGROUP_ROOT);
     /* One by one: a kernel without one of them still has the others. */
     static const char *const controllers[] = {"+cpu", "+memory", "+pids", "+io", "+cpuset"};
-    static const char *const levels[] = {"/sys/fs/cgroup/cgroup.subtree_control", CGROUP_ROOT "/cgroup.subtree_control"};
+    static const char *const levels[] = {"/sys/fs/cgroup/cgroup.subtree_control",
+                                         CGROUP_ROOT "/cgroup.subtree_control"};
     for (size_t level = 0; level < 2; level++)
         for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++) {
             int fd = open(levels[level], O_WRONLY | O_CLOEXEC);
 
             if (fd < 0)
-                fail("open %s", levels[level]);
+                fail_launch("open %s", levels[level]);
             (void)!write(fd, controllers[i], strlen(controllers[i]));
             close(fd);
         }
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
-        fail("mkdir %s", directory);
+        fail_launch("mkdir %s", directory);
     for (char **setting = settings; *setting != NULL; setting++) {
         char *value = strchr(*setting, '=');
 
         *value = '\0';
         errno = ENAMETOOLONG;
         if (snprintf(path, sizeof path, "%s/%s", directory, *setting) >= (int)sizeof path)
-            fail("'%.64s' is no limit of a control group", *setting);
+            fail_launch("'%.64s' is no limit of a control group", *setting);
         write_file(path, value + 1);
     }
     (void)snprintf(path, sizeof path, "%s/cgroup.procs", directory);
@@ -182,7 +195,7 @@ static void set_rlimits(const struct fields *request)
             continue;
         struct rlimit limit = {.rlim_cur = get_u64(field.value + 4), .rlim_max = get_u64(field.value + 12)};
         if (setrlimit((int)get_u32(field.value), &limit) < 0)
-            fail("setrlimit %u", get_u32(field.value));
+            fail_launch("setrlimit %u", get_u32(field.value));
     }
 }
 
@@ -196,69 +209,7 @@ static void reset_signals(void)
         (void)sigaction(signal, &action, NULL);
     sigemptyset(&none);
     if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-        fail("sigprocmask");
-}
-
-static void set_capabilities(uint64_t permitted, uint64_t inheritable)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-
-    if (syscall(SYS_capget, &header, data) < 0)
-        fail("capget");
-    for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
-        /* Never more than the kernel has: an unknown bit is an error to it. */
-        data[i].permitted &= (uint32_t)(permitted >> (32 * i));
-        data[i].effective = data[i].permitted;
-        data[i].inheritable = data[i].permitted & (uint32_t)(inheritable >> (32 * i));
-    }
-    if (syscall(SYS_capset, &header, data) < 0)
-        fail("capset");
-}
-
-static void drop_bounding_set(uint64_t kept)
-{
-    for (unsigned long capability = 0; capability < 64; capability++) {
-        int held = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-
-        if (held < 0)
-            return;
-        if (held == 1 && (kept >> capability & 1) == 0 && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
-            fail("PR_CAPBSET_DROP %lu", capability);
-    }
-}
-
-static void raise_ambient(uint64_t ambient)
-{
-    for (unsigned long capability = 0; capability < 64; capability++)
-        if ((ambient >> capability & 1) != 0 &&
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0)
-            fail("PR_CAP_AMBIENT_RAISE %lu", capability);
-}
-
-/* The user's numbers, and the capabilities that go with them: root keeps those that are allowed, another
- * user only the ambient ones. */
-static void take_identity(const struct fields *request, const struct account *account)
-{
-    uint64_t allowed = UINT64_MAX, ambient = 0;
-    bool limited = read_u64(request, TAG_CAPABILITIES, &allowed);
-    bool has_ambient = read_u64(request, TAG_AMBIENT, &ambient) && ambient != 0;
-
-    if (limited)
-        drop_bounding_set(allowed);
-    if (setgroups(account->group_count, account->groups) < 0)
-        fail("setgroups");
-    if (setresgid(account->gid, account->gid, account->gid) < 0)
-        fail("setresgid %u", account->gid);
-    if (has_ambient && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
-        fail("PR_SET_KEEPCAPS");
-    if (setresuid(account->uid, account->uid, account->uid) < 0)
-        fail("setresuid %u", account->uid);
-    if (limited || has_ambient)
-        set_capabilities(account->uid == 0 ? allowed : ambient, ambient);
-    raise_ambient(ambient);
-    if (has_field(request, TAG_NO_NEW_PRIVILEGES) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        fail("PR_SET_NO_NEW_PRIVS");
+        fail_launch("sigprocmask");
 }
 
 static void read_account(const struct fields *request, struct account *account)
@@ -268,17 +219,17 @@ static void read_account(const struct fields *request, struct account *account)
     struct field field;
     size_t at = 0;
 
-    if (!find_account(wanted != NULL && *wanted != '\0' ? wanted : "0", "/etc/passwd", "/etc/group", account, wrong,
-                      sizeof wrong)) {
+    if (!find_account(wanted != NULL && *wanted != '\0' ? wanted : "0", "/etc/passwd", "/etc/group", account,
+                      wrong, sizeof wrong)) {
         errno = ENOENT;
-        fail("%s", wrong);
+        fail_launch("%s", wrong);
     }
     while (next_field(request, &at, &field)) {
         if (field.tag != TAG_GROUP)
             continue;
         errno = E2BIG;
         if (account->group_count == MAX_ACCOUNT_GROUPS)
-            fail("more than %d groups", MAX_ACCOUNT_GROUPS);
+            fail_launch("more than %d groups", MAX_ACCOUNT_GROUPS);
         account->groups[account->group_count++] = get_u32(field.value);
     }
 }
@@ -301,7 +252,7 @@ static char **whole_environment(char **given, size_t count, const struct account
     char *home;
 
     if (environment == NULL || asprintf(&home, "HOME=%s", account->home) < 0)
-        fail("environment");
+        fail_launch("environment");
     memcpy(environment, given, count * sizeof *environment);
     if (variable(given, "HOME") == NULL)
         environment[count++] = home;
@@ -310,7 +261,8 @@ static char **whole_environment(char **given, size_t count, const struct account
     return environment;
 }
 
-/* Searches the request's own PATH in the image, as execvpe(3) would, but without a shell for what is no program. */
+/* Searches the request's own PATH in the image, as execvpe(3) would, but without a shell for what is no
+ * program. */
 __attribute__((noreturn)) static void execute(char **arguments, char **environment)
 {
     const char *path = variable(environment, "PATH");
@@ -319,12 +271,12 @@ __attribute__((noreturn)) static void execute(char **arguments, char **environme
 
     if (strchr(arguments[0], '/') != NULL) {
         execve(arguments[0], arguments, environment);
-        fail("%.400s", arguments[0]);
+        fail_launch("%.400s", arguments[0]);
     }
     for (const char *from = path != NULL ? path : default_path;; from++) {
         size_t length = strcspn(from, ":");
-        int written = snprintf(candidate, sizeof candidate, "%.*s%s%s", (int)length, from, length > 0 ? "/" : "./",
-                               arguments[0]);
+        int written = snprintf(candidate, sizeof candidate, "%.*s%s%s", (int)length, from,
+                               length > 0 ? "/" : "./", arguments[0]);
 
         if (written < (int)sizeof candidate) {
             execve(candidate, arguments, environment);
@@ -336,27 +288,27 @@ __attribute__((noreturn)) static void execute(char **arguments, char **environme
             break;
     }
     errno = error;
-    fail("%.400s", arguments[0]);
+    fail_launch("%.400s", arguments[0]);
 }
 
 /* The three descriptors, and nothing else: the status pipe closes itself. */
 static void take_files(const struct launch_files *files, const struct account *account)
 {
     if (setsid() < 0)
-        fail("setsid");
+        fail_launch("setsid");
     if (files->terminal) {
         if (ioctl(files->input, TIOCSCTTY, 0) < 0)
-            fail("TIOCSCTTY");
+            fail_launch("TIOCSCTTY");
         /* Whoever reopens /dev/tty or its own standard output may. */
         (void)!fchown(files->input, account->uid, (gid_t)-1);
     }
     if (dup2(files->input, 0) < 0 || dup2(files->output, 1) < 0 || dup2(files->error, 2) < 0)
-        fail("dup2");
+        fail_launch("dup2");
     if (status_fd != 3 && dup3(status_fd, 3, O_CLOEXEC) < 0)
-        fail("dup3");
+        fail_launch("dup3");
     status_fd = 3;
     if (close_range(4, ~0U, 0) < 0)
-        fail("close_range");
+        fail_launch("close_range");
 }
 
 void launch(const struct fields *request, const struct launch_files *files)
@@ -372,7 +324,7 @@ void launch(const struct fields *request, const struct launch_files *files)
     arguments = read_texts(request, TAG_ARGUMENT, &argument_count);
     given = read_texts(request, TAG_ENVIRONMENT, &given_count);
     if (arguments == NULL || given == NULL || argument_count == 0)
-        fail("an argument or variable with a NUL byte in it");
+        fail_launch("an argument or variable with a NUL byte in it");
     read_account(request, &account);
     take_files(files, &account);
     reset_signals();
@@ -388,6 +340,6 @@ void launch(const struct fields *request, const struct launch_files *files)
     umask((mode_t)(mask & 0777));
     take_identity(request, &account);
     if (chdir(directory != NULL && *directory != '\0' ? directory : "/") < 0)
-        fail("chdir %.400s", directory);
+        fail_launch("chdir %.400s", directory);
     execute(arguments, whole_environment(given, given_count, &account, files->terminal));
 }

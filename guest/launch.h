@@ -20,6 +20,9 @@ const char *check_launch(const struct fields *request);
 /* Does what the request says and executes it; never returns. Runs in the child. */
 __attribute__((noreturn)) void launch(const struct fields *request, const struct launch_files *files);
 
+/* Tells the agent what failed, with errno, and ends the child. */
+__attribute__((noreturn, format(printf, 1, 2))) void fail_launch(const char *format, ...);
+
 /* The directory of a process's control group. */
 void cgroup_path(char *path, size_t size, uint32_t process);
 

@@ -103,7 +103,8 @@ static unsigned find_interface(const struct fields *request, char name[IF_NAMESI
     return index;
 }
 
-static bool change_link(unsigned index, uint16_t attribute, const void *value, size_t length, bool up, bool down)
+static bool change_link(unsigned index, uint16_t attribute, const void *value, size_t length, bool up,
+                        bool down)
 {
     struct netlink_request request;
 
@@ -145,7 +146,8 @@ static void delete_shown(const struct nlmsghdr *message, void *context)
     if (flush->type == RTM_DELADDR) {
         index = request.body.address.ifa_index;
     } else {
-        struct rtattr *attribute = (struct rtattr *)(void *)((uint8_t *)&request.body + sizeof request.body.route);
+        struct rtattr *attribute =
+            (struct rtattr *)(void *)((uint8_t *)&request.body + sizeof request.body.route);
         int left = (int)(size - sizeof request.body.route);
 
         if (request.body.route.rtm_table != RT_TABLE_MAIN)
@@ -186,7 +188,8 @@ static bool flush(unsigned index, uint16_t dump, uint16_t delete)
     bool worked;
 
     kept = (struct kept){.flush = {index, delete}};
-    netlink_begin(&request, dump, 0, dump == RTM_GETADDR ? sizeof request.body.address : sizeof request.body.route);
+    netlink_begin(&request, dump, 0,
+                  dump == RTM_GETADDR ? sizeof request.body.address : sizeof request.body.route);
     worked = netlink_dump(&request, keep_shown, &kept);
     for (size_t i = 0; i < kept.count; i++) {
         delete_shown(kept.messages[i], &kept.flush);
@@ -249,7 +252,8 @@ static bool add_route(unsigned index, char *text)
     return netlink_ask(&request);
 }
 
-/* Tells the link who has the address now, as RFC 5227, section 3 has it: switches and neighbours learn at once. */
+/* Tells the link who has the address now, as RFC 5227, section 3 has it: switches and neighbours learn at
+ * once. */
 static void announce_address(unsigned index, const char *name, const char *text)
 {
     struct sockaddr_ll everybody = {.sll_family = AF_PACKET,

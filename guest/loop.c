@@ -24,7 +24,8 @@ bool loop_open(void)
     return epoll >= 0;
 }
 
-bool loop_add(struct watch *watch, int fd, uint32_t events, void (*ready)(struct watch *watch, uint32_t events))
+bool loop_add(struct watch *watch, int fd, uint32_t events,
+              void (*ready)(struct watch *watch, uint32_t events))
 {
     struct epoll_event event = {.events = events | EPOLLET, .data.ptr = watch};
 

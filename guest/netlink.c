@@ -90,8 +90,8 @@ bool netlink_ask(struct netlink_request *request)
     return exchange(request, NULL, NULL);
 }
 
-bool netlink_dump(struct netlink_request *request, void (*each)(const struct nlmsghdr *message, void *context),
-                  void *context)
+bool netlink_dump(struct netlink_request *request,
+                  void (*each)(const struct nlmsghdr *message, void *context), void *context)
 {
     request->header.nlmsg_flags |= NLM_F_DUMP;
     return exchange(request, each, context);

@@ -26,7 +26,7 @@ void netlink_add(struct netlink_request *request, uint16_t type, const void *val
 bool netlink_ask(struct netlink_request *request);
 
 /* Asks for all objects of a kind and hands each to `each`. False with errno. */
-bool netlink_dump(struct netlink_request *request, void (*each)(const struct nlmsghdr *message, void *context),
-                  void *context);
+bool netlink_dump(struct netlink_request *request,
+                  void (*each)(const struct nlmsghdr *message, void *context), void *context);
 
 #endif

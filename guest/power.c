@@ -38,12 +38,13 @@ static void time_is_over(struct watch *watch, uint32_t events)
 
 static void wait_at_most(uint32_t milliseconds)
 {
-    struct itimerspec due = {.it_value = {.tv_sec = milliseconds / 1000,
-                                          .tv_nsec = (long)(milliseconds % 1000) * 1000000 + 1}};
+    struct itimerspec due = {
+        .it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000 + 1}};
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 
     loop_close(&timer);
-    is_late = fd < 0 || timerfd_settime(fd, 0, &due, NULL) < 0 || !loop_add(&timer, fd, EPOLLIN, time_is_over);
+    is_late =
+        fd < 0 || timerfd_settime(fd, 0, &due, NULL) < 0 || !loop_add(&timer, fd, EPOLLIN, time_is_over);
 }
 
 /* As PID 1 of a guest everybody but this one; elsewhere those that were started here. */

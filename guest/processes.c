@@ -6,6 +6,7 @@
 #include "launch.h"
 #include "loop.h"
 #include "session.h"
+#include "standard-files.h"
 #include "streams.h"
 #include "workers.h"
 
@@ -17,14 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MAX_PROCESSES 256
-#define PIPE_BYTES (1024 * 1024)
-#define STREAM_COUNT 3
 
 struct process {
     struct process *next;
@@ -132,82 +130,6 @@ static void start_ready(struct watch *watch, uint32_t events)
     answer_start(process);
 }
 
-/* Descriptors of both ends; -1 where there is none. */
-struct ends {
-    int program[STREAM_COUNT];
-    int agent[STREAM_COUNT];
-    int status[2];
-};
-
-static void close_all(int *descriptors, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (descriptors[i] >= 0) {
-            close(descriptors[i]);
-            descriptors[i] = -1;
-        }
-}
-
-static bool open_pipes(struct ends *ends, const bool *wanted)
-{
-    for (int i = 0; i < STREAM_COUNT; i++) {
-        int pair[2], agent = i == 0 ? 1 : 0;
-
-        if (!wanted[i]) {
-            ends->program[i] = open("/dev/null", (i == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
-            if (ends->program[i] < 0)
-                return false;
-            continue;
-        }
-        if (pipe2(pair, O_CLOEXEC) < 0)
-            return false;
-        ends->agent[i] = pair[agent];
-        ends->program[i] = pair[1 - agent];
-        /* Fewer, larger reads; a user without privileges may be over its share. */
-        (void)fcntl(ends->agent[i], F_SETPIPE_SZ, PIPE_BYTES);
-    }
-    return true;
-}
-
-static void set_size(int terminal, const struct field *size)
-{
-    struct winsize window = {.ws_row = get_u16(size->value), .ws_col = get_u16(size->value + 2)};
-
-    (void)ioctl(terminal, TIOCSWINSZ, &window);
-}
-
-static bool open_terminal(struct ends *ends, const bool *wanted, const struct field *size)
-{
-    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), unlocked = 0;
-    int slave;
-
-    if (master < 0)
-        return false;
-    ends->agent[1] = master;
-    if (ioctl(master, TIOCSPTLCK, &unlocked) < 0)
-        return false;
-    slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (slave < 0)
-        return false;
-    ends->program[0] = slave;
-    set_size(master, size);
-    /* One open file for each direction: an epoll takes a descriptor once. */
-    if (wanted[0])
-        ends->agent[0] = fcntl(master, F_DUPFD_CLOEXEC, 0);
-    return !wanted[0] || ends->agent[0] >= 0;
-}
-
-static bool open_ends(struct ends *ends, const struct fields *request, const bool *wanted)
-{
-    struct field size;
-
-    memset(ends, -1, sizeof *ends);
-    if (pipe2(ends->status, O_CLOEXEC) < 0)
-        return false;
-    return find_field(request, TAG_TERMINAL, &size) ? open_terminal(ends, wanted, &size)
-                                                    : open_pipes(ends, wanted);
-}
-
 /* Which streams the host wants, under which ids. False if it cannot have them. */
 static bool read_streams(uint32_t id, const struct fields *request, bool *wanted, uint32_t *ids)
 {
@@ -253,13 +175,6 @@ static bool take_ends(struct process *process, struct ends *ends, const uint32_t
     ends->status[0] = -1;
     (void)fcntl(status, F_SETFL, O_NONBLOCK);
     return loop_add(&process->start, status, EPOLLIN, start_ready) && good;
-}
-
-static void close_ends(struct ends *ends)
-{
-    close_all(ends->program, STREAM_COUNT);
-    close_all(ends->agent, STREAM_COUNT);
-    close_all(ends->status, 2);
 }
 
 /* Forks; the child goes its way. */
@@ -389,7 +304,8 @@ void signal_process(uint32_t id, const struct fields *request)
         refuse(id, ESRCH, "process %u has ended", process->id);
         return;
     }
-    if ((all && kill_group(process, (int)number)) || kill(all ? -process->pid : process->pid, (int)number) == 0)
+    if ((all && kill_group(process, (int)number)) ||
+        kill(all ? -process->pid : process->pid, (int)number) == 0)
         reply_nothing(id);
     else
         refuse(id, errno, "signal process %u", process->id);
@@ -407,7 +323,7 @@ void resize_process(uint32_t id, const struct fields *request)
         return;
     }
     if (process->streams[1].watch.fd >= 0)
-        set_size(process->streams[1].watch.fd, &size);
+        set_terminal_size(process->streams[1].watch.fd, &size);
     reply_nothing(id);
 }
 

@@ -1,4 +1,5 @@
-/* The programs that the host runs: started, told about, signalled, and kept until the host has let go of them. */
+/* The programs that the host runs: started, told about, signalled, and kept until the host has let go of
+ * them. */
 #ifndef ROOST_GUEST_PROCESSES_H
 #define ROOST_GUEST_PROCESSES_H
 
@@ -19,7 +20,8 @@ void list_processes(uint32_t id, const struct fields *request);
 /* The session is over: streams wait for the next host, programs run on. */
 void detach_processes(void);
 
-/* Takes the ends of all children; those that nobody started here are orphans of the guest. True if one is left. */
+/* Takes the ends of all children; those that nobody started here are orphans of the guest. True if one is
+ * left. */
 bool reap_children(void);
 
 /* Tells of ends that the host does not know of. */

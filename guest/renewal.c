@@ -1,4 +1,5 @@
-/* See renewal.h. Seed and clock wait for nothing but the kernel, and are the first things a fork is asked for. */
+/* See renewal.h. Seed and clock wait for nothing but the kernel, and are the first things a fork is asked
+ * for. */
 #define _GNU_SOURCE
 #include "renewal.h"
 
@@ -32,7 +33,8 @@ static bool refuse_outside(uint32_t id)
     return !is_guest;
 }
 
-/* Crediting the bytes is not enough: until the kernel reseeds by itself it gives what the template would have got. */
+/* Crediting the bytes is not enough: until the kernel reseeds by itself it gives what the template would have
+ * got. */
 void seed_random(uint32_t id, const struct fields *request)
 {
     struct field seed;
@@ -42,7 +44,8 @@ void seed_random(uint32_t id, const struct fields *request)
     } pool;
     int fd;
 
-    if (!find_field(request, TAG_SEED, &seed) || seed.length < MIN_SEED_BYTES || seed.length > MAX_SEED_BYTES) {
+    if (!find_field(request, TAG_SEED, &seed) || seed.length < MIN_SEED_BYTES ||
+        seed.length > MAX_SEED_BYTES) {
         refuse(id, EINVAL, "a seed has %d to %d bytes", MIN_SEED_BYTES, MAX_SEED_BYTES);
         return;
     }

@@ -27,10 +27,10 @@
 #define FRAMES_A_TURN 64
 
 static struct channel control, streams;
-static uint64_t session;        /* 0: none */
-static uint64_t streams_hello;  /* the session for which the streams channel was greeted */
-static bool streams_open;       /* both channels have the session */
-static bool is_refused;         /* the host broke the rules: it is heard again when it says hello */
+static uint64_t session;       /* 0: none */
+static uint64_t streams_hello; /* the session for which the streams channel was greeted */
+static bool streams_open;      /* both channels have the session */
+static bool is_refused;        /* the host broke the rules: it is heard again when it says hello */
 
 /* A request in several frames. */
 static uint8_t *parts;
@@ -124,10 +124,10 @@ void refuse(uint32_t request, int error, const char *format, ...)
 }
 
 /* One that a worker does. */
-#define WORK(name, run, streams)                                                                                     \
-    static void name(uint32_t id, const struct fields *request)                                                      \
-    {                                                                                                                \
-        (void)start_work(id, request, run, streams);                                                                       \
+#define WORK(name, run, streams)                                \
+    static void name(uint32_t id, const struct fields *request) \
+    {                                                           \
+        (void)start_work(id, request, run, streams);            \
     }
 
 WORK(on_read_file, read_file, WORK_WRITES)
@@ -149,7 +149,8 @@ static void on_ping(uint32_t id, const struct fields *request)
 
 #define TAGS(...) ((const uint16_t[]){__VA_ARGS__, 0})
 
-/* Every request: who does it, which fields it may have, and whether it is for a guest whose start failed, too. */
+/* Every request: who does it, which fields it may have, and whether it is for a guest whose start failed,
+ * too. */
 static const struct {
     uint8_t type;
     bool always;
@@ -220,7 +221,8 @@ static void say_welcome(struct channel *channel)
     channel_commit(channel, FRAME_WELCOME, 0, 0, session, (uint32_t)writer.length);
 }
 
-/* The versions that both speak are the numbers between the two ends of a range, which this one has to be in. */
+/* The versions that both speak are the numbers between the two ends of a range, which this one has to be in.
+ */
 static bool speaks_version(const struct fields *hello)
 {
     struct field from, to;

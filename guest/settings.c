@@ -1,4 +1,5 @@
-/* See settings.h. Words of others are theirs; a word of ours that is not understood is an error, not a guess. */
+/* See settings.h. Words of others are theirs; a word of ours that is not understood is an error, not a guess.
+ */
 #define _GNU_SOURCE
 #include "settings.h"
 

@@ -33,15 +33,17 @@ struct stream {
 
     uint8_t *input; /* to a program: a ring of INPUT_WINDOW_BYTES */
     size_t input_start, input_length;
-    uint64_t granted;  /* bytes that the host may still send */
-    uint32_t owed;     /* bytes written to the program, for which the host gets credit */
-    bool host_ended;   /* nothing comes after what is in the ring */
+    uint64_t granted; /* bytes that the host may still send */
+    uint32_t owed;    /* bytes written to the program, for which the host gets credit */
+    bool host_ended;  /* nothing comes after what is in the ring */
 };
 
-/* Begins with a descriptor (not blocking), which is the stream's from now on; also when this fails, for lack of memory. */
+/* Begins with a descriptor (not blocking), which is the stream's from now on; also when this fails, for lack
+ * of memory. */
 bool stream_open(struct stream *stream, int fd, bool to_program);
 
-/* Gives it to the host under an id; an input's whole window is granted anew, `window` is the host's for an output. */
+/* Gives it to the host under an id; an input's whole window is granted anew, `window` is the host's for an
+ * output. */
 void stream_attach(struct stream *stream, uint32_t id, uint32_t window);
 
 /* Takes it from the host; the program goes on, and waits once its pipe is full. */

@@ -163,8 +163,8 @@ static void discard(struct worker *worker)
 }
 
 /* The agent's ends. True if the host's id and all descriptors are in order. */
-static bool take_ends(struct worker *worker, const struct fields *request, enum work_streams streams, int result,
-                      int stream)
+static bool take_ends(struct worker *worker, const struct fields *request, enum work_streams streams,
+                      int result, int stream)
 {
     uint32_t id = 0, window = 0;
     bool to_program = streams == WORK_READS;
@@ -214,7 +214,8 @@ pid_t start_work(uint32_t id, const struct fields *request, work_function *run, 
     worker->request = id;
     worker->pid = fork();
     if (worker->pid == 0) {
-        struct work_files files = {result[1], reads ? stream[0] : -1, streams == WORK_WRITES ? stream[1] : -1};
+        struct work_files files = {result[1], reads ? stream[0] : -1,
+                                   streams == WORK_WRITES ? stream[1] : -1};
 
         be_worker(request, run, &files);
     }

@@ -32,14 +32,16 @@ enum work_streams { WORK_ALONE, WORK_READS, WORK_WRITES };
 /* Does the request in the child; says work_reply() or work_fail() once. */
 typedef void work_function(const struct fields *request, struct work_files *files);
 
-/* Starts one; it answers the request itself. `id` 0: nobody is to be answered. Returns its pid, 0 if it was refused. */
+/* Starts one; it answers the request itself. `id` 0: nobody is to be answered. Returns its pid, 0 if it was
+ * refused. */
 pid_t start_work(uint32_t id, const struct fields *request, work_function *run, enum work_streams streams);
 
 /* In the child: the answer. */
 void work_reply(struct work_files *files, const struct field_writer *fields);
 
 /* In the child: the refusal, with errno; ends the child. */
-__attribute__((noreturn, format(printf, 2, 3))) void work_fail(struct work_files *files, const char *format, ...);
+__attribute__((noreturn, format(printf, 2, 3))) void work_fail(struct work_files *files, const char *format,
+                                                               ...);
 
 /* The host gives a request up. */
 void cancel_work(uint32_t id);

@@ -13,12 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK(what)                                                                                                  \
-    do {                                                                                                             \
-        if (!(what)) {                                                                                               \
-            printf("line %d: not so: %s\n", __LINE__, #what);                                                        \
-            exit(1);                                                                                                 \
-        }                                                                                                            \
+#define CHECK(what)                                           \
+    do {                                                      \
+        if (!(what)) {                                        \
+            printf("line %d: not so: %s\n", __LINE__, #what); \
+            exit(1);                                          \
+        }                                                     \
     } while (0)
 
 static uint64_t state;
@@ -192,8 +192,10 @@ static void check_settings(void)
     CHECK(read_settings("quiet roost.root=serial:r panic=-1\n", &settings, wrong));
     CHECK(strcmp(settings.root, "serial:r") == 0 && strcmp(settings.root_type, "squashfs") == 0);
     CHECK(strcmp(settings.upper, "tmpfs") == 0);
-    CHECK(read_settings(" roost.root=/dev/vda roost.root.type=erofs roost.upper.options=size=10m,mode=755", &settings, wrong));
-    CHECK(strcmp(settings.root_type, "erofs") == 0 && strcmp(settings.upper_options, "size=10m,mode=755") == 0);
+    CHECK(read_settings(" roost.root=/dev/vda roost.root.type=erofs roost.upper.options=size=10m,mode=755",
+                        &settings, wrong));
+    CHECK(strcmp(settings.root_type, "erofs") == 0 &&
+          strcmp(settings.upper_options, "size=10m,mode=755") == 0);
     CHECK(!read_settings("roost.rot=x", &settings, wrong) && strcmp(wrong, "roost.rot=x") == 0);
     CHECK(!read_settings("roost.root", &settings, wrong));
     CHECK(read_settings("", &settings, wrong) && settings.root[0] == '\0');
@@ -201,7 +203,8 @@ static void check_settings(void)
 
 static void fuzz_settings(void)
 {
-    static const char *const words[] = {"roost.", "root", "=", " ", "upper", ".type", "x", "\n", ".options", "serial:"};
+    static const char *const words[] = {"roost.", "root", "=",  " ",        "upper",
+                                        ".type",  "x",    "\n", ".options", "serial:"};
     struct settings settings;
     char wrong[SETTING_BYTES], line[600] = "";
 
@@ -222,8 +225,10 @@ static void write_text(const char *path, const char *text)
 /* Tables as no tool would write them: whatever is in them, nothing is read beyond them. */
 static void fuzz_accounts(void)
 {
-    static const char *const words[] = {"root", ":", "\n", "0", "4294967295", "x", ",", "web", "/home", "101", "99999999999"};
-    static const char *const wanted[] = {"web", "root", "101", "0:web", "web:101", "x:x", ":", "", "4294967295", "7:"};
+    static const char *const words[] = {"root", ":",   "\n",    "0",   "4294967295", "x",
+                                        ",",    "web", "/home", "101", "99999999999"};
+    static const char *const wanted[] = {"web", "root", "101", "0:web",      "web:101",
+                                         "x:x", ":",    "",    "4294967295", "7:"};
     struct account account;
     char text[1200] = "", error[256];
 
@@ -232,7 +237,8 @@ static void fuzz_accounts(void)
     write_text("passwd", text);
     write_text("group", text);
     if (find_account(wanted[draw(10)], "passwd", "group", &account, error, sizeof error))
-        CHECK(account.uid != (uid_t)-1 && account.gid != (gid_t)-1 && account.group_count <= MAX_ACCOUNT_GROUPS);
+        CHECK(account.uid != (uid_t)-1 && account.gid != (gid_t)-1 &&
+              account.group_count <= MAX_ACCOUNT_GROUPS);
 }
 
 static void check_accounts(void)
@@ -240,7 +246,8 @@ static void check_accounts(void)
     struct account account;
     char error[256];
 
-    write_text("passwd", "root:x:0:0:root:/root:/bin/sh\n\nbroken\nweb:x:101:102::/srv\n101:x:7:8::/seven:/bin/sh\n");
+    write_text("passwd",
+               "root:x:0:0:root:/root:/bin/sh\n\nbroken\nweb:x:101:102::/srv\n101:x:7:8::/seven:/bin/sh\n");
     write_text("group", "root:x:0:\nweb:x:102:\nlogs:x:200:a,web,b\nwebs:x:201:webx\n");
     CHECK(find_account("web", "passwd", "group", &account, error, sizeof error));
     CHECK(account.uid == 101 && account.gid == 102 && account.group_count == 1 && account.groups[0] == 200);
@@ -250,7 +257,8 @@ static void check_accounts(void)
     CHECK(find_account("55", "passwd", "group", &account, error, sizeof error) && account.gid == 0);
     CHECK(find_account("web:logs", "passwd", "group", &account, error, sizeof error) && account.gid == 200);
     CHECK(account.group_count == 0);
-    CHECK(!find_account("no", "passwd", "group", &account, error, sizeof error) && strstr(error, "'no'") != NULL);
+    CHECK(!find_account("no", "passwd", "group", &account, error, sizeof error) &&
+          strstr(error, "'no'") != NULL);
     CHECK(!find_account("web:no", "passwd", "group", &account, error, sizeof error));
     CHECK(!find_account("4294967295", "passwd", "group", &account, error, sizeof error));
     /* Without tables there are numbers. */
