@@ -498,6 +498,26 @@ describeWith(['root'], 'the agent of microVMs', () => {
     });
   });
 
+  it('that is killed takes nobody along who waits for it', { timeout: 60_000 }, async () => {
+    const other = await NativeAgent.start();
+    const session = await other.connect();
+    const program = await session.exec({ process: 1, argv: ['sleep', '1000'], stdout: true }, never);
+    const failures = [
+      program.wait(never),
+      textOf(program.stdout),
+      session.waitForLink({ name: 'lo' }, 60_000, never),
+    ].map((wait) =>
+      wait.then(
+        () => undefined,
+        (error: unknown) => error,
+      ),
+    );
+    await other.kill();
+    for (const failure of await Promise.all(failures))
+      expect(failure).toMatchObject({ class: 'Unavailable' });
+    await expect(session.ping(never)).rejects.toMatchObject({ class: 'Unavailable' });
+  });
+
   it('ends with its programs when it is told to', { timeout: 60_000 }, async () => {
     const other = await NativeAgent.start();
     const session = await other.connect();

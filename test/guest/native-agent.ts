@@ -106,6 +106,13 @@ export class NativeAgent implements AsyncDisposable {
     return { exitCode, errors: this.#errors };
   }
 
+  /** Ends it as the kernel does when memory is short, and removes what it had. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
   /** Ends it in order, so that the sanitizers look for leaks, and fails if they have found anything. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode === null) {
