@@ -109,7 +109,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'an in
     await expect(recover(home)).rejects.toThrow(/is sound/);
     await harms['truncated']?.(database(home));
     const { size } = await stat(database(home));
-    expect(await recover(home, '--dry-run')).toMatchObject({ dryRun: true, guests: [{}] });
+    expect(await recover(home, '--dry-run')).toMatchObject({ dryRun: true, guests: [{}, {}] });
     expect((await stat(database(home))).size).toBe(size);
   });
 });
