@@ -194,6 +194,8 @@ const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<Rea
 export interface HomeOptions {
   /** False for a daemon that the test itself reaches by loopback; it may have no networks then. True by default. */
   readonly ownNamespace?: boolean;
+  /** Its daemons run over a pretended host: nothing real is to be made or ended for what they leave. */
+  readonly onFakes?: boolean;
 }
 
 /** Directories and, as root, a network namespace. To be called inside a test or a hook that removes it. */
@@ -241,9 +243,11 @@ export const makeDaemonHome = async (
 export const testDaemonHome = async (options: HomeOptions = {}): Promise<DaemonHome> => {
   const home = await makeDaemonHome(options);
   onTestFinished(async () => {
-    const daemon = await home.start();
-    await removeEverything(daemon);
-    await daemon.stop();
+    if (options.onFakes !== true) {
+      const daemon = await home.start();
+      await removeEverything(daemon);
+      await daemon.stop();
+    }
     await home.remove();
   });
   return home;

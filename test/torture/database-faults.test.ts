@@ -160,7 +160,7 @@ const tryFault = async (setting: Setting, fault: WriteFault): Promise<boolean> =
 };
 
 const settled = async (kind: Kind): Promise<Setting> => {
-  const home = await testDaemonHome({ ownNamespace: false });
+  const home = await testDaemonHome({ ownNamespace: false, onFakes: kind === 'fakes' });
   const directory = await testDirectory();
   const writes = await writeFaults('/roost.db');
   const daemon = await home.start({

@@ -240,7 +240,7 @@ describe('generated frames', () => {
   it('get answers of QMP, and leave the daemon as it was', { timeout: timeoutMs }, async () => {
     const total = sized({ short: 16_000, long: 1_000_000 });
     const { seed } = seededRandom();
-    const home = await testDaemonHome({ ownNamespace: false });
+    const home = await testDaemonHome({ ownNamespace: false, onFakes: true });
     const directory = await testDirectory();
     const [configPath, keepingPath, imagePath] = ['roostd.yaml', 'keeping', 'web.raw'].map((name) =>
       join(directory, name),
