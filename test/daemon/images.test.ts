@@ -390,18 +390,19 @@ describe.each(places)('$moment $step of $kind', ({ kind, step, moment }) => {
     const daemon = await house.start({ observeStep });
     const { client } = daemon;
     const operation = await ask(client, kind);
-    expect(await client.call('operation-wait', { operation })).toMatchObject({
-      state: 'failed',
-      error: { class: 'HostError', desc: 'the test says no' },
-    });
+    // A removal that failed after the image was gone is done.
+    const isDone = moment === 'after' && kind !== 'image-import';
+    expect(await client.call('operation-wait', { operation })).toMatchObject(
+      isDone
+        ? { state: 'succeeded' }
+        : { state: 'failed', error: { class: 'HostError', desc: 'the test says no' } },
+    );
     await agreed(daemon);
     failing = false;
     // What a deletion took away stays away; the last of it leaves nothing to ask for.
     const left = await labels(client);
     const again = left.length === 0 ? operation : await ask(client, kind);
-    expect((await client.call('operation-wait', { operation: again })).state).toBe(
-      left.length === 0 ? 'failed' : 'succeeded',
-    );
+    expect((await client.call('operation-wait', { operation: again })).state).toBe('succeeded');
     expect(await labels(client)).toEqual(after[kind]);
     await agreed(daemon);
   });
