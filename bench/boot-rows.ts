@@ -17,7 +17,7 @@ import { type Instance, type InstanceOptions, startInstance } from './instance.t
 import { type Figure, type SampleLimits, takeFigure } from './measure.ts';
 import { byHandRequest, PEER } from './start-rows.ts';
 
-const limits: SampleLimits = { warmUps: 0, samples: 5, budgetMs: 900_000 };
+const limits: SampleLimits = { warmUps: 0, samples: 3, budgetMs: 900_000 };
 const run = promisify(execFile);
 const GUEST = 'debian';
 const USER = 'bench';
@@ -74,6 +74,7 @@ const prepare = async (instance: Instance, signal: AbortSignal): Promise<Debian>
       await instance.succeed('guest-create', {
         name: GUEST,
         memoryBytes: 1024 * MEBIBYTE,
+        cpu: { count: 2 },
         disks: [{ image: GUEST }],
         nics: [{ network: 'outward', forwards: [{ hostPort: port, guestPort: 22 }] }],
         cloudInit: { user: USER, sshKeys: [publicKey] },

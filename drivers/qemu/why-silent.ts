@@ -18,7 +18,10 @@ export const whySilent = async (
   return silence === 'busy' && !isGreeted && (await servesAnother(pid)) ? 'held' : silence;
 };
 
-/** Whether the process has a connection open that was accepted on its monitor. False where that cannot be told. */
+/**
+ * Whether the process has a connection open that was accepted on its monitor, while another, ours, waits to be. One that
+ * has accepted us and does not greet is busy. False where that cannot be told.
+ */
 const servesAnother = async (pid: number): Promise<boolean> => {
   const descriptors = `/proc/${pid}/fd`;
   try {
@@ -27,6 +30,7 @@ const servesAnother = async (pid: number): Promise<boolean> => {
     const path = sockets.find(({ inode }) => inode === listener)?.path;
     if (listener === undefined || path === undefined) return false;
     const accepted = new Set(sockets.filter((each) => each.path === path).map(({ inode }) => inode));
+    if (!accepted.delete(UNACCEPTED)) return false;
     accepted.delete(listener);
     const links = (await readdir(descriptors)).map((number) =>
       readlink(`${descriptors}/${number}`).catch(() => ''),
@@ -38,6 +42,9 @@ const servesAnother = async (pid: number): Promise<boolean> => {
 };
 
 const socketInode = (link: string): string | undefined => /^socket:\[(\d+)\]$/.exec(link)?.[1];
+
+/** Inode of a connection that waits to be accepted. */
+const UNACCEPTED = '0';
 
 export interface UnixSocket {
   /** 0 of a connection that nobody has accepted yet. */

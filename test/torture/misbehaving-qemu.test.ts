@@ -22,17 +22,15 @@ interface Outcome {
 }
 
 const waits: Outcome = { operation: 'waiting', state: 'unresponsive', says: /^busy$/ };
-/** A monitor that greets nobody is taken for one that somebody else holds. */
-const held: Outcome = { ...waits, says: /^held$/ };
 const runs: Outcome = { operation: 'succeeded', state: 'running', says: /^$/ };
 const fails = (says: RegExp): Outcome => ({ operation: 'failed', state: 'failed', says });
 
 const behaviours: Readonly<Record<string, Outcome>> = {
   'dies-before': fails(/ended at once with status 1/),
   'dies-in-handshake': fails(/ended at once with status 1/),
-  'no-greeting': held,
-  'half-a-greeting': held,
-  'no-negotiation': held,
+  'no-greeting': waits,
+  'half-a-greeting': waits,
+  'no-negotiation': waits,
   'never-answers': waits,
   'half-a-value': waits,
   'hangs-up': fails(/connection|monitor|QEMU/i),
