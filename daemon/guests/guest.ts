@@ -196,10 +196,13 @@ export class Guest {
     if (record.generation <= before.generation) return;
     this.setRecord(record);
     if (record.target === before.target && record.targetActor === before.targetActor) return;
-    this.house.events.emit({
-      event: 'GUEST_TARGET_CHANGED',
-      data: { guest: this.id, name: this.name, target: record.target, actor: record.targetActor },
-    });
+    // Whoever asked for it was accepted, whether or not it can be told for now.
+    this.house.operations.recordNews(`the target of guest ${this.name}`, () =>
+      this.house.events.emit({
+        event: 'GUEST_TARGET_CHANGED',
+        data: { guest: this.id, name: this.name, target: record.target, actor: record.targetActor },
+      }),
+    );
   }
 
   setTarget(target: GuestRecord['target'], actor: Actor): void {

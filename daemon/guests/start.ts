@@ -53,6 +53,8 @@ interface Gathered {
   readonly guards: Promise<void>[];
   /** As it was when the steps began. */
   found: FoundProcess;
+  /** As it was when they were taken back. */
+  left?: FoundProcess;
 }
 
 /**
@@ -118,8 +120,9 @@ const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): 
     gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));
   },
   undo: async () => {
+    gathered.left = await findProcess(guest, operation);
     // A process that is another's, or could not be ended, keeps what it has.
-    if ((await findProcess(guest, operation)) === 'none') refuseLeftovers(guest, await guest.freeRun());
+    if (gathered.left === 'none') refuseLeftovers(guest, await guest.freeRun());
   },
 });
 
@@ -218,7 +221,8 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
     },
     after: async (ended) => {
       if (ended.state === 'succeeded' || guest.removed) return;
-      const left = await findProcess(guest, operation);
+      // Without a look at the host where there was one: whoever is told that it failed sees it failed.
+      const left = gathered.left ?? (await findProcess(guest, operation));
       if (left === 'other') return;
       if (left === 'own') {
         guest.setStatus({

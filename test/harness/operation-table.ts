@@ -45,6 +45,8 @@ export interface OperationRow<N extends CommandName = CommandName> {
   readonly endsInNoReturn?: boolean;
   /** It is two operations, the second of which may fail and leave what the first one made. */
   readonly twofold?: boolean;
+  /** It asks for operations of this kind and ends well, with a word about it, where one of them fails. */
+  readonly bears?: CommandName;
 }
 
 const row = <const N extends CommandName>(declared: OperationRow<N>): OperationRow =>
@@ -217,7 +219,7 @@ export const operationTable: readonly OperationRow[] = [
     },
     ask: () => ({ guest: 'one' }),
   }),
-  row({ command: 'host-shutdown-guests', prepare: running, ask: () => ({}) }),
+  row({ command: 'host-shutdown-guests', prepare: running, bears: 'guest-stop', ask: () => ({}) }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
     command: 'image-build',

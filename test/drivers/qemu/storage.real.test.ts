@@ -1,7 +1,7 @@
 /** A QEMU whose disk does not answer: what is said of it, and that it goes on when the disk does. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { stat, truncate, writeFile } from 'node:fs/promises';
+import { open, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
 import type { GuestHandle } from '../../../drivers/driver.ts';
@@ -70,6 +70,9 @@ describeWith(['root', 'qemu', 'qemu-storage-daemon', 'fuse'], 'a QEMU that waits
       { signal, descriptors, observe: witness.observe },
     );
     living = handle;
+    // Once the machine is made it has read from the disk; opening the file drops that from the kernel's page cache.
+    await handle.queryState(signal);
+    await (await open(path)).close();
     server.kill('SIGSTOP');
     let paused: Promise<void>;
     try {
