@@ -1,10 +1,11 @@
 /** A web server on the loopback interface that serves one file, well or badly, and writes down what it was asked. */
 import { createHash } from 'node:crypto';
 import { statSync, watch } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
 
 /** Resolves when a file has so many bytes; its directory is there already. */
@@ -18,6 +19,14 @@ export const whenFileHas = (path: string, bytes: number): Promise<void> =>
     const watcher = watch(dirname(path), look);
     look();
   });
+
+/** Resolves when the one file that is downloaded below a directory has so many bytes: what was sent may not be written yet. */
+export const whenDownloadHas = async (directory: string, bytes: number): Promise<void> => {
+  const below = await readdir(directory, { recursive: true });
+  const fetching = below.find((path) => path.endsWith('/fetching'));
+  if (fetching === undefined) throw new Error(`Nothing is downloaded below ${directory}`);
+  await whenFileHas(join(directory, fetching, 'partial'), bytes);
+};
 
 /** How one request is answered; each member departs from what a good server does. */
 export interface Manner {

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FakeRegistry } from '../harness/fake-registry.ts';
-import { whenFileHas } from '../harness/image-server.ts';
+import { whenDownloadHas } from '../harness/image-server.ts';
 import { describeWith } from '../harness/needs.ts';
 import { archiveOf, Layout, type LayoutDescriptor, tellTree, unsquash } from '../harness/oci-layout.ts';
 import { type DaemonHome, testDaemonHome } from '../harness/real-daemon.ts';
@@ -102,10 +102,7 @@ describeWith(['root', 'sqfstar'], 'a pull', () => {
     const doomed = await home.start();
     const { operation, id } = await doomed.client.call('image-pull', { reference: registry.reference('v1') });
     await stalled;
-    // What was sent may not be written yet.
-    const place = join(home.stateDirectory, 'images', `.working-${id}`, 'fetch');
-    const fetching = (await readdir(place, { recursive: true })).find((path) => path.endsWith('/fetching'));
-    await whenFileHas(join(place, String(fetching), 'partial'), 1);
+    await whenDownloadHas(join(home.stateDirectory, 'images', `.working-${id}`), 1);
     await doomed.kill9();
     registry.asked.length = 0;
     const next = await home.start();

@@ -10,6 +10,7 @@ import { mergeLimits } from '../../../../storage/oci/tree/merge.ts';
 import type { OciOrigin } from '../../../../storage/pool.ts';
 import { work } from '../../../conformance/pool.ts';
 import { FakeRegistry } from '../../../harness/fake-registry.ts';
+import { whenDownloadHas } from '../../../harness/image-server.ts';
 import { archiveOf, Layout, type LayoutDescriptor, tool } from '../../../harness/oci-layout.ts';
 import { bring, type OciPlace, ociPlace } from '../oci-place.ts';
 
@@ -100,7 +101,8 @@ describe('a download', () => {
     const made = await make();
     const request = await made.request(made.from);
     const given = new AbortController();
-    made.registry.onStall = () => given.abort(new Error('the daemon ends'));
+    made.registry.onStall = () =>
+      void whenDownloadHas(made.imagesPath, 1).then(() => given.abort(new Error('the daemon ends')));
     made.registry.next(made.blob(), { stallAfter: HALF });
     await made.images.resolve(request, work());
     await expect(made.images.fetch(request, work(given.signal))).rejects.toThrow('the daemon ends');
