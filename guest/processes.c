@@ -31,7 +31,7 @@ struct process {
     uint32_t request; /* of the EXEC, until it is answered */
     bool limited;     /* has a control group */
     bool terminal;
-    bool attached; /* this session knows of it */
+    bool attached; /* the host that is connected now knows of it */
     bool ended, told;
     int status;
     struct rusage usage;
