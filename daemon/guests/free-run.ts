@@ -23,9 +23,12 @@ export const takeAway = async (guest: Guest, remains: readonly Remains[]): Promi
   for (const { what, objects, remove } of remains) {
     try {
       await cleanUp(house, what, remove);
-      house.inventory.db.soon(() => {
-        for (const object of objects) house.inventory.ledger.forget(guest.id, object);
-      });
+      // It is gone whether or not that can be written: its rows then go with those of the whole, which is tried again.
+      house.operations.recordNews(`the end of ${what}`, () =>
+        house.inventory.db.soon(() => {
+          for (const object of objects) house.inventory.ledger.forget(guest.id, object);
+        }),
+      );
       for (const object of objects) enter({ kind: 'removed', object: hostObjectKey(object) });
     } catch (error) {
       if (house.stopping.aborted) throw error;

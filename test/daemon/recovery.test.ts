@@ -1,5 +1,6 @@
 /** A guest can always be deleted, or put into a stated state, whatever broke; and what happened is told. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { LedgerTable } from '../../daemon/inventory/ledger-table.ts';
 import { deferred } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
@@ -69,6 +70,18 @@ describe('a forced deletion', () => {
     house.beforePool = () => undefined;
     house.beforeNetwork = () => undefined;
     await daemon.client.done('fsck-repair', {});
+    await expectAgreement(daemon);
+  });
+
+  test('gives up on nothing that is gone, though the ledger cannot be told so in between', async () => {
+    const { daemon } = await running();
+    const forget = vi.spyOn(LedgerTable.prototype, 'forget').mockImplementation(() => {
+      throw new RoostError('ResourceExhausted', 'The inventory could not be written');
+    });
+    const ended = await daemon.client.finish('guest-delete', { guest: 'web1', force: true });
+    expect(forget).toHaveBeenCalled();
+    expect(ended.state).toBe('succeeded');
+    expect(ended.result).not.toHaveProperty('gaveUpOn');
     await expectAgreement(daemon);
   });
 
