@@ -342,8 +342,9 @@ export class AgentSession {
       case 'exited': {
         const end = this.#ends.get(frame.id);
         if (!end) throw new ProtocolError('a program ended that was not expected to');
+        const fields = FieldReader.of(frame.payload);
         this.#ends.delete(frame.id);
-        end.resolve(FieldReader.of(frame.payload));
+        end.resolve(fields);
         return;
       }
       default:
@@ -354,12 +355,14 @@ export class AgentSession {
   #takeAnswer(frame: Frame, kind: 'reply' | 'error'): void {
     const pending = this.#pending.get(frame.id);
     if (!pending) throw new ProtocolError('an answer came that nobody had asked for');
-    this.#pending.delete(frame.id);
+    // What cannot be read breaks the session: whoever waits for it has to be known still, to be told.
     const fields = FieldReader.of(frame.payload);
+    const refused = kind === 'error' ? refusal(pending.type, fields) : undefined;
+    this.#pending.delete(frame.id);
     if (pending.abandoned) this.#abandoned -= 1;
-    if (kind === 'error') {
+    if (refused) {
       pending.options.onRefused?.();
-      pending.answer.reject(refusal(pending.type, fields));
+      pending.answer.reject(refused);
     } else if (pending.abandoned) pending.options.onLate?.(fields);
     else pending.answer.resolve(fields);
   }
