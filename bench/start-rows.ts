@@ -73,12 +73,6 @@ const measureStart = async (
   }
 };
 
-/** Nobody makes a control group by hand. */
-const withoutGroup = (argv: readonly string[]): readonly string[] => {
-  const at = argv.indexOf('--cgroup');
-  return at < 0 ? argv : argv.toSpliced(at, 2);
-};
-
 /** Asks for what a start would run; the peer runs exactly that, in the same place, with a tap at the bridge if any. */
 export const byHandRequest = async (
   instance: Instance,
@@ -90,7 +84,7 @@ export const byHandRequest = async (
   const { id } = await client.call('query-guest', { guest });
   const { stateDirectory } = await client.call('query-daemon', {});
   return {
-    argv: withoutGroup(argv),
+    argv,
     workingDirectory: join(stateDirectory, 'guests', id),
     directory: join(scratchDirectory, 'by-hand'),
     taps: bridge === undefined ? [] : [{ link: TAP_BY_HAND, bridge }],

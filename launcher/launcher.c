@@ -111,18 +111,6 @@ static void write_pid(int fd)
         fail("write descriptor %d", fd);
 }
 
-static void join_cgroup(const char *directory)
-{
-    char path[PATH_MAX], pid[16];
-
-    if (snprintf(path, sizeof path, "%s/cgroup.procs", directory) >= (int)sizeof path) {
-        errno = ENAMETOOLONG;
-        fail("cgroup %s", directory);
-    }
-    (void)snprintf(pid, sizeof pid, "%d", getpid());
-    write_text(path, pid);
-}
-
 static void set_oom_score_adj(int score)
 {
     char text[16];
@@ -242,8 +230,6 @@ static void apply(const struct options *options)
 {
     if (options->pid_fd >= 0)
         write_pid(options->pid_fd);
-    for (size_t i = 0; i < options->cgroup_count; i++)
-        join_cgroup(options->cgroups[i]);
     if (options->oom_given)
         set_oom_score_adj(options->oom_score_adj);
     set_limits(options->limits);

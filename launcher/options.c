@@ -20,7 +20,6 @@ static const char usage[] =
     "  --uid N --gid N --groups A,B,...   identity to take (all three or none; '' for no groups)\n"
     "  --oom-score-adj N                  -1000 to 1000\n"
     "  --rlimit NAME=SOFT:HARD            nofile, core, memlock, fsize, nproc; N or 'unlimited'\n"
-    "  --cgroup DIRECTORY                 join it (repeatable)\n"
     "  --umask OCTAL                      077 unless given\n"
     "  --keep-fds N                       close every descriptor from N on\n"
     "  --pid-fd N                         write 'PID STARTTICKS BOOTID' to this descriptor\n"
@@ -156,15 +155,6 @@ static void read_rlimit(struct options *options, const char *name, const char *v
     limit->given = true;
 }
 
-static void read_cgroup(struct options *options, const char *name, const char *value)
-{
-    if (value[0] != '/')
-        refuse("%s: '%s' is not an absolute path", name, value);
-    if (options->cgroup_count == MAX_CGROUPS)
-        refuse("%s: more than %d cgroups", name, MAX_CGROUPS);
-    options->cgroups[options->cgroup_count++] = value;
-}
-
 static void read_umask(struct options *options, const char *name, const char *value)
 {
     uint64_t mask;
@@ -199,7 +189,6 @@ static const struct rule {
     {"--groups", false, read_groups},
     {"--oom-score-adj", false, read_oom_score_adj},
     {"--rlimit", true, read_rlimit},
-    {"--cgroup", true, read_cgroup},
     {"--umask", false, read_umask},
     {"--keep-fds", false, read_keep_fds},
     {"--pid-fd", false, read_pid_fd},

@@ -7,7 +7,6 @@
 #include <sys/types.h>
 
 #define MAX_GROUPS 64
-#define MAX_CGROUPS 16
 #define LIMIT_COUNT 5
 
 /* Exit codes, as env(1) and its like have them. */
@@ -31,8 +30,6 @@ struct options {
     bool oom_given;
     int oom_score_adj;
     struct limit limits[LIMIT_COUNT];
-    const char *cgroups[MAX_CGROUPS];
-    size_t cgroup_count;
     mode_t umask;
     int keep_fds; /* descriptors from this one on are closed; -1: none */
     int pid_fd;   /* -1: none */

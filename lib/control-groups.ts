@@ -8,7 +8,7 @@
  * no message bus need run. See docs/decisions/0011-scopes-by-systemd-run.md.
  */
 import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdir, readdir, rmdir } from 'node:fs/promises';
+import { mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExecError, exec } from './exec.ts';
 
@@ -26,10 +26,14 @@ export interface ControlGroups {
   object(name: string): GroupObject | undefined;
   /** Arguments in front of a program's own, by which its process becomes a member before it runs. */
   argv(name: string, description: string): readonly string[];
-  /** A directory that the process has to join by itself; undefined where `argv` does it. */
-  directory(name: string): string | undefined;
   /** Makes what has to be there before the process. May be done again. */
   prepare(name: string): Promise<void>;
+  /**
+   * Puts a process into the group that was prepared, with all its threads; nothing to do where `argv` does it, or when the
+   * process is gone. The kernel may take some milliseconds (a grace period of RCU), in which the process runs on.
+   * Errors: ErrnoException.
+   */
+  join(name: string, pid: number): Promise<void>;
   /** Takes the group away once its process is gone. May be done again. Errors: ExecError, ErrnoException. */
   remove(name: string, signal: AbortSignal): Promise<void>;
   /** Groups whose names begin so. */
@@ -41,8 +45,8 @@ export const noGroups = (why: string): ControlGroups => ({
   why,
   object: () => undefined,
   argv: () => [],
-  directory: () => undefined,
   prepare: async () => undefined,
+  join: async () => undefined,
   remove: async () => undefined,
   list: async () => [],
 });
@@ -77,8 +81,8 @@ export const systemdScopes = (): ControlGroups => {
       '--property=TasksMax=infinity',
       '--',
     ],
-    directory: () => undefined,
     prepare: async () => undefined,
+    join: async () => undefined,
     remove: async (name, signal) => {
       try {
         // Waits until systemd has noticed: a name that is still loaded could not be used again.
@@ -111,9 +115,15 @@ export const plainGroups = ({
     why,
     object: (name) => ({ kind: 'cgroup', name: pathOf(name) }),
     argv: () => [],
-    directory: pathOf,
     prepare: async (name) => {
       await mkdir(pathOf(name), { recursive: true });
+    },
+    join: async (name, pid) => {
+      try {
+        await writeFile(join(pathOf(name), 'cgroup.procs'), String(pid));
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+      }
     },
     remove: async (name) => {
       try {

@@ -6,7 +6,6 @@ import type { InstanceId } from '../../protocol/types.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
 import { groupName, groupPrefix, isGuestGroup } from './guest-files.ts';
 import type { LaunchGroup } from './launch.ts';
-import type { LaunchArgsInput } from './launch-args.ts';
 
 export class GuestGroups {
   readonly #groups: ControlGroups;
@@ -20,19 +19,34 @@ export class GuestGroups {
     return group === undefined ? [] : [group];
   }
 
-  args({ place, name }: Launch): NonNullable<LaunchArgsInput['group']> {
-    const directory = this.#groups.directory(groupName(place));
-    return {
-      argv: this.#groups.argv(groupName(place), `Guest ${name} of Roost`),
-      ...(directory === undefined ? {} : { directory }),
-    };
+  /** What stands before the launcher, where that puts the process into its group. */
+  argv({ place, name }: Launch): readonly string[] {
+    return this.#groups.argv(groupName(place), `Guest ${name} of Roost`);
   }
 
   around(place: GuestPlace): LaunchGroup {
     return {
       prepare: () => this.#groups.prepare(groupName(place)),
+      join: (pid) => this.#join(place, pid),
       remove: () => this.remove(place),
     };
+  }
+
+  async #join(place: GuestPlace, pid: number): Promise<void> {
+    try {
+      await this.#groups.join(groupName(place), pid);
+    } catch (error) {
+      const said = error instanceof Error ? error.message : String(error);
+      throw new RoostError(
+        'HostError',
+        `Process ${pid} could not join the control group ${groupName(place)}: ${said}`,
+        {
+          cause: error,
+          data: { guest: place.id, pid },
+          hint: 'See who else manages control groups on this host, and what the group limits.',
+        },
+      );
+    }
   }
 
   /** May be done again. Errors: HostError while a process is in it. */

@@ -52,8 +52,8 @@ export interface LaunchArgsInput {
   readonly stateRoot: string;
   /** Firmware to use instead of QEMU's own choice; needed where that cannot boot a disk. */
   readonly firmwarePath?: string;
-  /** How the process gets into its control group: by arguments before its own, or by a directory that it joins. */
-  readonly group?: { readonly argv: readonly string[]; readonly directory?: string };
+  /** Arguments before its own by which the process gets into its control group, where there are any. */
+  readonly groupArgv?: readonly string[];
 }
 
 const MEBIBYTE = 1024 * 1024;
@@ -87,9 +87,8 @@ export const AGENT_CHARDEV = 'agent';
 
 /** The whole command line: what puts it into its control group, the launcher's, then QEMU's. */
 export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
-  ...(input.group?.argv ?? []),
+  ...(input.groupArgv ?? []),
   input.launcherPath,
-  ...(input.group?.directory === undefined ? [] : ['--cgroup', input.group.directory]),
   ...launcherOptions(input.launch),
   '--',
   input.binaryPath,

@@ -31,6 +31,8 @@ const END_TIMEOUT_MS = 5_000;
 /** The guest's control group, around the life of its process. */
 export interface LaunchGroup {
   readonly prepare: () => Promise<void>;
+  /** Puts the process in, unless its command line does. */
+  readonly join: (pid: number) => Promise<void>;
   /** Once the process is gone. */
   readonly remove: () => Promise<void>;
 }
@@ -75,6 +77,8 @@ export const launchProcess = async <T>(
   if (!process) throw await failure(launch, argv, await over);
   undo.add(() => process.close());
   try {
+    // Beside QEMU's own start, which takes longer; the guest's memory is touched only once it runs.
+    await group.join(child.pid);
     const result = await use({ process, ended: ended.signal });
     undo.succeed();
     return result;

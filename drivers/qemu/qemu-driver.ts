@@ -341,9 +341,9 @@ class DriverOfQemu implements QemuDriver {
     const binaryPath = this.#capabilities.pathOf(launch.qemu.binary);
     const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
     const firmware = await firmwareFor(launch);
-    const group = this.#groups.args(launch);
+    const groupArgv = this.#groups.argv(launch);
     return {
-      argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware, group }),
+      argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware, groupArgv }),
       accel,
     };
   }

@@ -1,16 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { chmod, copyFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -123,26 +113,6 @@ describe.skipIf(!isRoot)('as root', () => {
     expect(status.get('CapBnd')).toBe(noCapabilities);
     expect(status.get('CapEff')).toBe(noCapabilities);
     expect(status.get('NoNewPrivs')).toBe('1');
-  });
-
-  it('joins a cgroup before it is somebody else', async (context) => {
-    const mount = /^\S+ (\S+) cgroup2 rw/m.exec(readFileSync('/proc/mounts', 'utf8'))?.[1];
-    if (mount === undefined) {
-      context.skip('no writable cgroup2 tree');
-      return;
-    }
-    const name = `roost-test-${randomBytes(6).toString('hex')}`;
-    const group = join(mount, name);
-    mkdirSync(group);
-    try {
-      const args = [...identity, '--cgroup', group, '--', '/bin/cat', '/proc/self/cgroup'];
-      expect(await launch(args)).toMatchObject({
-        exitCode: 0,
-        stdout: expect.stringMatching(new RegExp(`^0::.*/${name}$`, 'm')),
-      });
-    } finally {
-      rmdirSync(group);
-    }
   });
 
   it('says what the new identity may not execute', async () => {
@@ -373,7 +343,6 @@ describe('what is wrong', () => {
     [['--rlimit', 'nofile=5:5:5'], "--rlimit: 'nofile=5:5:5' is not NAME=SOFT:HARD"],
     [['--rlimit', 'nofile'], "--rlimit: 'nofile' is not NAME=SOFT:HARD"],
     [['--rlimit', 'core=1:1', '--rlimit', 'core=1:1'], '--rlimit: core is given twice'],
-    [['--cgroup', 'relative'], "--cgroup: 'relative' is not an absolute path"],
     [['--umask', '8'], "--umask: '8' is not an octal number"],
     [['--umask', '1000'], "--umask: '1000' is not an octal number"],
     [['--keep-fds', '2'], "--keep-fds: '2' is not a number"],
@@ -387,16 +356,16 @@ describe('what is wrong', () => {
     expect({ exitCode, stdout }).toEqual({ exitCode: 125, stdout: '' });
   });
 
-  it.each([
-    [['--cgroup', '/nowhere'], 'open /nowhere/cgroup.procs: No such file or directory'],
-    [['--rlimit', 'nofile=20:10'], 'setrlimit nofile: Invalid argument'],
-  ])('%j ends the launch before the program', async (args, message) => {
-    expect(await launch([...args, '--', '/bin/echo', 'started'])).toEqual({
-      exitCode: 125,
-      stdout: '',
-      stderr: `roost-launcher: ${message}`,
-    });
-  });
+  it.each([[['--rlimit', 'nofile=20:10'], 'setrlimit nofile: Invalid argument']])(
+    '%j ends the launch before the program',
+    async (args, message) => {
+      expect(await launch([...args, '--', '/bin/echo', 'started'])).toEqual({
+        exitCode: 125,
+        stdout: '',
+        stderr: `roost-launcher: ${message}`,
+      });
+    },
+  );
 
   it('tells a program that is absent from one that cannot be executed', async () => {
     expect(await launch(['--', '/nowhere/program'])).toEqual({

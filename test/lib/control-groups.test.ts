@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
@@ -45,9 +45,11 @@ describe('plain groups', () => {
     const groups = plainGroups({ mount, why: 'because' });
     const object = { kind: 'cgroup', name: join(mount, 'roost-a-1') } as const;
     expect(groups.object('roost-a-1')).toEqual(object);
-    expect(groups.directory('roost-a-1')).toBe(object.name);
     await mkdir(join(mount, 'roost-b-1'));
     for (let round = 0; round < 2; round += 1) await groups.prepare('roost-a-1');
+    await groups.join('roost-a-1', 4711);
+    expect(await readFile(join(object.name, 'cgroup.procs'), 'utf8')).toBe('4711');
+    await rm(join(object.name, 'cgroup.procs'));
     expect(await groups.list('roost-a-')).toEqual([object]);
     for (let round = 0; round < 2; round += 1) await groups.remove('roost-a-1', signal);
     expect(await groups.list('roost-')).toEqual([{ kind: 'cgroup', name: join(mount, 'roost-b-1') }]);
@@ -56,7 +58,6 @@ describe('plain groups', () => {
 
 test('a scope is entered by systemd-run, which becomes the program, and stops before what guests need', () => {
   const scopes = systemdScopes();
-  expect(scopes.directory('roost-a-1')).toBeUndefined();
   expect(scopes.object('roost-a-1')).toEqual({ kind: 'scope', name: 'roost-a-1.scope' });
   const argv = scopes.argv('roost-a-1', 'Guest web of Roost');
   expect(argv).toEqual(
@@ -78,9 +79,5 @@ test('where there are none, nothing is done and the reason is kept', async () =>
     why: 'no privileges',
     list: [],
   });
-  expect([groups.object('x'), groups.directory('x'), groups.argv('x', 'y')]).toEqual([
-    undefined,
-    undefined,
-    [],
-  ]);
+  expect([groups.object('x'), groups.argv('x', 'y')]).toEqual([undefined, []]);
 });

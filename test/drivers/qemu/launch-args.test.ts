@@ -37,7 +37,7 @@ interface Wanted {
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
-  readonly group?: NonNullable<LaunchArgsInput['group']>;
+  readonly groupArgv?: NonNullable<LaunchArgsInput['groupArgv']>;
   readonly firmware?: NonNullable<PinnedMachine['firmware']>;
   /** A record as an earlier Roost wrote it. */
   readonly formatVersion?: number;
@@ -102,7 +102,7 @@ const argsOf = (wanted: Wanted): readonly string[] =>
     accel: wanted.accel ?? 'tcg',
     stateRoot,
     ...(wanted.firmwarePath === undefined ? {} : { firmwarePath: wanted.firmwarePath }),
-    ...(wanted.group === undefined ? {} : { group: wanted.group }),
+    ...(wanted.groupArgv === undefined ? {} : { groupArgv: wanted.groupArgv }),
   });
 
 const overlay: BlockSource = {
@@ -217,8 +217,7 @@ const cases: Readonly<Record<string, Wanted>> = {
     ...told,
   },
   'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
-  'in-a-scope': { group: { argv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') } },
-  'in-a-control-group': { group: { argv: [], directory: '/sys/fs/cgroup/roost-abcde-1' } },
+  'in-a-scope': { groupArgv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') },
   'q35-cdroms': { disks: [overlay], cdroms: [iso, undefined] },
   'pc-cdroms': { family: 'pc', disks: [overlay], cdroms: [undefined, iso] },
   'extra-arguments': {
