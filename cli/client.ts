@@ -5,11 +5,10 @@
  * Rules it keeps: a call always ends (by its reply, its signal, or the loss of the connection); events are kept only
  * while someone listens; every failure to connect says what to do about it.
  */
-import { once } from 'node:events';
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { abortReason, DeadlineError, type Deferred, deadline, deferred, waitOrAbort } from '../lib/abort.ts';
+import { connectUnixSocket } from '../lib/connect-unix-socket.ts';
 import { JsonValueReader } from '../lib/json-values.ts';
-import { connectablePath } from '../lib/unix-socket-path.ts';
 import type { CommandInput, CommandName, CommandReturn } from '../protocol/commands.ts';
 import type { EventView } from '../protocol/events.ts';
 import { CliFailure, failureFromWire, unreachable } from './failure.ts';
@@ -290,20 +289,6 @@ export class Client {
   }
 }
 
-const openSocket = async (path: string, signal: AbortSignal): Promise<Socket> => {
-  const reachable = await connectablePath(path);
-  const socket = connectSocket({ path: reachable.path });
-  try {
-    await once(socket, 'connect', { signal });
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw signal.aborted ? abortReason(signal) : error;
-  } finally {
-    await reachable.release();
-  }
-};
-
 const checkGreeting = (path: string, greeting: Message): void => {
   const version = isObject(greeting['version']) ? greeting['version'] : {};
   const name = version['package'];
@@ -317,7 +302,7 @@ export const connect = async (options: ConnectOptions): Promise<Client> => {
   using limit = deadline(options.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS, signal);
   let client: Client | undefined;
   try {
-    client = new Client(await openSocket(socketPath, limit.signal), socketPath);
+    client = new Client(await connectUnixSocket(socketPath, limit.signal), socketPath);
     checkGreeting(socketPath, await waitOrAbort(client.greeting, limit.signal));
     await client.call('qmp_capabilities', {}, { signal: limit.signal });
     return client;

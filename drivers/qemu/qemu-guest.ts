@@ -1,11 +1,10 @@
 /** A live guest of QEMU: its process, its monitor and its black box in one hand. */
 
 import { access } from 'node:fs/promises';
-import { connect as connectSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import { deadline } from '../../lib/abort.ts';
+import { connectUnixSocket } from '../../lib/connect-unix-socket.ts';
 import type { Log } from '../../lib/log.ts';
-import { connectablePath } from '../../lib/unix-socket-path.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import {
@@ -149,25 +148,14 @@ export class QemuGuest implements GuestHandle {
 
   /** QEMU serves one at a time; a second connection is open and hears nothing until the first is closed. */
   async openConsole(signal: AbortSignal): Promise<Duplex> {
-    signal.throwIfAborted();
-    const { path, release } = await connectablePath(consolePath(this.#parts.place.runDirectory));
-    const socket = connectSocket({ path });
-    const connected = deferred<void>();
-    socket.once('connect', connected.resolve);
-    socket.once('error', connected.reject);
     try {
-      await waitOrAbort(connected.promise, signal);
-      socket.off('error', connected.reject);
-      return socket;
+      return await connectUnixSocket(consolePath(this.#parts.place.runDirectory), signal);
     } catch (error) {
-      socket.destroy();
       signal.throwIfAborted();
       throw new RoostError('Unavailable', "The guest's console cannot be reached", {
         cause: error,
         hint: "Look at the guest's state: its process may have ended.",
       });
-    } finally {
-      await release();
     }
   }
 

@@ -5,10 +5,10 @@
  * nobody busy: without a client QEMU throws away what the guest writes.
  */
 import { randomInt } from 'node:crypto';
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { type Deferred, deferred, waitOrAbort } from '../../../lib/abort.ts';
+import { connectUnixSocket } from '../../../lib/connect-unix-socket.ts';
 import { type JsonReadResult, JsonValueReader } from '../../../lib/json-values.ts';
-import { connectablePath } from '../../../lib/unix-socket-path.ts';
 
 /** Deeper than any answer of the agent. */
 const MAX_DEPTH = 16;
@@ -49,22 +49,11 @@ export class AgentLine {
 
   /** Connects. QEMU serves one client at a time. Rejects with AgentLineError, or the signal's reason. */
   static async open(path: string, signal: AbortSignal): Promise<AgentLine> {
-    signal.throwIfAborted();
-    const target = await connectablePath(path);
-    const socket = connectSocket({ path: target.path });
-    const connected = deferred<void>();
-    socket.once('connect', connected.resolve);
-    socket.once('error', connected.reject);
     try {
-      await waitOrAbort(connected.promise, signal);
-      socket.off('error', connected.reject);
-      return new AgentLine(socket);
+      return new AgentLine(await connectUnixSocket(path, signal));
     } catch (error) {
-      socket.destroy();
       signal.throwIfAborted();
       throw new AgentLineError('the channel cannot be reached', { cause: error });
-    } finally {
-      await target.release();
     }
   }
 

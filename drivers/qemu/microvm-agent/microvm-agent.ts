@@ -2,10 +2,9 @@
  * The agent of a microVM as the driver uses it: one session, and every request of the protocol as a method. What it
  * returns was said by a guest: bounded, of the right form, and no more to be believed than that.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { deferred, waitOrAbort } from '../../../lib/abort.ts';
-import { connectablePath } from '../../../lib/unix-socket-path.ts';
+import { connectUnixSocket } from '../../../lib/connect-unix-socket.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import { guestText } from '../agent/agent-types.ts';
 import { agentGone, nonsense } from './agent-errors.ts';
@@ -338,21 +337,10 @@ const linkFields = (which: WhichLink): FieldWriter =>
     : new FieldWriter().bytes('mac', macBytes(which.mac));
 
 const openLine = async (path: string, signal: AbortSignal): Promise<Socket> => {
-  signal.throwIfAborted();
-  const target = await connectablePath(path);
-  const socket = connect({ path: target.path });
-  const connected = deferred<void>();
-  socket.once('connect', connected.resolve);
-  socket.once('error', connected.reject);
   try {
-    await waitOrAbort(connected.promise, signal);
-    socket.off('error', connected.reject);
-    return socket;
+    return await connectUnixSocket(path, signal);
   } catch (error) {
-    socket.destroy();
     signal.throwIfAborted();
     throw agentGone('its channel cannot be reached', error);
-  } finally {
-    await target.release();
   }
 };

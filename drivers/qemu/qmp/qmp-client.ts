@@ -11,14 +11,14 @@
  * Messages that make no sense are counted and reported and change nothing; bytes that are not JSON, or a
  * message over the limit, end the session, because an answer may have been among them.
  */
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { abortReason, deferred, waitOrAbort } from '../../../lib/abort.ts';
 import { ByteBudget } from '../../../lib/byte-budget.ts';
+import { connectUnixSocket } from '../../../lib/connect-unix-socket.ts';
 import { JsonValueReader } from '../../../lib/json-values.ts';
 import { working } from '../../../lib/loop-watch.ts';
-import { connectablePath } from '../../../lib/unix-socket-path.ts';
 import { sendDescriptor } from '../../../native/index.ts';
 import { type PendingCall, PendingCalls } from './pending-calls.ts';
 import { type QmpCommandName, type QmpCommands, qmpReturns } from './qmp-commands.ts';
@@ -108,7 +108,7 @@ export class QmpClient implements AsyncDisposable {
   static async connect(path: string, options: QmpConnectOptions): Promise<QmpClient> {
     let socket: Socket;
     try {
-      socket = await openSocket(path, options.signal);
+      socket = await connectUnixSocket(path, options.signal);
     } catch (error) {
       if (options.signal.aborted) throw abortReason(options.signal);
       throw new QmpConnectError('connect', path, error);
@@ -352,25 +352,4 @@ function calledFrom(site: { readonly stack?: string }, error: unknown): unknown 
   const frames = site.stack.slice(site.stack.indexOf('\n'));
   error.stack = `${error.name}: ${error.message}${frames}`;
   return error;
-}
-
-async function openSocket(path: string, signal: AbortSignal): Promise<Socket> {
-  signal.throwIfAborted();
-  const target = await connectablePath(path);
-  try {
-    const socket = connectSocket({ path: target.path });
-    const connected = deferred<void>();
-    socket.once('connect', connected.resolve);
-    socket.once('error', connected.reject);
-    try {
-      await waitOrAbort(connected.promise, signal);
-    } catch (error) {
-      socket.destroy();
-      throw error;
-    }
-    socket.off('error', connected.reject);
-    return socket;
-  } finally {
-    await target.release();
-  }
 }
