@@ -103,6 +103,18 @@ const idOf = (name: string): string => `${GUEST.replace('NAME', name)}['id'])"`;
 const plug = (guest: string): string =>
   `roost disk attach ${guest} --size 8MiB && roost nic attach ${guest} inner`;
 
+/** How soon a daemon that stands still is taken for stuck; the unit's own time unless given. */
+const HANG_SECONDS = 20;
+const watchdogOf = (seconds: number | undefined): string =>
+  [
+    'cd /run/systemd/system && mkdir -p roostd.service.d',
+    seconds === undefined
+      ? 'rm roostd.service.d/hang.conf'
+      : `printf '[Service]\\nWatchdogSec=${seconds}\\nTimeoutAbortSec=2\\n' > roostd.service.d/hang.conf`,
+    'systemctl daemon-reload',
+    'systemctl restart roostd',
+  ].join(' && ');
+
 const install = async (host: Host, path: string): Promise<string> => {
   await host.put(path);
   const name = path.split('/').at(-1) ?? '';
@@ -180,6 +192,14 @@ describeWith(
       // Killed: systemd starts it again; clients wait at the socket meanwhile.
       await host.run(`kill -9 $(${daemonPid}); roost wait --until running lives`);
       expect(await host.run('systemctl show --property=NRestarts --value roostd')).toBe('1\n');
+      await livesOn(host, pid);
+
+      // It stands still: the watchdog ends it, and the next one takes the guest over.
+      await host.run(watchdogOf(HANG_SECONDS));
+      await host.run(`kill -STOP $(${daemonPid}); roost wait --until running lives`);
+      expect(await host.run('journalctl --unit roostd --grep "Watchdog timeout" --quiet')).not.toBe('');
+      await livesOn(host, pid);
+      await host.run(watchdogOf(undefined));
       await livesOn(host, pid);
 
       // Upgraded without a blink, and no way back to what could not read the inventory.

@@ -12,6 +12,7 @@ import { ExecError, exec } from '../../lib/exec.ts';
 import { hostSources } from '../../storage/debian/apt-sources.ts';
 import { withFileLock } from '../../tools/file-lock.ts';
 import { buildDeb } from '../../tools/package/build-deb.ts';
+import { installTree } from '../../tools/package/install-tree.ts';
 import { describeWith } from '../harness/needs.ts';
 import { makeDirectory } from '../harness/test-directory.ts';
 
@@ -178,5 +179,24 @@ describeWith(['root', 'mmdebstrap', 'dpkg-deb', 'systemd-analyze'], 'the Debian 
     expect(isThere('var/lib/roost')).toBe(false);
     const left = await inside('find', '/etc', '/usr', '/var/lib/systemd', '/run', '-name', '*roost*');
     expect(left).toBe('');
+  });
+
+  it('is installed without dpkg, twice over, below a prefix whose programs and units find each other', {
+    timeout,
+  }, async () => {
+    await installTree({ destination: root, prefix: '/usr/local' });
+    const config = join(root, 'etc/roost/roostd.yaml');
+    await writeFile(config, 'log: { level: debug }\n');
+    await installTree({ destination: root, prefix: '/usr/local' });
+    expect(await readFile(config, 'utf8')).toBe('log: { level: debug }\n');
+    await inside('systemd-sysusers');
+    expect(await inside('getent', 'group', 'roost', 'roost-images')).toMatch(/^roost:.*\nroost-images:/);
+    expect(await inside('/usr/local/bin/roost', '--version')).toMatch(/^\d+\.\d+\.\d+/);
+    expect(await inside('/usr/local/sbin/roostd', '--check-config')).toContain('can be used');
+    const units = ['roostd.service', 'roostd.socket', 'roost-guests.service', 'roost.slice'];
+    // It looks whether what they start is there.
+    expect(await inside('systemd-analyze', 'verify', '--man=no', ...units)).toBe('');
+    await inside('systemctl', 'enable', 'roostd', 'roost-guests');
+    expect((await inside('systemctl', 'is-enabled', 'roostd.socket')).trim()).toBe('enabled');
   });
 });
