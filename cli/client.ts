@@ -81,6 +81,18 @@ const notRoost = (path: string, what: string): CliFailure =>
     'Name the right one with --socket or ROOST_SOCKET.',
   );
 
+/** A daemon that stands still, is not ready yet, or is none. */
+const silent = (path: string, timeoutMs: number): CliFailure =>
+  new CliFailure(
+    {
+      class: 'Unavailable',
+      desc: `roostd at ${path} does not answer: for ${timeoutMs / 1000} s it said nothing`,
+      hint: "It may be starting or standing still: look at 'systemctl status roostd' or its log. The socket of something else? Name the right one with --socket or ROOST_SOCKET.",
+      data: { daemon: 'silent' },
+    },
+    'unreachable',
+  );
+
 /** Events of a connection from the moment it was made; `close` ends the iteration. */
 export interface EventStream extends AsyncIterable<EventView> {
   close(): void;
@@ -298,8 +310,8 @@ const checkGreeting = (path: string, greeting: Message): void => {
 
 /** Connects, checks the greeting and leaves negotiation mode. Throws CliFailure, or the signal's reason. */
 export const connect = async (options: ConnectOptions): Promise<Client> => {
-  const { socketPath, signal } = options;
-  using limit = deadline(options.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS, signal);
+  const { socketPath, signal, timeoutMs = DEFAULT_CONNECT_TIMEOUT_MS } = options;
+  using limit = deadline(timeoutMs, signal);
   let client: Client | undefined;
   try {
     client = new Client(await connectUnixSocket(socketPath, limit.signal), socketPath);
@@ -310,7 +322,7 @@ export const connect = async (options: ConnectOptions): Promise<Client> => {
     client?.close();
     if (signal.aborted) throw abortReason(signal);
     if (error instanceof DeadlineError) {
-      throw client ? notRoost(socketPath, 'it does not greet') : connectFailure(socketPath, error);
+      throw client ? silent(socketPath, timeoutMs) : connectFailure(socketPath, error);
     }
     if (error instanceof CliFailure) throw error;
     throw connectFailure(socketPath, error);

@@ -28,9 +28,12 @@ export class Connection {
     return this.#client;
   };
 
-  /** The connection after `lost` failed with `failure`; one for all who ask. Throws the failure when it does not come. */
-  readonly again = async (lost: Client, failure: unknown): Promise<Client> => {
-    const current = await this.#client;
+  /**
+   * The connection after `lost` failed with `failure`, or after there was none; one for all who ask. Throws the failure
+   * when it does not come.
+   */
+  readonly again = async (lost: Client | undefined, failure: unknown): Promise<Client> => {
+    const current = await this.#client?.catch(() => undefined);
     if (current !== undefined && current !== lost) return current;
     this.#returning ??= this.#comeBack(lost, failure).finally(() => {
       this.#returning = undefined;
@@ -47,12 +50,13 @@ export class Connection {
   }
 
   #connect(): Promise<Client> {
-    return connect({ socketPath: this.#socketPath, signal: this.#io.signal });
+    const { signal, greetingTimeoutMs: timeoutMs } = this.#io;
+    return connect({ socketPath: this.#socketPath, signal, timeoutMs });
   }
 
-  async #comeBack(lost: Client, failure: unknown): Promise<Client> {
+  async #comeBack(lost: Client | undefined, failure: unknown): Promise<Client> {
     const { signal, patienceMs } = this.#io;
-    lost.close();
+    lost?.close();
     if (patienceMs === 0) throw failure;
     const until = performance.now() + patienceMs;
     this.#note('roostd is away; waiting until it is back (Ctrl-C ends the waiting only)');

@@ -29,6 +29,10 @@ export const isAway = (error: unknown): boolean =>
   error instanceof CliFailure &&
   (error.exitCode === exitCodeOf('unreachable') || error.wire.data?.['daemon'] === 'stopping');
 
+/** Whether a daemon may be there that says nothing, as one does that stands still until its watchdog ends it. */
+export const isSilent = (error: unknown): boolean =>
+  error instanceof CliFailure && error.wire.data?.['daemon'] === 'silent';
+
 /** The command line is wrong. */
 export const usageFailure = (desc: string, hint?: string): CliFailure =>
   new CliFailure({ class: 'InvalidArgument', desc, ...(hint === undefined ? {} : { hint }) });

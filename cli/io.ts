@@ -14,6 +14,8 @@ export interface Io {
   readonly signal: AbortSignal;
   /** How long a daemon is waited for that goes away while something is waited for, in milliseconds. */
   readonly patienceMs: number;
+  /** How long a daemon may take to greet. */
+  readonly greetingTimeoutMs: number;
   /** Runs a program on this terminal; resolves with its exit code. */
   readonly runProgram: (argv: readonly [string, ...string[]], signal: AbortSignal) => Promise<number>;
 }
@@ -29,7 +31,7 @@ export interface Context {
   /** The connection of this run, made at its first use. */
   readonly client: () => Promise<Client>;
   /** The connection after one was lost with a failure, once the daemon is back. Throws the failure if it does not come. */
-  readonly again: (lost: Client, failure: unknown) => Promise<Client>;
+  readonly again: (lost: Client | undefined, failure: unknown) => Promise<Client>;
   /** Lines on standard output. */
   readonly print: (lines: readonly string[] | string) => void;
   /** Lines on standard error. */

@@ -1,6 +1,6 @@
 /** Calls that may take as long as they want, a restart of the daemon included: they are made again when it is back. */
 import type { CommandName, CommandReturn } from '../protocol/commands.ts';
-import { isAway } from './failure.ts';
+import { isAway, isSilent } from './failure.ts';
 import type { Context } from './io.ts';
 import type { Arguments } from './verb.ts';
 
@@ -13,7 +13,10 @@ export const lastingCall = async (
   name: CommandName,
   args: () => Arguments,
 ): Promise<unknown> => {
-  let client = await context.client();
+  let client = await context.client().catch((error: unknown) => {
+    if (isSilent(error)) return context.again(undefined, error);
+    throw error;
+  });
   for (;;) {
     try {
       return await client.callAny(name, args(), { signal: context.signal });

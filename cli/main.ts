@@ -29,6 +29,7 @@ const io: Io = {
   now: () => Date.now(),
   signal: controller.signal,
   patienceMs: 120_000,
+  greetingTimeoutMs: 10_000,
   runProgram: async (argv, signal) => (await import('./run-program.ts')).runProgram(argv, signal),
 };
 

@@ -115,6 +115,8 @@ export class FakeDaemon {
   /** Every call but the handshake, without its idempotency key. */
   readonly calls: Call[] = [];
   readonly keys: string[] = [];
+  /** One that stands still takes connections and says nothing. */
+  standsStill = false;
   readonly #directory: string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -172,7 +174,7 @@ export class FakeDaemon {
     socket.on('data', onData);
     socket.on('error', () => undefined);
     socket.on('close', () => this.#sockets.delete(socket));
-    send(greeting);
+    if (!this.standsStill) send(greeting);
   }
 
   #answer(value: unknown, peer: Peer, send: (message: object) => void): void {

@@ -269,3 +269,27 @@ describe('events --follow', () => {
     expect(asked).toEqual([undefined, 41]);
   });
 });
+
+describe('a daemon that stands still', () => {
+  beforeEach(() => {
+    daemon.standsStill = true;
+  });
+
+  it('is told of, at once where nothing is waited for', async () => {
+    const ran = await roost('ls', { greetingTimeoutMs: 1 });
+    expect(ran).toMatchObject({ code: 4, stdout: '' });
+    expect(ran.stderr).toContain('does not answer: for 0.001 s it said nothing');
+    expect(ran.stderr).toContain('systemctl status roostd');
+  });
+
+  it('is waited for by what waits', async () => {
+    daemon.handle('guest-wait', () => ({ guest: GUEST, state: 'running' }));
+    const ran = await roost('wait --until running web1', {
+      greetingTimeoutMs: 100,
+      onStderr: (text) => {
+        if (text.includes('away')) daemon.standsStill = false;
+      },
+    });
+    expect(ran).toMatchObject({ code: 0, stderr: AWAY + BACK });
+  });
+});

@@ -19,6 +19,7 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly isTTY?: boolean;
   readonly patienceMs?: number;
+  readonly greetingTimeoutMs?: number;
   /** Called with all of standard error so far. */
   readonly onStderr?: (text: string) => void;
   readonly onStdout?: (text: string) => void;
@@ -50,6 +51,7 @@ export const runCli = async (argv: readonly string[], options: RunOptions = {}):
     now: () => NOW,
     signal: options.signal ?? new AbortController().signal,
     patienceMs: options.patienceMs ?? 0,
+    greetingTimeoutMs: options.greetingTimeoutMs ?? 10_000,
     runProgram: options.runProgram ?? (() => Promise.reject(new Error('no program is to be run'))),
   };
   const code = await run(argv, io);
