@@ -39,7 +39,7 @@ export class EventLog {
     return this.#lastSequence;
   }
 
-  /** Records an event and tells every listener. `atMs` is when it happened, if that is not now. */
+  /** Records an event and tells every listener once it stands. `atMs` is when it happened, if that is not now. */
   emit(event: RoostEvent, atMs?: number): void {
     const guest = 'guest' in event.data ? event.data.guest : undefined;
     const recorded: Omit<KeptEvent, 'sequence'> = {
@@ -49,9 +49,11 @@ export class EventLog {
       data: event.data as EventView['data'],
     };
     const sequence = this.#db.soon(() => this.#table.insert(recorded));
-    this.#lastSequence = sequence;
     const kept: KeptEvent = { ...recorded, sequence };
-    for (const listener of this.#listeners) listener(kept);
+    this.#db.afterwards(() => {
+      this.#lastSequence = sequence;
+      for (const listener of this.#listeners) listener(kept);
+    });
   }
 
   /** Calls `listener` for each event from now on, until the returned function is called. */

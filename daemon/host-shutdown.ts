@@ -164,6 +164,8 @@ export class HostShutdown {
       if (signal.aborted) return;
       context.problems.push(`${guest.name}: ${toRoostError(error).message}`);
       log.warn({ err: error, guest: guest.name }, 'the guest could not be shut down with the host');
+      // It may have ended all the same: that is one with the host as long as this operation is under way.
+      await waitOrAbort(guest.mailbox.idle(), signal).catch(() => undefined);
     } finally {
       cancelForce();
     }

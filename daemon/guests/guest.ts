@@ -33,7 +33,7 @@ import { runRemains, takeAway } from './free-run.ts';
 import { Freezing } from './freezing.ts';
 import { isDeviceWork, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
-import { keepsTarget } from './host-stops.ts';
+import { endsWithHost, keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
 import { leftUndone } from './leave-undone.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
@@ -479,7 +479,8 @@ export class Guest {
   }
 
   #guestShutItselfDown(): void {
-    if (!keepsTarget(this.#record, this.#unfinished)) this.setTarget('stopped', 'guest');
+    const withHost = endsWithHost(this.#unfinished, this.house.operations);
+    if (!keepsTarget(this.#record, withHost)) this.setTarget('stopped', 'guest');
   }
 
   #operationView(): { id: OperationId; kind: string; queued: number } | undefined {

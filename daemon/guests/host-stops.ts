@@ -11,14 +11,18 @@ export const isWithHost = ({
   arguments: { withHost },
 }: Pick<OperationRecord, 'kind' | 'arguments'>): boolean => kind === 'guest-stop' && withHost === true;
 
-/** Whether a guest that powers itself off is to run all the same, so that its target stays as it is. */
-export const keepsTarget = (
-  { target, spec }: Pick<GuestRecord, 'target' | 'spec'>,
-  unfinished: readonly OperationRecord[],
-): boolean => target === 'stopped' || spec.restartPolicy.when === 'always' || unfinished.some(isWithHost);
-
 export const HOST_SHUTDOWN = 'host-shutdown-guests';
 
 /** Whether guests are being shut down with the host. */
 export const hostStops = (operations: Operations): boolean =>
   operations.isUnderWay(({ kind }) => kind === HOST_SHUTDOWN);
+
+/** Whether a guest ends because its host does, also where the stop that asked it has failed meanwhile. */
+export const endsWithHost = (unfinished: readonly OperationRecord[], operations: Operations): boolean =>
+  unfinished.some(isWithHost) || hostStops(operations);
+
+/** Whether a guest that powers itself off is to run all the same, so that its target stays as it is. */
+export const keepsTarget = (
+  { target, spec }: Pick<GuestRecord, 'target' | 'spec'>,
+  withHost: boolean,
+): boolean => withHost || target === 'stopped' || spec.restartPolicy.when === 'always';

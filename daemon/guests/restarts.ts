@@ -1,7 +1,7 @@
 /** The restart policy of one guest at work: counts, waits, and says when a restart is due. */
 import type { GuestEnd } from '../../drivers/driver.ts';
 import type { Guest } from './guest.ts';
-import { isWithHost } from './host-stops.ts';
+import { endsWithHost } from './host-stops.ts';
 import { decideRestart } from './restart-policy.ts';
 
 export class Restarts {
@@ -17,7 +17,7 @@ export class Restarts {
   /** After a run, or a try by the policy, has ended: schedules the next try if the policy wants one. */
   afterEnd(cause: GuestEnd['cause'], ranMs: number): void {
     const { record, status, house, unfinished } = this.#guest;
-    if (unfinished.some(isWithHost)) return;
+    if (endsWithHost(unfinished, house.operations)) return;
     const decision = decideRestart(record.spec.restartPolicy, {
       cause,
       target: record.target,

@@ -143,6 +143,11 @@ export class Database {
   /** Made once: each call of better-sqlite3's `transaction` builds four functions. */
   readonly #transaction: (work: () => unknown) => unknown;
   #pending: PendingCommit[] = [];
+  /** What is to be told once the transaction under way stands. */
+  #afterwards: (() => void)[] = [];
+  /** What stands and is being told, in its order: telling may write, and have more to tell. */
+  readonly #standing: (() => void)[] = [];
+  #telling = false;
   #closed = false;
 
   /** Errors: FailedPrecondition for a newer file, DataLoss for a damaged one, ResourceExhausted, HostError. */
@@ -188,9 +193,33 @@ export class Database {
   /** Runs `work` in one transaction that survives a crash of the daemon. Synchronous. */
   soon<T>(work: () => T): T {
     try {
-      return this.sqlite.inTransaction ? work() : (this.#transaction(work) as T);
+      if (this.sqlite.inTransaction) return work();
+      const value = this.#transaction(work) as T;
+      this.#tellWhatStands();
+      return value;
     } catch (error) {
+      this.#afterwards = [];
       throw inventoryFailure(error);
+    }
+  }
+
+  /**
+   * Calls `tell` once what the transaction under way has written stands, at once without one; never when it fails. For
+   * what others are told: nobody shall hear of what was taken back. `tell` must not throw.
+   */
+  afterwards(tell: () => void): void {
+    this.#afterwards.push(tell);
+    if (!this.sqlite.inTransaction) this.#tellWhatStands();
+  }
+
+  #tellWhatStands(): void {
+    this.#standing.push(...this.#afterwards.splice(0));
+    if (this.#telling) return;
+    this.#telling = true;
+    try {
+      for (let tell = this.#standing.shift(); tell; tell = this.#standing.shift()) tell();
+    } finally {
+      this.#telling = false;
     }
   }
 
@@ -222,23 +251,27 @@ export class Database {
         for (const commit of batch) outcomes.push(this.#attempt(commit));
       });
     } catch (error) {
+      this.#afterwards = [];
       for (const commit of batch) commit.reject(inventoryFailure(error));
       return;
     } finally {
       this.sqlite.pragma('synchronous = NORMAL');
       this.commitMs.record(performance.now() - startedAt);
     }
+    this.#tellWhatStands();
     for (const outcome of outcomes) outcome.settle();
   }
 
   /** One of a batch, in its own savepoint: its failure leaves the others alone. */
   #attempt(commit: PendingCommit): { settle: () => void } {
+    const toldBefore = this.#afterwards.length;
     try {
       const value = this.#transaction(commit.run);
       return { settle: () => commit.resolve(value) };
     } catch (error) {
       // SQLite itself gave the whole transaction up, as it does when the disk is full: nothing of the batch stands.
       if (!this.sqlite.inTransaction) throw error;
+      this.#afterwards.length = toldBefore;
       return { settle: () => commit.reject(inventoryFailure(error)) };
     }
   }

@@ -54,6 +54,38 @@ describe('the event log', () => {
     expect(log.lastSequence).toBe(3);
   });
 
+  test('tells nobody of what was taken back', async () => {
+    const heard: number[] = [];
+    log.listen(({ sequence }) => heard.push(sequence));
+    const fail = (): never => {
+      log.emit(created);
+      throw new Error('the rest could not be written');
+    };
+    expect(() => inventory.db.soon(fail)).toThrow('could not be written');
+    const good = inventory.db.durably(() => log.emit(lost));
+    await expect(inventory.db.durably(fail)).rejects.toThrow('could not be written');
+    await good;
+    inventory.db.soon(() => {
+      log.emit(created);
+      expect(heard).toEqual([1]);
+    });
+    expect([heard, log.lastSequence]).toEqual([[1, 2], 2]);
+    expect(log.since(0, 10).map(({ event }) => event)).toEqual(['EVENTS_LOST', 'GUEST_CREATED']);
+  });
+
+  test('tells in order what is emitted while it tells', () => {
+    const heard: number[] = [];
+    log.listen(({ sequence }) => {
+      if (sequence === 1) log.emit(lost);
+    });
+    log.listen(({ sequence }) => heard.push(sequence));
+    inventory.db.soon(() => {
+      log.emit(created);
+      log.emit(created);
+    });
+    expect([heard, log.lastSequence]).toEqual([[1, 2, 3], 3]);
+  });
+
   test('goes on numbering where the daemon before it ended', () => {
     log.emit(created);
     const next = new EventLog(inventory.db, inventory.events, clock);

@@ -45,6 +45,8 @@ export interface OperationRow<N extends CommandName = CommandName> {
   readonly endsInNoReturn?: boolean;
   /** It is two operations, the second of which may fail and leave what the first one made. */
   readonly twofold?: boolean;
+  /** What it gives a guest only the guest can give back: a failure after that leaves it there where no system runs. */
+  readonly givesToGuest?: boolean;
   /** It asks for operations of this kind and ends well, with a word about it, where one of them fails. */
   readonly bears?: CommandName;
 }
@@ -135,6 +137,7 @@ export const operationTable: readonly OperationRow[] = [
   row({
     command: 'guest-disk-attach',
     when: 'to a running guest',
+    givesToGuest: true,
     prepare: running,
     ask: () => ({ guest: 'one', name: 'data', sizeBytes: MEBIBYTE }),
   }),
@@ -171,6 +174,7 @@ export const operationTable: readonly OperationRow[] = [
   row({
     command: 'guest-nic-attach',
     when: 'to a running guest',
+    givesToGuest: true,
     prepare: running,
     ask: () => ({ guest: 'one', network: 'lan' }),
   }),
@@ -297,6 +301,8 @@ const volatile: ReadonlySet<string> = new Set([
   'serial',
   'bridge',
   'sha256',
+  // Of a layout that is made anew for each try.
+  'digest',
   // Where an image's file lay.
   'path',
   'subnet',

@@ -97,14 +97,29 @@ const crash = async (row: OperationRow, place: string, view: unknown): Promise<v
   expect({ place, host }).toEqual({ place, host: ledger });
 };
 
+/** What is to be seen after a failure at a place. */
+const outcomeOf = (
+  row: OperationRow,
+  place: string,
+  isLast: boolean,
+): { readonly state: 'succeeded' | 'failed'; readonly goesAgain: boolean } => {
+  const isBorne = row.bears !== undefined && place.startsWith(`${row.bears}/`);
+  const isOver = row.endsInNoReturn === true && isLast;
+  // A boot sector lets go of nothing, so that it stays attached.
+  const isKept = row.givesToGuest === true && isLast;
+  return {
+    state: isBorne || isOver ? 'succeeded' : 'failed',
+    goesAgain: row.twofold !== true && !isOver && !isKept,
+  };
+};
+
 const fail = async (row: OperationRow, place: string, view: unknown, isLast: boolean): Promise<void> => {
   const setting = await prepared(row);
   const daemon = await setting.home.start({ failAt: place });
+  const { state, goesAgain } = outcomeOf(row, place, isLast);
   const ended = await ask(row, setting, daemon);
-  const isOver =
-    (row.endsInNoReturn === true && isLast) || (row.bears !== undefined && place.startsWith(`${row.bears}/`));
-  expect({ place, state: ended.state }).toEqual({ place, state: isOver ? 'succeeded' : 'failed' });
-  const again = row.twofold === true || isOver ? undefined : await ask(row, setting, daemon);
+  expect({ place, state: ended.state }).toEqual({ place, state });
+  const again = goesAgain ? await ask(row, setting, daemon) : undefined;
   const well = again === undefined || again.state === 'succeeded';
   const seen = row.twofold === true ? view : await lookOf(daemon);
   expect({ place, well, again, view: seen }).toMatchObject({ place, well: true, view });
