@@ -33,10 +33,11 @@ test('is listed with the reason, and nothing of it is touched', async () => {
   expect(guests?.[0]).not.toHaveProperty('process');
   expect(await daemon.client.call('query-fsck', {})).toMatchObject({
     differences: [],
-    underWay: [
-      { name: 'web1', why: REASON },
-      { name: 'web2', why: REASON },
-    ],
+    // The network may still be being looked at.
+    underWay: expect.arrayContaining([
+      expect.objectContaining({ name: 'web1', why: REASON }),
+      expect.objectContaining({ name: 'web2', why: REASON }),
+    ]) as unknown,
   });
   await daemon.stop();
   expect({ calls: house.host.calls, pool: house.pool.calls.length }).toEqual(before);
