@@ -4,7 +4,8 @@
  * one of these flags is given.
  */
 import { readFile } from 'node:fs/promises';
-import { ExecError, exec } from '../lib/exec.ts';
+import { exec } from '../lib/exec.ts';
+import { ExecError } from '../lib/exec-result.ts';
 import { sshKeyPattern } from '../protocol/cloud-init.ts';
 import { CliFailure, usageFailure } from './failure.ts';
 import type { Context } from './io.ts';

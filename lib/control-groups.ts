@@ -10,7 +10,8 @@
 import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ExecError, exec } from './exec.ts';
+import { ExecError } from './exec-result.ts';
+import { runTool } from './run-tool.ts';
 
 /** A group as it is on the host: a scope by its unit's name, a directory by its path. */
 export interface GroupObject {
@@ -86,7 +87,7 @@ export const systemdScopes = (): ControlGroups => {
     remove: async (name, signal) => {
       try {
         // Waits until systemd has noticed: a name that is still loaded could not be used again.
-        await exec(['systemctl', 'stop', '--quiet', unit(name)], { signal, timeoutMs: STOP_TIMEOUT_MS });
+        await runTool(['systemctl', 'stop', '--quiet', unit(name)], { signal, timeoutMs: STOP_TIMEOUT_MS });
       } catch (error) {
         if (!(error instanceof ExecError && error.exitCode === NOT_LOADED)) throw error;
       }

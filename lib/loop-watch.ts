@@ -24,6 +24,8 @@ export interface LoopBlock {
   /** When it ended, in milliseconds since the epoch. */
   readonly at: number;
   readonly ms: number;
+  /** Of them on a processor, as exactly as the kernel counts; the rest it waited in the kernel, for a disk or a lock. */
+  readonly cpuMs: number;
   /** `query-guests`, `guest-start/launch`, `commit`, `after …`, `garbage collection`, `waiting for a processor`. */
   readonly work: string;
 }
@@ -36,9 +38,10 @@ export interface LoopBlocks {
   readonly latest: LoopBlock[];
 }
 
-/** Work in the two words of a clock: what passed, and how much of it the thread was kept waiting for a processor. */
+/** What has passed until now, and how much of it the thread was on a processor and was kept waiting for one. */
 interface Moment {
   readonly wallMs: number;
+  readonly cpuMs: number;
   readonly queuedMs: number;
 }
 
@@ -49,8 +52,8 @@ class RunQueue {
 
   now(): Moment {
     const length = readSync(this.#file, this.#bytes, 0, this.#bytes.length, 0);
-    const queued = Number(this.#bytes.toString('latin1', 0, length).split(' ')[1] ?? 0);
-    return { wallMs: performance.now(), queuedMs: queued / 1e6 };
+    const [cpu, queued] = this.#bytes.toString('latin1', 0, length).split(' ').map(Number);
+    return { wallMs: performance.now(), cpuMs: (cpu ?? 0) / 1e6, queuedMs: (queued ?? 0) / 1e6 };
   }
 
   close(): void {
@@ -65,7 +68,7 @@ interface Span {
 
 interface Watching {
   readonly clock: RunQueue;
-  told(name: string, ms: number): void;
+  told(name: string, ms: number, cpuMs: number): void;
 }
 
 /** The process has one event loop, so there is one of these. */
@@ -87,23 +90,26 @@ export const working = <T>(name: string, work: () => T): T => {
     return work();
   } finally {
     const now = clock.now();
-    const ms = ownMs(current.since, now);
+    const { since } = current;
+    const ms = ownMs(since, now);
     // The outer work stood still for as long; it is told by the name of what is inside of it.
     current = outer === undefined ? undefined : { name: outer.name, since: now };
     lastName = name;
-    if (ms >= BLOCK_MS) watching?.told(name, ms);
+    if (ms >= BLOCK_MS) watching?.told(name, ms, now.cpuMs - since.cpuMs);
   }
 };
+
+const tenths = (ms: number): number => Math.round(ms * 10) / 10;
 
 export class LoopWatch {
   readonly #onBlock: (block: LoopBlock) => void;
   readonly #worst: LoopBlock[] = [];
   readonly #latest: LoopBlock[] = [];
   #count = 0;
-  /** Milliseconds since the last tick that have a name. */
-  #named = 0;
+  /** What has a name of the time since the last tick. */
+  readonly #named = { ms: 0, cpuMs: 0 };
   #clock: RunQueue | undefined;
-  #tickAt: Moment = { wallMs: 0, queuedMs: 0 };
+  #tickAt: Moment = { wallMs: 0, cpuMs: 0, queuedMs: 0 };
   #timer: NodeJS.Timeout | undefined;
   #collections: PerformanceObserver | undefined;
 
@@ -116,9 +122,10 @@ export class LoopWatch {
     this.#clock = clock;
     watching = {
       clock,
-      told: (name, ms) => {
-        this.#named += ms;
-        this.#keep(name, ms);
+      told: (name, ms, cpuMs) => {
+        this.#named.ms += ms;
+        this.#named.cpuMs += cpuMs;
+        this.#keep(name, ms, cpuMs);
       },
     };
     this.#tickAt = clock.now();
@@ -126,7 +133,7 @@ export class LoopWatch {
     this.#timer.unref();
     this.#collections = new PerformanceObserver((entries) => {
       for (const { duration } of entries.getEntries())
-        if (duration >= BLOCK_MS) this.#keep(COLLECTION, duration);
+        if (duration >= BLOCK_MS) this.#keep(COLLECTION, duration, duration);
     });
     this.#collections.observe({ entryTypes: ['gc'] });
   }
@@ -146,16 +153,19 @@ export class LoopWatch {
   /** What is late and has no name was a continuation of something, or others had the processor. */
   #tick(clock: RunQueue): void {
     const now = clock.now();
-    const unnamedMs = ownMs(this.#tickAt, now) - TICK_MS - this.#named;
+    const unnamedMs = ownMs(this.#tickAt, now) - TICK_MS - this.#named.ms;
+    const cpuMs = now.cpuMs - this.#tickAt.cpuMs - this.#named.cpuMs;
     const queuedMs = now.queuedMs - this.#tickAt.queuedMs;
     this.#tickAt = now;
-    this.#named = 0;
-    if (unnamedMs >= BLOCK_MS) this.#keep(`after ${lastName}`, unnamedMs);
-    if (queuedMs >= BLOCK_MS) this.#keep(WAITING, queuedMs);
+    this.#named.ms = 0;
+    this.#named.cpuMs = 0;
+    if (unnamedMs >= BLOCK_MS) this.#keep(`after ${lastName}`, unnamedMs, cpuMs);
+    if (queuedMs >= BLOCK_MS) this.#keep(WAITING, queuedMs, 0);
   }
 
-  #keep(work: string, exactMs: number): void {
-    const block: LoopBlock = { at: Date.now(), ms: Math.round(exactMs * 10) / 10, work };
+  #keep(work: string, exactMs: number, exactCpuMs: number): void {
+    const cpuMs = tenths(Math.min(Math.max(0, exactCpuMs), exactMs));
+    const block: LoopBlock = { at: Date.now(), ms: tenths(exactMs), cpuMs, work };
     this.#count += 1;
     this.#latest.unshift(block);
     this.#latest.length = Math.min(this.#latest.length, KEPT);

@@ -23,6 +23,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("signalPidfd", signal_pidfd),
         FUNCTION("spawnDetached", spawn_detached),
         FUNCTION("reap", reap),
+        FUNCTION("openPipe", open_pipe),
         FUNCTION("watchReadable", watch_readable),
         FUNCTION("closeWatch", close_watch),
     };

@@ -95,6 +95,7 @@ napi_value signal_pidfd(napi_env env, napi_callback_info info);
 /* spawn.c */
 napi_value spawn_detached(napi_env env, napi_callback_info info);
 napi_value reap(napi_env env, napi_callback_info info);
+napi_value open_pipe(napi_env env, napi_callback_info info);
 
 /* watch.c */
 napi_value watch_readable(napi_env env, napi_callback_info info);

@@ -77,8 +77,9 @@ interface Addon {
     env: readonly string[],
     cwd: string,
     descriptors: readonly number[],
-  ): number;
+  ): Promise<number>;
   reap(pid: number): ChildEnd | undefined;
+  openPipe(): [number, number];
   openPidfd(pid: number): number;
   signalPidfd(fd: number, signal: number): void;
   watchReadable(fd: number, onReadable: () => void): WatchHandle;
@@ -189,13 +190,14 @@ export function peerCredentials(fd: number): PeerCredentials {
 
 /**
  * Runs a program as a child in a session of its own, with every signal at its default and none blocked
- * (posix_spawn(3)). It takes a fraction of a millisecond whatever the size of this process, unlike Node's spawn, whose
- * fork copies the page tables. `ENOENT` is of the program or of `cwd`.
+ * (posix_spawn(3)), from a thread of its own: whoever spawns stands still until the child executes, which waits for a
+ * processor like everybody, and Node's spawn has the event loop wait for that and copies the page tables before.
+ * The descriptors have to stay open until it is done. `ENOENT` is of the program or of `cwd`.
  *
  * @returns the pid, which stays the child's until {@link reap} has told its end: Node knows nothing of this child
  */
-export function spawnDetached({ program, argv, env, cwd, descriptors }: SpawnRequest): number {
-  return addon().spawnDetached(program, argv, env, cwd, descriptors);
+export async function spawnDetached({ program, argv, env, cwd, descriptors }: SpawnRequest): Promise<number> {
+  return await addon().spawnDetached(program, argv, env, cwd, descriptors);
 }
 
 /**
@@ -205,6 +207,12 @@ export function spawnDetached({ program, argv, env, cwd, descriptors }: SpawnReq
  */
 export function reap(pid: number): ChildEnd | undefined {
   return addon().reap(pid);
+}
+
+/** A pipe (pipe2(2), O_CLOEXEC): the end to read from, the end to write to. */
+export function openPipe(): { readonly readEnd: number; readonly writeEnd: number } {
+  const [readEnd, writeEnd] = addon().openPipe();
+  return { readEnd, writeEnd };
 }
 
 /** A descriptor of a process (pidfd_open(2)), readable once it has ended; `ESRCH` when there is none. */

@@ -146,22 +146,79 @@ static int spawn(const struct request *request, struct failure *failure)
     return pid;
 }
 
-/* spawnDetached(program, argv, env, cwd, descriptors): pid */
+/* A child on its way: made by a thread of libuv's pool, because whoever calls
+ * posix_spawn stands still until the child executes, and that has to wait for a
+ * processor of its own. */
+struct spawning {
+    struct request request;
+    struct failure failure;
+    int pid; /* -1: see failure */
+    napi_async_work work;
+    napi_deferred deferred;
+};
+
+static void free_spawning(struct spawning *spawning)
+{
+    free_request(&spawning->request);
+    free(spawning);
+}
+
+static void in_pool(napi_env env, void *data)
+{
+    struct spawning *spawning = data;
+
+    (void)env;
+    spawning->pid = spawn(&spawning->request, &spawning->failure);
+}
+
+static void on_spawned(napi_env env, napi_status status, void *data)
+{
+    struct spawning *spawning = data;
+    napi_value error;
+
+    if (status != napi_ok)
+        spawning->pid = failed_with(&spawning->failure, "posix_spawn", ECANCELED);
+    if (spawning->pid >= 0) {
+        (void)napi_resolve_deferred(env, spawning->deferred, int_value(env, spawning->pid));
+    } else {
+        (void)throw_failure(env, &spawning->failure, spawning->request.program);
+        if (napi_get_and_clear_last_exception(env, &error) == napi_ok)
+            (void)napi_reject_deferred(env, spawning->deferred, error);
+    }
+    (void)napi_delete_async_work(env, spawning->work);
+    free_spawning(spawning);
+}
+
+/* The promise, or NULL after throwing; the work then is not under way. */
+static napi_value begin(napi_env env, struct spawning *spawning)
+{
+    napi_value name, promise;
+
+    if (!succeeded(env, napi_create_string_utf8(env, "roost:spawn", NAPI_AUTO_LENGTH, &name)) ||
+        !succeeded(env, napi_create_async_work(env, NULL, name, in_pool, on_spawned, spawning,
+                                               &spawning->work)))
+        return NULL;
+    if (succeeded(env, napi_create_promise(env, &spawning->deferred, &promise)) &&
+        succeeded(env, napi_queue_async_work(env, spawning->work)))
+        return promise;
+    (void)napi_delete_async_work(env, spawning->work);
+    return NULL;
+}
+
+/* spawnDetached(program, argv, env, cwd, descriptors): promise of a pid */
 napi_value spawn_detached(napi_env env, napi_callback_info info)
 {
-    napi_value arguments[5], result = NULL;
-    struct request request = {.program = ""};
-    struct failure failure;
+    struct failure no_memory = {"calloc", ENOMEM};
+    struct spawning *spawning = calloc(1, sizeof *spawning);
+    napi_value arguments[5], promise = NULL;
 
-    if (!read_arguments(env, info, 5, arguments))
-        return NULL;
-    if (read_request(env, arguments, &request)) {
-        int pid = spawn(&request, &failure);
-
-        result = pid < 0 ? throw_failure(env, &failure, request.program) : int_value(env, pid);
-    }
-    free_request(&request);
-    return result;
+    if (spawning == NULL)
+        return throw_failure(env, &no_memory, "spawnDetached");
+    if (read_arguments(env, info, 5, arguments) && read_request(env, arguments, &spawning->request))
+        promise = begin(env, spawning);
+    if (promise == NULL)
+        free_spawning(spawning);
+    return promise;
 }
 
 static napi_value end_value(napi_env env, int status)
@@ -198,4 +255,27 @@ napi_value reap(napi_env env, napi_callback_info info)
         return end_value(env, status);
     failed(&failure, "waitpid");
     return throw_failure_of(env, &failure, "pid", pid);
+}
+
+/* openPipe(): [read end, write end] */
+napi_value open_pipe(napi_env env, napi_callback_info info)
+{
+    napi_value pair, ends[2];
+    struct failure failure;
+    int fds[2];
+
+    (void)info;
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        failed(&failure, "pipe2");
+        return throw_failure(env, &failure, "a pipe");
+    }
+    ends[0] = int_value(env, fds[0]);
+    ends[1] = int_value(env, fds[1]);
+    if (ends[0] != NULL && ends[1] != NULL && succeeded(env, napi_create_array_with_length(env, 2, &pair)) &&
+        succeeded(env, napi_set_element(env, pair, 0, ends[0])) &&
+        succeeded(env, napi_set_element(env, pair, 1, ends[1])))
+        return pair;
+    close(fds[0]);
+    close(fds[1]);
+    return NULL;
 }

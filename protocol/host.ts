@@ -46,6 +46,11 @@ export type HostView = Readonly<z.infer<typeof hostView>>;
 const loopBlock = z.strictObject({
   at: millisecondsSinceEpoch.describe('When it ended'),
   ms: z.number(),
+  cpuMs: z
+    .number()
+    .describe(
+      'Of them on a processor; the rest it waited in the kernel, for a disk, a lock or a new process',
+    ),
   work: z
     .string()
     .describe(

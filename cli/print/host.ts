@@ -46,7 +46,9 @@ const standstills = ({ count, worst }: DaemonView['eventLoopBlocks']): [string, 
           'Loop stood still',
           `${count} times for 20 ms or more: ${worst
             .slice(0, 3)
-            .map(({ ms, work }) => `${work} ${Math.round(ms)} ms`)
+            .map(
+              ({ ms, cpuMs, work }) => `${work} ${Math.round(ms)} ms (${Math.round(cpuMs)} ms of computing)`,
+            )
             .join(', ')}`,
         ],
       ];

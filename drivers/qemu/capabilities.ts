@@ -5,8 +5,9 @@
 import { stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import { JsonValueReader } from '../../lib/json-values.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { MachineFamily } from '../../protocol/guest.ts';
 import { lastLine } from './guest-logs.ts';
@@ -141,7 +142,7 @@ async function cacheKey(path: string, name: string): Promise<string> {
 async function askBinary(path: string, name: string): Promise<BinaryFacts> {
   const commands = ['qmp_capabilities', ...questions, 'quit'];
   try {
-    const { stdout } = await exec(
+    const { stdout } = await runTool(
       [
         path,
         ...'-machine none -accel tcg -nodefaults -no-user-config -display none -S -qmp stdio'.split(' '),

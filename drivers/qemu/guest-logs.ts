@@ -6,7 +6,8 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import type { GuestLogPart, GuestPlace } from '../driver.ts';
 import { blackBoxInputPath, type LogStream, logDirectory, logPath } from './guest-files.ts';
 
@@ -171,7 +172,9 @@ export const boundLogs = async (place: GuestPlace, readUpTo: number, signal: Abo
 const punchHole = async (path: string, length: number, signal: AbortSignal): Promise<void> => {
   if (length <= 0) return;
   try {
-    await exec(['fallocate', '--punch-hole', '--offset', '0', '--length', String(length), path], { signal });
+    await runTool(['fallocate', '--punch-hole', '--offset', '0', '--length', String(length), path], {
+      signal,
+    });
   } catch (error) {
     if (!(error instanceof ExecError)) throw error;
   }

@@ -6,10 +6,10 @@ import { closeSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { Child, ExitStatus } from '../../lib/child.ts';
 import { openPidfd, signalPidfd, type Watch, watchReadable } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { ProcessIdentity } from '../driver.ts';
-import type { Child, ExitStatus } from './child.ts';
 import { askedPath } from './guest-files.ts';
 import { identityOf, isSame } from './process-lock.ts';
 

@@ -2,8 +2,9 @@
  * What QEMU's events mean: for a guest's state while it lives, and for the cause when it is gone. Pure. One event is
  * one observation, so that a cursor never stands in the middle of one.
  */
+
+import type { ExitStatus } from '../../lib/child.ts';
 import type { GuestEnd, Observation, ObservedState } from '../driver.ts';
-import type { ExitStatus } from './child.ts';
 import { AGENT_PORT_ID } from './launch-args.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 

@@ -8,11 +8,11 @@ import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { abortReason, deadline, waitOrAbort } from '../../lib/abort.ts';
 import { enter } from '../../lib/account.ts';
+import { type Child, type ExitStatus, spawnChild } from '../../lib/child.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch, LaunchContext } from '../driver.ts';
-import { type Child, type ExitStatus, spawnChild } from './child.ts';
 import { agentPath, askedPath, consolePath, lockPath, monitorPath, runFiles } from './guest-files.ts';
 import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
@@ -120,16 +120,20 @@ const spawnGuest = async (
     // In the order of `descriptorNumbers`.
     const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
     context.signal.throwIfAborted();
-    return spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps, ...agent]);
+    return await spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps, ...agent]);
   } finally {
     await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
   }
 };
 
-const spawnOrSay = (launch: Launch, argv: readonly string[], descriptors: readonly number[]): Child => {
+const spawnOrSay = async (
+  launch: Launch,
+  argv: readonly string[],
+  descriptors: readonly number[],
+): Promise<Child> => {
   try {
     const cwd = launch.place.stateDirectory;
-    return spawnChild({ program: argv[0] ?? '', argv, env: environment, cwd, descriptors });
+    return await spawnChild({ program: argv[0] ?? '', argv, env: environment, cwd, descriptors });
   } catch (error) {
     const said = error instanceof Error ? error.message : String(error);
     throw new RoostError('HostError', `QEMU of guest ${launch.name} could not be spawned: ${said}`, {

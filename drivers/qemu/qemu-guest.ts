@@ -3,6 +3,7 @@
 import { access } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import { deadline } from '../../lib/abort.ts';
+import type { ExitStatus } from '../../lib/child.ts';
 import { connectUnixSocket } from '../../lib/connect-unix-socket.ts';
 import type { Log } from '../../lib/log.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
@@ -19,7 +20,6 @@ import {
   type PluggedDevice,
 } from '../driver.ts';
 import type { AgentClient } from './agent/agent-client.ts';
-import type { ExitStatus } from './child.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';

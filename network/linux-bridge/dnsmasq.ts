@@ -6,13 +6,14 @@
  *   error, and keeps it. So whether it lives is asked of the kernel, and a pid is never trusted.
  * - It is signalled through a pidfd, after its command line was seen to be ours.
  */
-import { spawn } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, watch } from 'node:fs';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import type { Child } from '../../lib/child.ts';
 import type { ControlGroups } from '../../lib/control-groups.ts';
+import { emptyInput, spawnProgram } from '../../lib/spawn-program.ts';
 import { lockFile, openPidfd, signalPidfd, watchReadable } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { dnsmasqArgs, pidFileArgument } from './dnsmasq-args.ts';
@@ -63,7 +64,8 @@ export async function ensureServer(
     ftruncateSync(lock);
     await rm(site.pidFile, { force: true });
     const within = scopes.argv(serverGroup(site), `DHCP and DNS of Roost's network ${site.networkName}`);
-    await start(site, [...within, program, ...args], lock, signal);
+    const [first = program, ...rest] = [...within, program, ...args];
+    await start(site, [first, ...rest], lock, signal);
   } finally {
     closeSync(lock);
   }
@@ -163,38 +165,47 @@ async function serverWith(pid: number, argument: string): Promise<RunningServer 
 /** It writes its pid file once its sockets are open: that is waited for. */
 async function start(
   site: Site,
-  [program, ...args]: readonly string[],
+  argv: readonly [string, ...string[]],
   lock: number,
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
   const ready = deferred<void>();
-  const directory = watch(site.runDirectory, () => {
+  let pid: number | undefined;
+  const look = (): void =>
     void readFile(site.pidFile, 'utf8').then(
-      (text) => Number.parseInt(text, 10) === child.pid && ready.resolve(),
+      (text) => pid !== undefined && Number.parseInt(text, 10) === pid && ready.resolve(),
       () => undefined,
     );
-  });
-  const child = spawn(program ?? '', args, { detached: true, stdio: ['ignore', lock, lock], cwd: '/' });
-  const exited = deferred<void>();
-  child.once('exit', () => exited.resolve());
-  child.once('error', (error) => {
-    exited.resolve();
-    ready.reject(isErrno(error, 'ENOENT') ? missingTool('dnsmasq', error) : error);
-  });
-  void exited.promise.then(async () => {
-    const said = await readFile(site.serverLog, 'utf8').catch(() => '');
-    ready.reject(toolFailed(`dnsmasq for network ${site.networkName} ended at once`, said));
-  });
+  const directory = watch(site.runDirectory, look);
   try {
-    await waitOrAbort(ready.promise, signal);
-    child.unref();
-  } catch (error) {
-    child.kill('SIGKILL');
-    await exited.promise;
-    throw error;
+    const child = await spawnServer(argv, lock);
+    pid = child.pid;
+    // It may have written it before its pid was known here.
+    look();
+    void child.exit.then(async () => {
+      const said = await readFile(site.serverLog, 'utf8').catch(() => '');
+      ready.reject(toolFailed(`dnsmasq for network ${site.networkName} ended at once`, said));
+    });
+    // A failure after the wait was given up is nobody's.
+    ready.promise.catch(() => undefined);
+    try {
+      await waitOrAbort(ready.promise, signal);
+    } catch (error) {
+      child.kill();
+      await child.exit;
+      throw error;
+    }
   } finally {
     directory.close();
+  }
+}
+
+async function spawnServer(argv: readonly [string, ...string[]], lock: number): Promise<Child> {
+  try {
+    return await spawnProgram(argv, [emptyInput(), lock, lock], { cwd: '/' });
+  } catch (error) {
+    throw isErrno(error, 'ENOENT') ? missingTool('dnsmasq', error) : error;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Runs `ip`, and turns a tool's failure into an error that a person can act on. */
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import { RoostError } from '../../protocol/errors.ts';
 
 /** Debian packages of the tools, for hints. */
@@ -31,13 +32,12 @@ export async function ip(
   try {
     const { stdout } =
       'batch' in request
-        ? await exec(['ip', '-batch', '-'], { signal, input: `${request.batch.join('\n')}\n` })
-        : await exec(['ip', ...request.args], { signal });
+        ? await runTool(['ip', '-batch', '-'], { signal, input: `${request.batch.join('\n')}\n` })
+        : await runTool(['ip', ...request.args], { signal });
     return stdout;
   } catch (error) {
     if (!(error instanceof ExecError)) throw error;
-    if (error.exitCode === undefined && error.terminatedBy === undefined && !error.timedOut)
-      throw missingTool('ip', error);
+    if (error.wasNotFound) throw missingTool('ip', error);
     throw toolFailed('ip failed', error.stderr || error.message, error);
   }
 }

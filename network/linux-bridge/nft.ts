@@ -1,35 +1,20 @@
-/**
- * Runs `nft`: one transaction a call, all of it or nothing (nft(8), "ruleset … atomic").
- *
- * It stands on the way of every guest's start, so it goes by `execFile` with the text as argument: some 2 ms less than
- * through lib/exec.ts, which a whole attach has 8 of.
- */
-import { execFile } from 'node:child_process';
-import { enter, tookMs } from '../../lib/account.ts';
+/** Runs `nft`: one transaction a call, all of it or nothing (nft(8), "ruleset … atomic"). */
+import { ExecError } from '../../lib/exec-result.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import { missingTool, toolFailed } from './host-tool.ts';
 
-const TIMEOUT_MS = 60_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Errors: Unsupported when there is no nft, HostError with its words; the signal's reason. */
-export function nft(args: readonly string[], signal: AbortSignal): Promise<string> {
-  const startedAt = performance.now();
-  return new Promise((resolve, reject) => {
-    const options = {
-      signal,
-      timeout: TIMEOUT_MS,
-      maxBuffer: MAX_OUTPUT_BYTES,
-      env: { ...process.env, LC_ALL: 'C' },
-    };
-    execFile('nft', args, options, (error, stdout, stderr) => {
-      const said = error === null ? {} : { error: stderr.trim() || error.message };
-      enter({ kind: 'tool', argv: ['nft', ...args], ms: tookMs(startedAt), ...said });
-      if (error === null) resolve(stdout);
-      else if (signal.aborted) reject(signal.reason as Error);
-      else if (error.code === 'ENOENT') reject(missingTool('nft', error));
-      else reject(toolFailed('nft refused', stderr || error.message, error));
-    });
-  });
+export async function nft(args: readonly string[], signal: AbortSignal): Promise<string> {
+  try {
+    const options = { signal, maxOutputBytes: MAX_OUTPUT_BYTES, env: { LC_ALL: 'C' } };
+    return (await runTool(['nft', ...args], options)).stdout;
+  } catch (error) {
+    if (!(error instanceof ExecError)) throw error;
+    if (error.wasNotFound) throw missingTool('nft', error);
+    throw toolFailed('nft refused', error.stderr || error.message, error);
+  }
 }
 
 /** Runs a transaction against objects that may be gone altogether, with their table; then nothing is done. */

@@ -4,8 +4,9 @@
  * nothing is ever taken back.
  */
 import { access } from 'node:fs/promises';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import type { Log } from '../../lib/log.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import type { Site } from './site.ts';
 
 /** There while systemd-resolved runs (systemd-resolved.service(8)). */
@@ -47,7 +48,7 @@ export async function tellResolved(
   );
   if (!runs) return false;
   const ask = (args: readonly string[]): Promise<{ stdout: string }> =>
-    exec([program, ...args], { signal, timeoutMs: TIMEOUT_MS, env: { LC_ALL: 'C' } });
+    runTool([program, ...args], { signal, timeoutMs: TIMEOUT_MS, env: { LC_ALL: 'C' } });
   try {
     if (knows((await ask(['domain', site.bridge])).stdout, site)) return true;
     for (const command of resolvedCommands(site)) await ask(command);

@@ -1,5 +1,6 @@
 /** What the host's own apt says about Debian's archive: its mirrors and the proxy on the way there. */
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
+import { runTool } from '../../lib/run-tool.ts';
 
 /** Fields of `apt-get indextargets`, in the order of our format. */
 const FORMAT = '$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)';
@@ -36,7 +37,7 @@ export const transportOptions = (dump: string): readonly string[] =>
 /** Empty where the host has no apt, or one that does not work: the defaults are good enough then. */
 const say = async (argv: readonly [string, ...string[]], signal: AbortSignal): Promise<string> => {
   try {
-    return (await exec(argv, { signal, env: { LC_ALL: 'C' } })).stdout;
+    return (await runTool(argv, { signal, env: { LC_ALL: 'C' } })).stdout;
   } catch (error) {
     if (error instanceof ExecError) return '';
     throw error;

@@ -4,7 +4,8 @@
  */
 import { access, constants, mkdir, open, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { orIfMissing, removeDirectory, removeFiles, renameDurably } from '../files/durable-files.ts';
@@ -70,7 +71,7 @@ const refuseMissingPrograms = async (): Promise<void> => {
 const refuseMissingIds = async (signal: AbortSignal): Promise<void> => {
   if (privileges() === 'root') return;
   try {
-    await exec(confined('mapped', ['true']), { signal, env: { PATH } });
+    await runTool(confined('mapped', ['true']), { signal, env: { PATH } });
   } catch (error) {
     if (!(error instanceof ExecError)) throw error;
     throw new RoostError('Unsupported', 'This daemon may not build a Debian image', {
@@ -87,7 +88,10 @@ const BUILDING = 'building';
 const removeTree = async (path: string): Promise<void> => {
   if (privileges() === 'mapped' && (await isThere(path))) {
     const signal = new AbortController().signal;
-    await exec(confined('mapped', ['rm', '-rf', '--one-file-system', '--', path]), { signal, timeoutMs: 0 });
+    await runTool(confined('mapped', ['rm', '-rf', '--one-file-system', '--', path]), {
+      signal,
+      timeoutMs: 0,
+    });
   }
   await removeDirectory(path);
 };
@@ -160,7 +164,7 @@ const tellPlace = (actions: readonly Action[], index: number, work: Work): void 
 const carryOut = async (action: Action, directory: string, work: Work): Promise<void> => {
   switch (action.kind) {
     case 'run':
-      return await runTool(action, directory, work);
+      return await runStage(action, directory, work);
     case 'directory':
       await mkdir(join(directory, action.path), { mode: 0o755 });
       return;
@@ -180,7 +184,7 @@ const poke = async (path: string, offset: number, value: number): Promise<void> 
   await file.write(bytes, 0, bytes.length, offset);
 };
 
-const runTool = async (
+const runStage = async (
   { stage, argv, input }: Action & { readonly kind: 'run' },
   directory: string,
   work: Work,
@@ -191,7 +195,7 @@ const runTool = async (
     if (fraction !== undefined) tell(stageEnds.packages * fraction, seen.doing, work);
   };
   try {
-    await exec(confined(privileges(), argv), {
+    await runTool(confined(privileges(), argv), {
       signal: work.signal,
       cwd: directory,
       env: { PATH, LC_ALL: 'C.UTF-8', TMPDIR: directory, DEBIAN_FRONTEND: 'noninteractive' },

@@ -12,7 +12,7 @@ import { chmod, chown, copyFile, mkdir, readFile, rm, stat, statfs } from 'node:
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
-import { ExecError } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';

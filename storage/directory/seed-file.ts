@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec } from '../../lib/exec.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import { namesIn, orIfMissing, removeFiles, renameDurably, settleFile } from '../files/durable-files.ts';
 import type { SeedSpec } from '../pool.ts';
@@ -52,7 +52,7 @@ const makeIso = async (directory: string, seed: SeedSpec, signal: AbortSignal): 
   await mkdir(files, { mode: 0o700 });
   for (const [name, text] of Object.entries(seed.files))
     await writeFile(join(files, name), text, { mode: 0o600 });
-  await exec(
+  await runTool(
     [
       'xorriso',
       ['-as', 'mkisofs', '-quiet', '-output', iso, '-volid', seed.label],

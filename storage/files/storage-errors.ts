@@ -2,7 +2,7 @@
  * What a failed system call or tool means to whoever asked storage for something: one table for all of storage.
  * Errors of the contract, aborts and defects pass through as they are.
  */
-import { ExecError } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import { type ErrorData, RoostError } from '../../protocol/errors.ts';
 
 /** errno names, and what the C library and xorriso say for them, of a file system that can take no more. */

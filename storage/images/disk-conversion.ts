@@ -6,7 +6,7 @@
 import { constants } from 'node:fs';
 import { chown, mkdir, open, rename, statfs } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { ExecError } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { ImageSourceFormat } from '../../protocol/image.ts';

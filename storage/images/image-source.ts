@@ -5,7 +5,7 @@
 import { constants, type Stats } from 'node:fs';
 import { chmod, type FileHandle, open, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
-import { exec } from '../../lib/exec.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { isMissing } from '../files/durable-files.ts';
@@ -78,7 +78,7 @@ export const copySource = async (
   refuseSize(shownAs, found.size, maxBytes);
   work.progress({ done: 0, total: found.size, unit: 'bytes', message: 'Copying' });
   const opened = `/proc/${process.pid}/fd/${source.fd}`;
-  await exec(['cp', '--reflink=auto', '--sparse=always', '--', opened, copy], {
+  await runTool(['cp', '--reflink=auto', '--sparse=always', '--', opened, copy], {
     signal: work.signal,
     timeoutMs: 0,
   });
@@ -95,7 +95,7 @@ export const digestOf = async (
   algorithm: 'sha256' | 'sha512',
   signal: AbortSignal,
 ): Promise<string> => {
-  const { stdout } = await exec([`${algorithm}sum`, '--binary', '--', path], { signal, timeoutMs: 0 });
+  const { stdout } = await runTool([`${algorithm}sum`, '--binary', '--', path], { signal, timeoutMs: 0 });
   const digest = /^\\?([0-9a-f]{64,128}) /.exec(stdout)?.[1];
   if (digest === undefined) throw new Error(`${algorithm}sum said ${JSON.stringify(stdout)}`);
   return digest;

@@ -2,7 +2,7 @@
  * The calls of qemu-img that storage makes, each with its format named: nothing is probed, no backing file followed.
  * Bytes of disks go from file to file inside qemu-img; this process sees only progress and verdicts.
  */
-import { exec } from '../../lib/exec.ts';
+import { runTool } from '../../lib/run-tool.ts';
 import type { ImageSourceFormat } from '../../protocol/image.ts';
 import { type Confinement, confined } from '../files/confined-tool.ts';
 
@@ -34,7 +34,7 @@ const qemuImg = async (args: readonly string[], run: ToolRun): Promise<void> => 
   const [file, ...before] = confinement
     ? confinedQemuImg(confinement, maxFileBytes)
     : (['qemu-img'] as const);
-  await exec([file, ...before, ...args], {
+  await runTool([file, ...before, ...args], {
     signal,
     cwd: run.cwd ?? '/',
     env: { LC_ALL: 'C' },

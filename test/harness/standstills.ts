@@ -4,6 +4,7 @@ import { appendFileSync, readFileSync } from 'node:fs';
 export interface Standstill {
   readonly work: string;
   readonly ms: number;
+  readonly cpuMs: number;
 }
 
 /** Takes note of the standstills that a daemon told of, where somebody gathers them. */
@@ -12,18 +13,19 @@ export const noteStandstills = (log: string): void => {
   if (path === undefined) return;
   for (const line of log.split('\n')) {
     if (!line.includes('the event loop stood still')) continue;
-    const { work, ms } = JSON.parse(line) as Standstill;
-    appendFileSync(path, `${JSON.stringify({ work, ms })}\n`);
+    const { work, ms, cpuMs } = JSON.parse(line) as Standstill;
+    appendFileSync(path, `${JSON.stringify({ work, ms, cpuMs })}\n`);
   }
 };
 
 /** What was gathered: for each work how often and how long at most, the longest first. */
 export const gatheredStandstills = (path: string): readonly (Standstill & { readonly count: number })[] => {
-  const byWork = new Map<string, { ms: number; count: number }>();
+  const byWork = new Map<string, { ms: number; cpuMs: number; count: number }>();
   for (const line of readFileSync(path, 'utf8').split('\n').filter(Boolean)) {
-    const { work, ms } = JSON.parse(line) as Standstill;
-    const before = byWork.get(work) ?? { ms: 0, count: 0 };
-    byWork.set(work, { ms: Math.max(before.ms, ms), count: before.count + 1 });
+    const { work, ms, cpuMs } = JSON.parse(line) as Standstill;
+    const before = byWork.get(work) ?? { ms: 0, cpuMs: 0, count: 0 };
+    const worse = ms > before.ms ? { ms, cpuMs } : before;
+    byWork.set(work, { ...worse, count: before.count + 1 });
   }
   return [...byWork].map(([work, rest]) => ({ work, ...rest })).sort((a, b) => b.ms - a.ms);
 };

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 
 const never = new AbortController().signal;
 const node = (script: string, ...args: readonly string[]): [string, ...string[]] => [

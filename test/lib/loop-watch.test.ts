@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -35,6 +35,14 @@ describe('a standstill of the event loop', () => {
     expect(working('query-guests', () => spin(60))).toBeUndefined();
     expect((await seen).ms).toBeGreaterThanOrEqual(60);
     expect(watch?.blocks()).toMatchObject({ latest: [{ work: 'query-guests' }] });
+  });
+
+  test('tells computing from a wait in the kernel', async () => {
+    const seen = watching(({ work }) => work === 'a pipe');
+    working('a pipe', () => spawnSync('sleep', ['0.1']));
+    const { ms, cpuMs } = await seen;
+    expect(ms).toBeGreaterThan(80);
+    expect(cpuMs).toBeLessThan(ms / 2);
   });
 
   test('is told by the innermost name', async () => {

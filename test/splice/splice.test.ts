@@ -2,7 +2,8 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ExecError, exec } from '../../lib/exec.ts';
+import { exec } from '../../lib/exec.ts';
+import { ExecError } from '../../lib/exec-result.ts';
 import { splicePath } from '../../native/index.ts';
 import { testDirectory } from '../harness/test-directory.ts';
 

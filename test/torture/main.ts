@@ -50,7 +50,10 @@ const follow = (path: string): (() => Promise<void>) => {
 /** What event loops of daemons stood still for, 20 ms or more without a wait for a processor: the longest by name. */
 const tellStandstills = async (name: string, path: string, figuresPath: string): Promise<void> => {
   const all = gatheredStandstills(path);
-  const lines = all.map(({ work, ms, count }) => `${work}: ${count} times, at most ${ms} ms`);
+  const lines = all.map(
+    ({ work, ms, cpuMs, count }) =>
+      `${work}: ${count} times, at most ${ms} ms, ${cpuMs} ms of them computing`,
+  );
   for (const line of lines) process.stdout.write(`  event loop stood still: ${line}\n`);
   const value = lines[0] ?? 'never';
   await appendFile(

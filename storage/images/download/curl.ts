@@ -3,7 +3,8 @@
  * The URL may hold credentials; it reaches curl by standard input, so that no list of processes, journal or log has it.
  * Proxies and certificate authorities are those of the daemon's environment and of the host.
  */
-import { ExecError, exec } from '../../../lib/exec.ts';
+import { ExecError } from '../../../lib/exec-result.ts';
+import { runTool } from '../../../lib/run-tool.ts';
 import { type Confinement, confined } from '../../files/confined-tool.ts';
 
 export interface Fetch {
@@ -109,7 +110,7 @@ export const fetchOnce = async (
 ): Promise<FetchEnd> => {
   const [first, ...rest] = argvOf(fetch);
   try {
-    const { stdout } = await exec(confined([first, ...rest], confinement, fetch.maxBytes), {
+    const { stdout } = await runTool(confined([first, ...rest], confinement, fetch.maxBytes), {
       signal,
       input: configOf(fetch),
       cwd: fetch.directory,

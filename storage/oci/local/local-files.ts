@@ -5,7 +5,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { exec } from '../../../lib/exec.ts';
+import { runTool } from '../../../lib/run-tool.ts';
 import type { Work } from '../../../lib/work.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import { orIfMissing } from '../../files/durable-files.ts';
@@ -44,7 +44,7 @@ const readPlace = async (file: FileHandle, { offset, length }: Place, maxBytes: 
 const copyPlace = async (file: FileHandle, place: Place, to: string, work: Work): Promise<void> => {
   const opened = `/proc/${process.pid}/fd/${file.fd}`;
   const range = [`skip=${place.offset}`, `count=${place.length}`, 'iflag=skip_bytes,count_bytes,fullblock'];
-  await exec(['dd', `if=${opened}`, `of=${to}`, 'bs=1M', 'status=none', 'conv=excl', ...range], {
+  await runTool(['dd', `if=${opened}`, `of=${to}`, 'bs=1M', 'status=none', 'conv=excl', ...range], {
     signal: work.signal,
     timeoutMs: 0,
   });

@@ -9,7 +9,8 @@
 import { constants, type Stats } from 'node:fs';
 import { chown, link, mkdir, open, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ExecError, exec } from '../../../lib/exec.ts';
+import { ExecError } from '../../../lib/exec-result.ts';
+import { runTool } from '../../../lib/run-tool.ts';
 import type { Work } from '../../../lib/work.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import { type Confinement, confined } from '../../files/confined-tool.ts';
@@ -206,7 +207,7 @@ class Merge {
 
   async #run(argv: readonly [string, ...string[]], maxFileBytes: number): Promise<void> {
     const program = argv[0].startsWith('/') ? argv : (['/usr/bin/env', ...argv] as const);
-    await exec(confined([...program], this.#options.confinement, maxFileBytes), {
+    await runTool(confined([...program], this.#options.confinement, maxFileBytes), {
       signal: this.#work.signal,
       cwd: this.#directory,
       env: { LC_ALL: 'C', PATH: '/usr/local/bin:/usr/bin:/bin' },

@@ -1,10 +1,10 @@
 /**
- * Children of ours that Node does not know: spawned in a fraction of what its own spawn takes, and each reaped as soon
- * as it ends, whatever has become of whoever spawned it.
+ * Children of ours that Node does not know: spawned without the event loop standing still for it, and each reaped as
+ * soon as it ends, whatever has become of whoever spawned it.
  */
 import { constants } from 'node:os';
-import { deferred } from '../../lib/abort.ts';
-import { reap, type SpawnRequest, spawnDetached } from '../../native/index.ts';
+import { reap, type SpawnRequest, spawnDetached } from '../native/index.ts';
+import { deferred } from './abort.ts';
 
 /** How our own child ended; nobody else's exit status can be had. */
 export interface ExitStatus {
@@ -18,28 +18,30 @@ export interface Child {
   /** Resolves once the child is reaped; until then the pid is its own. */
   readonly exit: Promise<ExitStatus>;
   isReaped(): boolean;
-  /** Kills it, unless it is reaped. Does not wait. */
-  kill(): void;
+  /** Signals it (SIGKILL unless given), unless it is reaped. Does not wait. */
+  kill(signal?: NodeJS.Signals): void;
 }
 
 const unreaped = new Map<number, (status: ExitStatus) => void>();
 
-/** Errors: NativeError of posix_spawn(3); then nothing runs. */
-export const spawnChild = (request: SpawnRequest): Child => {
+/** The descriptors have to stay open until it is done. Errors: NativeError of posix_spawn(3); then nothing runs. */
+export const spawnChild = async (request: SpawnRequest): Promise<Child> => {
   listen();
-  const pid = spawnDetached(request);
+  const pid = await spawnDetached(request);
   const { promise: exit, resolve } = deferred<ExitStatus>();
   let reaped = false;
   unreaped.set(pid, (status) => {
     reaped = true;
     resolve(status);
   });
+  // It may have ended before anybody knew its pid.
+  reapAll();
   return {
     pid,
     exit,
     isReaped: () => reaped,
-    kill: () => {
-      if (!reaped) process.kill(pid, 'SIGKILL');
+    kill: (signal = 'SIGKILL') => {
+      if (!reaped) process.kill(pid, signal);
     },
   };
 };
