@@ -18,7 +18,8 @@ const WAITING = 'waiting for a processor';
 const COLLECTION = 'garbage collection';
 
 /** Whether it was work of ours, which can be split up or done elsewhere. */
-export const isOwnWork = ({ work }: LoopBlock): boolean => work !== WAITING && work !== COLLECTION;
+export const isOwnWork = ({ work }: Pick<LoopBlock, 'work'>): boolean =>
+  work !== WAITING && work !== COLLECTION;
 
 export interface LoopBlock {
   /** When it ended, in milliseconds since the epoch. */

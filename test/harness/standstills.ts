@@ -18,14 +18,17 @@ export const noteStandstills = (log: string): void => {
   }
 };
 
-/** What was gathered: for each work how often and how long at most, the longest first. */
+/** What was gathered: for each work how often, how long and how much computing at most, the longest first. */
 export const gatheredStandstills = (path: string): readonly (Standstill & { readonly count: number })[] => {
   const byWork = new Map<string, { ms: number; cpuMs: number; count: number }>();
   for (const line of readFileSync(path, 'utf8').split('\n').filter(Boolean)) {
     const { work, ms, cpuMs } = JSON.parse(line) as Standstill;
     const before = byWork.get(work) ?? { ms: 0, cpuMs: 0, count: 0 };
-    const worse = ms > before.ms ? { ms, cpuMs } : before;
-    byWork.set(work, { ...worse, count: before.count + 1 });
+    byWork.set(work, {
+      ms: Math.max(before.ms, ms),
+      cpuMs: Math.max(before.cpuMs, cpuMs),
+      count: before.count + 1,
+    });
   }
   return [...byWork].map(([work, rest]) => ({ work, ...rest })).sort((a, b) => b.ms - a.ms);
 };

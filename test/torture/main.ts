@@ -10,6 +10,7 @@ import { existsSync, watch } from 'node:fs';
 import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { BLOCK_MS, isOwnWork } from '../../lib/loop-watch.ts';
 import { gatheredStandstills } from '../harness/standstills.ts';
 
 interface Torture {
@@ -47,12 +48,16 @@ const follow = (path: string): (() => Promise<void>) => {
   };
 };
 
-/** What event loops of daemons stood still for, 20 ms or more without a wait for a processor: the longest by name. */
-const tellStandstills = async (name: string, path: string, figuresPath: string): Promise<void> => {
+/**
+ * What event loops of daemons stood still for, 20 ms or more without a wait for a processor: the longest by name. Whether
+ * none of it was computing for as long: that is a defect of ours on any machine. A wait in the kernel is told; for how
+ * long a disk keeps a write is the disk's, and other tortures may have it busy.
+ */
+const tellStandstills = async (name: string, path: string, figuresPath: string): Promise<boolean> => {
   const all = gatheredStandstills(path);
   const lines = all.map(
     ({ work, ms, cpuMs, count }) =>
-      `${work}: ${count} times, at most ${ms} ms, ${cpuMs} ms of them computing`,
+      `${work}: ${count} times, at most ${ms} ms, of which computing at most ${cpuMs} ms`,
   );
   for (const line of lines) process.stdout.write(`  event loop stood still: ${line}\n`);
   const value = lines[0] ?? 'never';
@@ -60,6 +65,7 @@ const tellStandstills = async (name: string, path: string, figuresPath: string):
     figuresPath,
     `${JSON.stringify({ what: `${name}: longest standstill of an event loop`, value })}\n`,
   );
+  return !all.some((block) => isOwnWork(block) && block.cpuMs >= BLOCK_MS);
 };
 
 const run = async ({ name, what, inMemory }: Torture, figuresPath: string): Promise<boolean> => {
@@ -94,11 +100,13 @@ const run = async ({ name, what, inMemory }: Torture, figuresPath: string): Prom
     });
   const [code] = (await once(child, 'close')) as [number | null];
   await stop();
-  await tellStandstills(name, standstillsPath, figuresPath);
+  const flowed = await tellStandstills(name, standstillsPath, figuresPath);
   await rm(directory, { recursive: true });
   const seconds = Math.round((performance.now() - begun) / 1000);
-  process.stdout.write(code === 0 ? `  well, ${seconds} s\n` : `${said}\n  FAILED after ${seconds} s\n`);
-  return code === 0;
+  const isWell = code === 0 && flowed;
+  if (code !== 0) process.stdout.write(`${said}\n`);
+  process.stdout.write(`  ${isWell ? 'well,' : 'FAILED after'} ${seconds} s\n`);
+  return isWell;
 };
 
 const printTable = async (path: string): Promise<void> => {
