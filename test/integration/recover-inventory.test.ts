@@ -2,6 +2,7 @@
 import { open, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
+import { CliFailure } from '../../cli/failure.ts';
 import type { RecoveryReport } from '../../protocol/recovery.ts';
 import { describeWith } from '../harness/needs.ts';
 import { viewOf } from '../harness/operation-table.ts';
@@ -94,6 +95,41 @@ describeWith(['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'], 'an in
     expect(await runRoost(home, ['fsck'])).toMatchObject({ code: 0 });
     await after.succeed('guest-start', { guest: 'rests' });
     await after.succeed('guest-stop', { guest: 'runs' });
+    await removeEverything(after);
+    await after.stop();
+    expect(await home.compare()).toEqual({ ledger: [], host: [] });
+  });
+
+  it.each(['truncated', 'zeroed'])('because its file was %s under a running daemon', async (how) => {
+    const home = await testDaemonHome();
+    recoverAtTheEnd(home);
+    const daemon = await home.start();
+    await fill(daemon);
+    const { process: qemu } = await daemon.guest('runs');
+    const size = (await stat(database(home))).size;
+    if (how === 'truncated') await truncate(database(home), Math.floor(size / 2));
+    else {
+      await using file = await open(database(home), 'r+');
+      await file.write(Buffer.alloc(size), 0, size, 0);
+    }
+    // What it still has in memory is right; what it reads from there is refused, and nothing of the guests is touched.
+    expect(await daemon.guest('runs')).toMatchObject({ state: 'running', process: { pid: qemu?.pid } });
+    const asked = await daemon.client
+      .call('guest-create', tinyGuest('late', 'acpi'))
+      .then(({ operation }) => daemon.client.call('operation-wait', { operation }))
+      .then(
+        ({ error }) => error?.class ?? 'made',
+        (error: unknown) => (error instanceof CliFailure ? error.wire.class : String(error)),
+      );
+    expect(['made', 'DataLoss']).toContain(asked);
+    await daemon.kill9();
+
+    await expect(home.start()).rejects.toThrow(/roost recover/);
+    const names = (await recover(home)).guests.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['runs', 'rests', ...(asked === 'made' ? ['late'] : [])]));
+    const after = await home.start();
+    expect(await after.guest('runs')).toMatchObject({ state: 'running', process: { pid: qemu?.pid } });
+    expect(await runRoost(home, ['fsck'])).toMatchObject({ code: 0 });
     await removeEverything(after);
     await after.stop();
     expect(await home.compare()).toEqual({ ledger: [], host: [] });
