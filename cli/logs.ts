@@ -15,12 +15,11 @@ const FOLLOW_INTERVAL_MS = 500;
 type Part = CommandReturn<'query-guest-log'>;
 type Stream = NonNullable<CommandInput<'query-guest-log'>['stream']>;
 
-const streamOf = ({ flags }: Invocation): Stream => {
-  if (flags['process'] === true && flags['events'] === true) {
-    throw usageFailure('--process and --events exclude each other');
-  }
-  if (flags['process'] === true) return 'process';
-  return flags['events'] === true ? 'events' : 'console';
+/** Undefined for the one that the guest has for it. */
+const streamOf = ({ flags }: Invocation): Stream | undefined => {
+  const named = (['console', 'process', 'events'] as const).filter((name) => flags[name] === true);
+  if (named.length > 1) throw usageFailure(`--${named.join(' and --')} exclude each other`);
+  return named[0];
 };
 
 type ReadPart = (range: { offset?: number; maxBytes?: number }) => Promise<Part>;
@@ -70,7 +69,11 @@ export const showLog = async (invocation: Invocation, context: Context): Promise
   const stream = streamOf(invocation);
   const bytes = Number(invocation.flags['bytes'] ?? DEFAULT_BYTES);
   const read: ReadPart = async (range) =>
-    (await lastingCall(context, 'query-guest-log', () => ({ guest, stream, ...range }))) as Part;
+    (await lastingCall(context, 'query-guest-log', () => ({
+      guest,
+      ...(stream === undefined ? {} : { stream }),
+      ...range,
+    }))) as Part;
   if (json) {
     if (invocation.flags['follow'] === true) throw usageFailure('--follow has no form in JSON');
     printJson(await read({ maxBytes: Math.max(1, Math.min(bytes, MAX_PART_BYTES)) }));

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
 import { defaultDirectories, SOCKET_FILE } from '../lib/default-directories.ts';
+import { setCommandApart } from './command-apart.ts';
 import { Connection } from './connection.ts';
 import { type CliFailure, failureLines, Interrupted, toFailure, usageFailure } from './failure.ts';
 import { createContext, type Io } from './io.ts';
@@ -107,7 +108,7 @@ export const run = async (argv: readonly string[], io: Io): Promise<number> => {
     const { complete } = await import('./completion.ts');
     return complete(argv.slice(argv[1] === '--' ? 2 : 1), io);
   }
-  const scanned = scan(argv);
+  const scanned = scan(setCommandApart(argv, findVerb(argv.filter((word) => !word.startsWith('-')))));
   try {
     if (scanned.socket === '') throw usageFailure('--socket needs a path');
     return await parseAndRun(io, scanned);

@@ -17,6 +17,8 @@ export interface Positional {
   readonly optional?: boolean;
   /** One or more; each is a call of its own. */
   readonly variadic?: boolean;
+  /** A command with options of its own: nothing behind it is ours. */
+  readonly command?: boolean;
   readonly description?: string;
   readonly choices?: readonly string[];
   readonly complete?: Completion;

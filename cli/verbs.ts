@@ -7,9 +7,11 @@ import { guestVerbs } from './verbs/guests.ts';
 import { imageVerbs } from './verbs/images.ts';
 import { recoveryVerbs } from './verbs/recovery.ts';
 import { networkVerbs, operationVerbs, poolVerbs, tokenVerbs } from './verbs/resources.ts';
+import { runningVerbs } from './verbs/running.ts';
 
 export const verbs: readonly Verb[] = [
   ...guestVerbs,
+  ...runningVerbs,
   ...agentVerbs,
   ...diskVerbs,
   ...nicVerbs,

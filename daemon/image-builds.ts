@@ -4,6 +4,7 @@
  */
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
+import type { ImageKind } from '../protocol/image.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, ImageId } from '../protocol/types.ts';
 import type { BuiltFile, ImageBuilder } from '../storage/pool.ts';
@@ -11,6 +12,14 @@ import type { Images } from './images.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
 import type { OperationWork } from './operations/enqueue.ts';
 import type { Step } from './operations/steps.ts';
+
+/** What comes of each recipe. */
+const kinds: Readonly<Record<CommandArguments<'image-build'>['recipe'], ImageKind>> = {
+  debian: 'disk',
+  'microvm-kernel': 'kernel',
+  'microvm-init': 'initrd',
+  'microvm-upper': 'disk',
+};
 
 export class ImageBuilds {
   readonly #images: Images;
@@ -25,11 +34,11 @@ export class ImageBuilds {
   /** Errors: Unsupported where this host cannot build it; those of `Images.accept`. */
   async accept(args: CommandArguments<'image-build'>, actor: Actor, signal: AbortSignal): Promise<Accepted> {
     const { recipe, suite, idempotencyKey } = args;
-    await this.#builder.refuseUnbuildable(signal);
+    await this.#builder.refuseUnbuildable(recipe, signal);
     return await this.#images.accept({
       name: args.name ?? recipe,
       version: args.version,
-      kind: 'disk',
+      kind: kinds[recipe],
       source: { kind: 'build', recipe, details: { suite } },
       operation: { kind: 'image-build', actor, arguments: args, idempotencyKey },
     });
@@ -37,13 +46,13 @@ export class ImageBuilds {
 
   #building(record: OperationRecord): OperationWork {
     const { store } = this.#images;
-    const { suite } = record.arguments as CommandArguments<'image-build'>;
+    const { recipe, suite } = record.arguments as CommandArguments<'image-build'>;
     const id = record.subject.id as ImageId;
     let built: BuiltFile | undefined;
     const build: Step = {
       name: 'build',
       do: async (work) => {
-        built = await this.#builder.build({ suite, directory: await store.workplace(id) }, work);
+        built = await this.#builder.build({ recipe, suite, directory: await store.workplace(id) }, work);
       },
       undo: async () => {
         await this.#builder.clear(await store.workplace(id));

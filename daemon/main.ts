@@ -1,9 +1,11 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
+import { buildInitramfs } from '../guest/initramfs.ts';
+import { extractPvhKernel } from '../guest/pvh-kernel.ts';
 import { hostControlGroups } from '../lib/control-groups.ts';
 import { createLog, isJournal, type Log, silentLog } from '../lib/log.ts';
-import { launcherPath, splicePath } from '../native/index.ts';
+import { initPath, launcherPath, splicePath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
 import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
 import { userNetworkBackend } from '../network/user/user-network.ts';
@@ -11,8 +13,11 @@ import { type RoostError, toRoostError } from '../protocol/errors.ts';
 import { versionText } from '../protocol/version.ts';
 import { debianBuilder } from '../storage/debian/build.ts';
 import { directoryPool } from '../storage/directory/directory-pool.ts';
+import { imageBuilders } from '../storage/image-builders.ts';
 import { imageStore } from '../storage/images/image-store.ts';
+import { microvmBuilder } from '../storage/microvm/build.ts';
 import { ociImages } from '../storage/oci/oci-images.ts';
+import type { ImageBuilder } from '../storage/pool.ts';
 import { checkConfig } from './check-config.ts';
 import { type CommandLine, parseCommandLine, usage } from './config.ts';
 import { type Daemon, type Parts, type PartsContext, startDaemon } from './daemon.ts';
@@ -54,7 +59,7 @@ export const realParts = (context: PartsContext): Parts => {
       launcherPath: launcherPath(),
       ...(imagesGid === undefined ? {} : { imagesGid, importer: { uid: importer, gid: importer } }),
     }),
-    imageBuilder: debianBuilder(),
+    imageBuilder: builders(),
     ociImages: ociImages({
       imagesPath: join(config.stateDirectory, 'images'),
       launcherPath: launcherPath(),
@@ -68,6 +73,19 @@ export const realParts = (context: PartsContext): Parts => {
     }),
     describeGroups: { kind: groups.kind, why: groups.why },
   };
+};
+
+const builders = (): ImageBuilder => {
+  const microvm = microvmBuilder({
+    extractKernel: extractPvhKernel,
+    buildInit: (moduleFolder) => buildInitramfs({ init: initPath(), moduleFolder }),
+  });
+  return imageBuilders({
+    debian: debianBuilder(),
+    'microvm-kernel': microvm,
+    'microvm-init': microvm,
+    'microvm-upper': microvm,
+  });
 };
 
 const stopOnSignal = (daemon: Daemon, manager: ServiceManager, log: Log): void => {

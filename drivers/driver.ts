@@ -86,6 +86,8 @@ export interface Launch {
   readonly qemu: GuestSpec['qemu'];
   /** Whether the machine gets a channel to an agent in the guest. */
   readonly agent: boolean;
+  /** Whether it boots our own init, which is its agent as well: by the kernel, from its first disk, over its second. */
+  readonly ownInit?: boolean;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -147,6 +149,13 @@ export type Observation =
   | { readonly kind: 'guest-shutdown'; readonly at: number }
   /** A program in the guest opened the agent's channel, or closed it. */
   | { readonly kind: 'agent'; readonly isOpen: boolean; readonly at: number }
+  /** The main program of a guest with our init has ended. */
+  | {
+      readonly kind: 'program-ended';
+      readonly exitCode?: number;
+      readonly signal?: number;
+      readonly at: number;
+    }
   /** An event in the driver's own words. */
   | {
       readonly kind: 'driver-event';
@@ -207,6 +216,42 @@ export interface GuestAgent {
   shutdown(signal: AbortSignal): Promise<void>;
 }
 
+/** What a guest with our init is told once it is up. */
+export interface GuestSetup {
+  readonly hostname: string;
+  /** 32 lower-case hexadecimal digits (machine-id(5)). */
+  readonly machineId: string;
+  readonly links: readonly {
+    readonly mac: string;
+    /** `192.0.2.7/24`; none where nobody knows it. */
+    readonly addresses: readonly string[];
+    readonly gateway?: string;
+  }[];
+  readonly resolver: { readonly nameservers: readonly string[]; readonly search: readonly string[] };
+  /** Lines of /etc/hosts after `localhost`. */
+  readonly hosts: readonly string[];
+  readonly program: {
+    readonly argv: readonly string[];
+    readonly environment: readonly string[];
+    readonly workingDirectory?: string;
+    readonly user?: string;
+  };
+}
+
+/**
+ * Our own init in a guest. What it says is the guest's word, as with every agent. Errors of both: Unavailable when it
+ * is out of reach, FailedPrecondition with its own words when it refuses.
+ */
+export interface GuestInit {
+  /**
+   * Waits until the init is there, tells it who it is, and starts its main program; done already where that runs or has
+   * run. Its output is the log `program`; its end is observed.
+   */
+  setUp(setup: GuestSetup, signal: AbortSignal): Promise<void>;
+  /** Sends the main program a signal, by number. */
+  signalProgram(signalNumber: number, signal: AbortSignal): Promise<void>;
+}
+
 /** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
 export interface GuestHandle {
   readonly process: ProcessIdentity;
@@ -217,6 +262,8 @@ export interface GuestHandle {
   readonly verbs: ReadonlySet<GuestVerb>;
   /** Undefined where the machine has no channel to one. */
   readonly agent: GuestAgent | undefined;
+  /** Present where the guest boots our own init. */
+  readonly init: GuestInit | undefined;
   queryState(signal: AbortSignal): Promise<ObservedState>;
   resume(signal: AbortSignal): Promise<void>;
   pause(signal: AbortSignal): Promise<void>;
@@ -357,7 +404,7 @@ export interface Driver {
   overheadBytes(spec: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number;
 
   /** What a launch makes on the host besides disks and ports: the same that `plan` names. Pure. */
-  runObjects(place: GuestPlace, parts: Pick<Launch, 'agent'>): readonly HostObject[];
+  runObjects(place: GuestPlace, parts: Pick<Launch, 'agent' | 'ownInit'>): readonly HostObject[];
 
   /** The exact command line and host objects of a launch. Makes nothing. */
   plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan>;
@@ -389,7 +436,7 @@ export interface Driver {
   /** A part of a log, from `offset`, or the last `maxBytes`. */
   readLog(
     place: GuestPlace,
-    stream: 'console' | 'process' | 'events',
+    stream: 'console' | 'process' | 'events' | 'program',
     range: { readonly offset?: number; readonly maxBytes: number },
   ): Promise<GuestLogPart>;
 

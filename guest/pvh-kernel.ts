@@ -3,7 +3,7 @@
  * spends a third of a second on unpacking itself. Pure, but for its last part.
  */
 import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { exec } from '../lib/exec.ts';
+import { runTool } from '../lib/run-tool.ts';
 import { RoostError } from '../protocol/errors.ts';
 
 /** Linux/x86 boot protocol (Documentation/arch/x86/boot.rst), offsets in the file. */
@@ -160,7 +160,7 @@ async function unpack(
   signal: AbortSignal,
 ): Promise<void> {
   try {
-    await exec(compression.argv(packed, unpacked), { signal });
+    await runTool(compression.argv(packed, unpacked), { signal });
   } catch (cause) {
     signal.throwIfAborted();
     throw new RoostError('HostError', 'The kernel could not be unpacked', {

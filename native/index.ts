@@ -103,6 +103,11 @@ export function launcherPath(): string {
   return locateBuilt('build/launcher/roost-launcher', 'ROOST_LAUNCHER');
 }
 
+/** The first program of a microVM, which is its agent as well; the environment variable ROOST_INIT overrides it. */
+export function initPath(): string {
+  return locateBuilt('build/guest/roost-init', 'ROOST_INIT');
+}
+
 /** Where the program that gives another one parts of files is: `splice/splice.c`. */
 export function splicePath(): string {
   return locateBuilt('build/splice/roost-splice', 'ROOST_SPLICE');

@@ -31,6 +31,8 @@ export const events = {
       ...guest,
       cause: z.string().describe('guest-shutdown · guest-reset · asked · killed · crashed · unknown'),
       detail: z.string().optional(),
+      exitCode: z.int().optional().describe('Of its main program, where it ended by itself'),
+      signal: z.int().optional().describe('Number of the signal that ended its main program'),
     }),
   },
   GUEST_RESTART_SCHEDULED: {

@@ -92,6 +92,38 @@ const bootSpec = z.discriminatedUnion('kind', [
 export const firmware = z.enum(['bios', 'uefi']);
 export type Firmware = z.infer<typeof firmware>;
 
+/** A variable of an environment. */
+const variable = z
+  .string()
+  .max(131_072)
+  .regex(/^[^=\0]+=[^\0]*$/, 'must be NAME=VALUE');
+const words = z
+  .array(
+    z
+      .string()
+      .max(131_072)
+      .regex(/^[^\0]*$/, 'must not hold NUL'),
+  )
+  .max(4096);
+
+export const programSpec = z.strictObject({
+  image: imageReference.describe('Of kind oci; its files are what the guest boots into'),
+  entrypoint: words.optional().describe("In place of the image's; then its cmd counts no more"),
+  command: words.optional().describe("Arguments to the entrypoint, in place of the image's cmd"),
+  environment: z.array(variable).max(4096).default([]).describe('NAME=VALUE, over those of the image'),
+  workingDirectory: z.string().max(4096).startsWith('/', 'must be absolute').optional(),
+  user: z.string().min(1).max(256).optional().describe('USER, UID, USER:GROUP …, as the image knows them'),
+});
+
+/** What a guest that boots a container image runs: told without its environment, which has secrets in it. */
+export const programView = z.strictObject({
+  image: z.string().describe('Id of the image'),
+  argv: z.array(z.string()),
+  workingDirectory: z.string().optional(),
+  user: z.string().optional(),
+  stopSignal: z.string().describe('What asks it to end, as SIGTERM'),
+});
+
 export const diskName = deviceName.refine(
   (name) => name !== SEED_DEVICE,
   `must not be ${SEED_DEVICE}: that is the disk of cloud-init`,
@@ -204,6 +236,11 @@ export const guestSpec = z.strictObject({
     .default('bios')
     .describe('What boots the disk, for good: bios, or uefi, which a microvm does not have'),
   ...machineSettings,
+  program: programSpec
+    .optional()
+    .describe(
+      'The main program of a container image: the guest boots the image as a microVM, by the images microvm-kernel and microvm-init unless it names others to boot by, and ends with the program',
+    ),
   disks: z.array(diskSpec).max(16).default([]),
   cdroms: z.array(cdromSpec).max(4).default([]).describe('CD-ROM drives; not on a microvm'),
   nics: z.array(nicSpec).max(8).default([]),
@@ -216,8 +253,12 @@ export type GuestSpecInput = z.input<typeof guestSpec>;
 export type GuestSpec = z.output<typeof guestSpec>;
 
 /** Whether a guest gets the channel: an agent runs where a whole system boots, and the channel costs 1 ms of a start. */
-export const wantsAgent = ({ agent, boot }: Pick<GuestSpec, 'agent' | 'boot'>): boolean =>
-  agent.enabled ?? boot.kind === 'disk';
+export const wantsAgent = ({
+  agent,
+  boot,
+  program,
+}: Pick<GuestSpec, 'agent' | 'boot' | 'program'>): boolean =>
+  program !== undefined || (agent.enabled ?? boot.kind === 'disk');
 
 /** Every member of an object optional, without its default: absent means unchanged, also inside. */
 const changesTo = <S extends Readonly<Record<string, z.ZodType>>>(
@@ -350,6 +391,7 @@ export const guestView = z.strictObject({
     .describe('Detached and not deleted; guest-disk-attach attaches them again'),
   nics: z.array(nicView),
   agent: agentView,
+  program: programView.optional().describe('Of a guest that boots a container image'),
   cloudInit: cloudInitView.optional().describe('What cloud-init in the guest is told'),
   qemu: qemuSpec,
   tainted: z
@@ -365,7 +407,13 @@ export const guestView = z.strictObject({
     .optional()
     .describe('The running process'),
   lastExit: z
-    .strictObject({ at: millisecondsSinceEpoch, cause: z.string(), detail: z.string().optional() })
+    .strictObject({
+      at: millisecondsSinceEpoch,
+      cause: z.string(),
+      detail: z.string().optional(),
+      exitCode: z.int().optional().describe('Of its main program, where it ended by itself'),
+      signal: z.int().optional().describe('Number of the signal that ended its main program'),
+    })
     .optional()
     .describe('How the last run ended'),
   restarts: z.strictObject({

@@ -16,6 +16,7 @@
 
 import type { Work } from '../lib/work.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
+import type { CommandArguments } from '../protocol/commands.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { ImageKind, ImageSourceFormat } from '../protocol/image.ts';
 import type { OciConfig, OciFacts } from '../protocol/oci.ts';
@@ -214,15 +215,22 @@ export interface BuiltFile {
  * Makes the file of an image out of packages or other parts. What it runs ends with the daemon's process, so that a
  * crash leaves files and no processes.
  */
+/** What to build, by the name of its recipe, and of which release of Debian. */
+export interface BuildRequest {
+  readonly recipe: CommandArguments<'image-build'>['recipe'];
+  readonly suite: string;
+  readonly directory: string;
+}
+
 export interface ImageBuilder {
   /** Errors: Unsupported with what is missing, before anything is made. */
-  refuseUnbuildable(signal: AbortSignal): Promise<void>;
+  refuseUnbuildable(recipe: BuildRequest['recipe'], signal: AbortSignal): Promise<void>;
   /**
    * Builds below `directory`, which is private to this image. A finished build is given again; what a build left half
    * done is removed first. When it is cancelled nothing of it runs any more. Errors: Unsupported, HostError with what
    * the tool said, ResourceExhausted.
    */
-  build(request: { readonly suite: string; readonly directory: string }, work: Work): Promise<BuiltFile>;
+  build(request: BuildRequest, work: Work): Promise<BuiltFile>;
   /** Removes what builds left below `directory`; may be done again. */
   clear(directory: string): Promise<void>;
 }

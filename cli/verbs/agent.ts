@@ -69,8 +69,11 @@ export const agentVerbs: readonly Verb[] = [
     command: 'guest-exec',
     uses: ['guest-exec-status'],
     details:
-      'Needs the QEMU guest agent in the guest. Write the command behind --. Its output comes when it has ended; its exit code is that of roost.',
-    positionals: [guest, { name: 'CMD', variadic: true, description: 'The program and its arguments' }],
+      'Needs an agent in the guest: the QEMU guest agent, or our own where a container image runs. Its output comes when it has ended; its exit code is that of roost.',
+    positionals: [
+      guest,
+      { name: 'CMD', variadic: true, command: true, description: 'The program and its arguments' },
+    ],
     flags: [
       { name: 'interactive', short: 'i', description: 'Give it standard input, up to 256 KiB' },
       { name: 'env', short: 'e', member: 'env', value: 'NAME=value' },

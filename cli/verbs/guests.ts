@@ -234,12 +234,14 @@ const list = query({
 const logs: Verb = {
   words: 'logs',
   command: 'query-guest-log',
-  summary: "Show a guest's console, or another of its logs",
+  summary:
+    'Show what a guest wrote: to its console, or its main program of a container image; or another log',
   positionals: [guest],
   flags: [
     { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },
-    { name: 'process', description: 'Standard error of QEMU instead of the console' },
-    { name: 'events', description: "QEMU's own event log instead of the console" },
+    { name: 'console', description: 'Its serial console, also where it runs a container image' },
+    { name: 'process', description: 'Standard error of QEMU' },
+    { name: 'events', description: "QEMU's own event log" },
     {
       name: 'bytes',
       short: 'n',

@@ -44,9 +44,12 @@ export interface Carrier {
 /** Above this, events wait in the log until the client has read. */
 const HIGH_WATER_BYTES = 1024 * 1024;
 const MAX_QUEUED_REQUESTS = 256;
+/** Requests that are served before others have their turn: a client may send a thousand in one piece. */
+const SERVED_AT_ONCE = 32;
 /** Waits that run beside other commands; a further one holds up its connection until one of them has ended. */
 const MAX_WAITS = 256;
-const REPLAY_PAGE = 500;
+/** Events that are replayed before others have their turn. */
+const REPLAY_PAGE = 100;
 
 /** A name of the contract; what else a client says is not repeated to others. */
 const workName = ({ execute }: Request): string => findCommand(execute)?.name ?? 'an unknown command';
@@ -169,6 +172,7 @@ export class Session implements CallSession {
   #serve(): void {
     this.#serving = true;
     if (this.#holdBack()) return;
+    let served = 0;
     for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
       if (this.#queue.length === MAX_QUEUED_REQUESTS - 1 && !this.#held) this.#options.carrier.resume();
       const waiting =
@@ -178,6 +182,10 @@ export class Session implements CallSession {
         return;
       }
       if (this.#holdBack()) return;
+      served += 1;
+      if (served < SERVED_AT_ONCE || this.#queue.length === 0) continue;
+      setImmediate(() => this.#serve());
+      return;
     }
     this.#serving = false;
   }
@@ -266,14 +274,16 @@ export class Session implements CallSession {
     const { events, carrier } = this.#options;
     if (!this.#filter || this.#controller.signal.aborted) return;
     this.#reportLoss();
-    for (;;) {
-      const page = events.since(this.#seen, REPLAY_PAGE, this.#filter);
-      for (const event of page) {
-        this.#seen = event.sequence;
-        this.#send(eventMessage(eventView(event)));
-      }
-      if (page.length < REPLAY_PAGE) break;
-      if (carrier.bufferedBytes > HIGH_WATER_BYTES) return;
+    const page = events.since(this.#seen, REPLAY_PAGE, this.#filter);
+    for (const event of page) {
+      this.#seen = event.sequence;
+      this.#send(eventMessage(eventView(event)));
+    }
+    if (page.length === REPLAY_PAGE) {
+      // Where the client has to read first, `drained` goes on.
+      if (carrier.bufferedBytes <= HIGH_WATER_BYTES)
+        setImmediate(() => working('replay of events', () => this.#catchUp()));
+      return;
     }
     this.#seen = Math.max(this.#seen, events.lastSequence);
     this.#behind = false;

@@ -60,7 +60,11 @@ export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec =
 };
 
 /** A stored spec as a driver pins it again: devices with their names and MACs. */
-export const specToRepin = (name: string, machineType: string, spec: StoredSpec): GuestSpec => ({
+export const specToRepin = (
+  name: string,
+  machineType: string,
+  { program: _running, ...spec }: StoredSpec,
+): GuestSpec => ({
   ...spec,
   name,
   machine: machineType,

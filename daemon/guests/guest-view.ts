@@ -2,7 +2,13 @@
 import type { GuestView } from '../../protocol/guest.ts';
 import type { NetworkId, OperationId } from '../../protocol/types.ts';
 import { cloudInitViewOf } from '../cloud-init/render-seed.ts';
-import type { AppliedSettings, GuestRecord, GuestStatus, StoredSpec } from '../inventory/guest-table.ts';
+import type {
+  AppliedSettings,
+  GuestRecord,
+  GuestStatus,
+  StoredProgram,
+  StoredSpec,
+} from '../inventory/guest-table.ts';
 
 export interface ViewedGuest {
   readonly record: GuestRecord;
@@ -59,6 +65,11 @@ const diskViews = (record: GuestRecord): GuestView['disks'] =>
     readOnly: disk.readOnly,
     serial: record.machine.disks[index]?.serial ?? '',
   }));
+
+const programViewOf = ({ environment: _secrets, argv, ...rest }: StoredProgram): GuestView['program'] => ({
+  ...rest,
+  argv: [...argv],
+});
 
 /** Nothing is said of a process that nobody can look at. */
 const observedViews = ({ status, missingDriver }: ViewedGuest): Partial<GuestView> =>
@@ -118,6 +129,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
         : { forwards: nic.forwards.map((forward) => ({ ...forward })) }),
     })),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
+    ...(spec.program === undefined ? {} : { program: programViewOf(spec.program) }),
     ...(spec.cloudInit === undefined
       ? {}
       : { cloudInit: cloudInitViewOf({ ...record, ...spec, cloudInit: spec.cloudInit }) }),

@@ -35,6 +35,7 @@ import { isDeviceWork, LIVE_STATES, silentStatus, withoutOldSilence } from './gu
 import { guestView } from './guest-view.ts';
 import { endsWithHost, keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
+import { endWithProgram } from './inside.ts';
 import { leftUndone } from './leave-undone.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
 import { placeOf } from './place.ts';
@@ -321,7 +322,7 @@ export class Guest {
         return;
       case 'guest-shutdown':
         this.setStatus({ cursor, state: 'stopping', reason: undefined });
-        this.#guestShutItselfDown();
+        this.#guestShutItselfDown((this.#status.process?.programEnd?.exitCode ?? 0) !== 0);
         return;
       case 'agent':
         this.setStatus({ cursor });
@@ -329,6 +330,9 @@ export class Guest {
         return;
       case 'driver-event':
         this.#observeDriverEvent(observation, cursor);
+        return;
+      case 'program-ended':
+        endWithProgram(this, observation);
         return;
       case 'silent':
         this.setStatus(silentStatus(this.#status, observation));
@@ -361,25 +365,21 @@ export class Guest {
    */
   async wrapUp(end: GuestEnd): Promise<void> {
     const started = this.#status.process?.startedAt ?? end.at;
+    const program = this.#status.process?.programEnd;
     await this.freeRun();
-    if (end.cause === 'guest-shutdown') this.#guestShutItselfDown();
+    const programFailed = program !== undefined && program.exitCode !== 0;
+    if (end.cause === 'guest-shutdown') this.#guestShutItselfDown(programFailed);
     const badly = end.cause === 'killed' || end.cause === 'crashed' || end.cause === 'unknown';
     const failed = badly && this.#record.target === 'running';
+    const { cause, detail } = end;
+    const exit = { cause, ...(detail === undefined ? {} : { detail }), ...program };
     this.setStatus({
       state: failed ? 'failed' : 'stopped',
-      reason: failed ? (end.detail ?? end.cause) : undefined,
-      lastExit: { at: end.at, cause: end.cause, ...(end.detail === undefined ? {} : { detail: end.detail }) },
+      reason: failed ? (detail ?? cause) : undefined,
+      lastExit: { at: end.at, ...exit },
     });
-    this.house.events.emit({
-      event: 'GUEST_EXITED',
-      data: {
-        guest: this.id,
-        name: this.name,
-        cause: end.cause,
-        ...(end.detail === undefined ? {} : { detail: end.detail }),
-      },
-    });
-    this.restarts.afterEnd(end.cause, Math.max(0, end.at - started));
+    this.house.events.emit({ event: 'GUEST_EXITED', data: { guest: this.id, name: this.name, ...exit } });
+    this.restarts.afterEnd({ cause: end.cause, programFailed, ranMs: Math.max(0, end.at - started) });
   }
 
   /**
@@ -478,9 +478,9 @@ export class Guest {
     else this.setStatus({ cursor, state: observed.state, reason: observed.reason });
   }
 
-  #guestShutItselfDown(): void {
+  #guestShutItselfDown(programFailed = false): void {
     const withHost = endsWithHost(this.#unfinished, this.house.operations);
-    if (!keepsTarget(this.#record, withHost)) this.setTarget('stopped', 'guest');
+    if (!keepsTarget(this.#record, { withHost, programFailed })) this.setTarget('stopped', 'guest');
   }
 
   #operationView(): { id: OperationId; kind: string; queued: number } | undefined {

@@ -27,6 +27,7 @@ import { MemoryPromises } from './memory-promises.ts';
 import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
 import { GuestRegistry } from './registry.ts';
+import { resolveProgram } from './resolve-program.ts';
 import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
 
@@ -86,7 +87,7 @@ export class Guests {
     if (start) this.#refuseWhileHostStops();
     this.#refuseTaint(spec.qemu.extraArgs, asker);
     this.#refuseTakenName(spec.name);
-    const resolved = resolveSpec(spec, this.#house);
+    const resolved = resolveSpec(spec, this.#house, await resolveProgram(spec, this.#house.images));
     const driver = this.registry.driverOf(spec);
     const id = randomUUID() as GuestId;
     const machine = await driver.pin(specToPin(spec, resolved), id, this.#house.stopping);

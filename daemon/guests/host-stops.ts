@@ -24,5 +24,9 @@ export const endsWithHost = (unfinished: readonly OperationRecord[], operations:
 /** Whether a guest that powers itself off is to run all the same, so that its target stays as it is. */
 export const keepsTarget = (
   { target, spec }: Pick<GuestRecord, 'target' | 'spec'>,
-  withHost: boolean,
-): boolean => withHost || target === 'stopped' || spec.restartPolicy.when === 'always';
+  { withHost, programFailed }: { readonly withHost: boolean; readonly programFailed: boolean },
+): boolean =>
+  withHost ||
+  target === 'stopped' ||
+  spec.restartPolicy.when === 'always' ||
+  (spec.restartPolicy.when === 'on-failure' && programFailed);

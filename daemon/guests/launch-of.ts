@@ -109,6 +109,7 @@ export const launchOf = (
     cpu,
     qemu,
     agent: agent.enabled,
+    ...(guest.record.spec.program === undefined ? {} : { ownInit: true }),
     boot: bootOf(guest),
     ...(guest.record.machine.firmware
       ? { firmwareVariablesPath: guest.house.pool.firmwareVariablesPath(guest.id) }
@@ -146,7 +147,10 @@ export const existenceObjects = (guest: Guest): readonly HostObject[] => [
 
 /** Host objects of the process, those of the ports apart. */
 export const runObjects = (guest: Guest): readonly HostObject[] =>
-  guest.driver.runObjects(guest.place, { agent: guest.record.spec.agent.enabled });
+  guest.driver.runObjects(guest.place, {
+    agent: guest.record.spec.agent.enabled,
+    ownInit: guest.record.spec.program !== undefined,
+  });
 
 /** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */
 export const recordRun = (guest: Guest): void => {

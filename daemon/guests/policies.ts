@@ -68,7 +68,7 @@ export class Policies {
       this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);
       const failure = toRoostError(error);
       guest.setStatus({ state: 'failed', reason: failure.message, restartAt: undefined });
-      if (actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
+      if (actor === 'policy:restart') guest.restarts.afterEnd({ cause: 'crashed', ranMs: 0 });
     }
   }
 }

@@ -5,9 +5,10 @@ import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
 import type { MacAddress } from '../../protocol/types.ts';
 import { storedCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { Images } from '../images.ts';
-import type { StoredDisk, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type { StoredDisk, StoredNic, StoredProgram, StoredSpec } from '../inventory/guest-table.ts';
 import type { NetworkRecord } from '../inventory/network-table.ts';
 import type { Networks } from '../networks.ts';
+import { disksOfProgram, microvmImages, requirePart } from './resolve-program.ts';
 
 export interface Resolver {
   readonly images: Images;
@@ -65,6 +66,14 @@ export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): Stor
         commandLine: boot.commandLine,
       };
 
+/** Errors: those of `requirePart`. */
+const bootOfProgram = (images: Images): StoredSpec['boot'] => ({
+  kind: 'kernel',
+  kernel: requirePart(images, microvmImages.kernel, 'kernel').id,
+  initrd: requirePart(images, microvmImages.initrd, 'initrd').id,
+  commandLine: '',
+});
+
 /** A guest on a bridge has an address of its own, at which all its ports are reached. */
 const networkOf = (nic: GuestSpec['nics'][number], networks: Networks): NetworkRecord => {
   const network = networks.require(nic.network);
@@ -85,11 +94,12 @@ export const resolveNic = (nic: GuestSpec['nics'][number], name: string, network
 });
 
 /** Addresses are not chosen here: that is done in the transaction that records them. */
-export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => {
-  const { name: _name, machine: _machine, cloudInit, ...rest } = spec;
-  const disks = spec.disks.map((disk, index) =>
-    resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images),
-  );
+export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: StoredProgram): StoredSpec => {
+  const { name: _name, machine: _machine, program: _asked, cloudInit, ...rest } = spec;
+  const disks = [
+    ...(program === undefined ? [] : disksOfProgram(program, resolver.images)),
+    ...spec.disks.map((disk, index) => resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images)),
+  ];
   const nics = spec.nics.map((nic, index) => resolveNic(nic, nic.name ?? `nic${index}`, resolver.networks));
   uniqueNames(
     'disks',
@@ -103,7 +113,8 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     'NICs',
     nics.map((nic) => nic.mac),
   );
-  const boot = resolveBoot(spec.boot, resolver);
+  const boot =
+    program && spec.boot.kind === 'disk' ? bootOfProgram(resolver.images) : resolveBoot(spec.boot, resolver);
   if (boot.kind === 'disk' && disks.length + spec.cdroms.length === 0)
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk or a CD-ROM drive, or boot it by a kernel.',
@@ -114,7 +125,8 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver): StoredSpec => 
     ...(image === undefined ? {} : { image: resolver.images.require(image, 'iso').id }),
   }));
   const agent = { enabled: wantsAgent(spec) };
-  return { ...rest, ...told, cdroms, keptDisks: [], boot, agent, disks, nics };
+  const run = program === undefined ? {} : { program };
+  return { ...rest, ...told, ...run, cdroms, keptDisks: [], boot, agent, disks, nics };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */

@@ -13,6 +13,8 @@ export interface EndedRun {
   /** Restarts in a row before this end. */
   readonly restartCount: number;
   readonly ranMs: number;
+  /** Its main program ended by a signal, or with another exit code than 0. */
+  readonly programFailed?: boolean;
 }
 
 export type Decision =
@@ -26,7 +28,8 @@ export const decideRestart = (policy: GuestSpec['restartPolicy'], run: EndedRun)
     case 'never':
       return { kind: 'rest', why: 'its restart policy is never' };
     case 'on-failure':
-      if (run.cause === 'guest-shutdown') return { kind: 'rest', why: 'it shut itself down' };
+      if (run.cause === 'guest-shutdown' && run.programFailed !== true)
+        return { kind: 'rest', why: 'it shut itself down' };
       break;
     case 'always':
       break;

@@ -15,14 +15,17 @@ export class Restarts {
   }
 
   /** After a run, or a try by the policy, has ended: schedules the next try if the policy wants one. */
-  afterEnd(cause: GuestEnd['cause'], ranMs: number): void {
+  afterEnd(run: {
+    readonly cause: GuestEnd['cause'];
+    readonly programFailed?: boolean;
+    readonly ranMs: number;
+  }): void {
     const { record, status, house, unfinished } = this.#guest;
     if (endsWithHost(unfinished, house.operations)) return;
     const decision = decideRestart(record.spec.restartPolicy, {
-      cause,
+      ...run,
       target: record.target,
       restartCount: status.restartCount,
-      ranMs,
     });
     if (decision.kind === 'rest') return;
     const { delayMs, attempt } = decision;

@@ -4,13 +4,14 @@ import { promisify } from 'node:util';
 import { enter } from '../../lib/account.ts';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
-import { RoostError, toRoostError } from '../../protocol/errors.ts';
+import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
 import { machineSettings } from './guest-view.ts';
+import { setUpInside } from './inside.ts';
 import {
   ensureFirmwareVariables,
   launchOf,
@@ -202,15 +203,42 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
   },
 });
 
+/** A kernel that stands still while it boots does so before it has done anything: then it is booted again. */
+const BOOT_TRIES = 3;
+
+/** What runs in a guest that boots a container image; `boot` are the steps that make a process of it, ready to run. */
+const program = (guest: Guest, boot: readonly Step[], gathered: Gathered): Step => ({
+  name: 'program',
+  do: async (work) => {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await setUpInside(guest, tries, work.signal);
+      } catch (error) {
+        if (tries === BOOT_TRIES || !isRoostError(error, 'DeadlineExceeded')) throw error;
+        enter({ kind: 'note', text: `${error.message}; it is booted again` });
+      }
+      const { handle } = guest;
+      await handle?.kill(work.signal);
+      await handle?.ended;
+      refuseLeftovers(guest, await guest.freeRun());
+      gathered.found = 'none';
+      for (const step of boot) await step.do(work);
+    }
+  },
+});
+
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
   const gathered: Gathered = { sources: [], seed: undefined, ports: [], guards: [], found: 'none' };
+  const paused = operation.arguments['paused'] === true;
+  const boot = [
+    volumes(guest, operation, gathered),
+    ports(guest, gathered),
+    launch(guest, operation, gathered),
+    resume(guest, gathered, paused),
+  ];
+  const runsProgram = guest.record.spec.program !== undefined && !paused;
   return {
-    steps: [
-      volumes(guest, operation, gathered),
-      ports(guest, gathered),
-      launch(guest, operation, gathered),
-      resume(guest, gathered, operation.arguments['paused'] === true),
-    ],
+    steps: runsProgram ? [...boot, program(guest, boot, gathered)] : boot,
     finish: () => ({ guest: guest.id }),
     withdraw: () => {
       if (
@@ -247,7 +275,8 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
             }
           : {}),
       });
-      if (!cancelled && operation.actor === 'policy:restart') guest.restarts.afterEnd('crashed', 0);
+      if (!cancelled && operation.actor === 'policy:restart')
+        guest.restarts.afterEnd({ cause: 'crashed', ranMs: 0 });
     },
   };
 };

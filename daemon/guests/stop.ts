@@ -1,6 +1,7 @@
 /** guest-stop: ask the guest, wait until its deadline, then end it; free what its run had. */
 
-import type { GuestEnd, GuestHandle } from '../../drivers/driver.ts';
+import { constants } from 'node:os';
+import type { GuestEnd, GuestHandle, GuestInit } from '../../drivers/driver.ts';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { enter } from '../../lib/account.ts';
 import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
@@ -109,9 +110,17 @@ const askAgent = async (guest: Guest, handle: GuestHandle, signal: AbortSignal):
   }
 };
 
+/** The guest of a program ends with it, so that it is the program that is asked. */
+const askProgram = async (guest: Guest, init: GuestInit, signal: AbortSignal): Promise<void> => {
+  const { stopSignal = 'SIGTERM' } = guest.record.spec.program ?? {};
+  await init.signalProgram(constants.signals[stopSignal as NodeJS.Signals], signal);
+  enter({ kind: 'note', text: `sent the main program ${stopSignal}` });
+};
+
 /** Presses the power button. A silent monitor cannot pass it on. */
 const press = async (guest: Guest, handle: GuestHandle, signal: AbortSignal): Promise<void> => {
   try {
+    if (handle.init) return await askProgram(guest, handle.init, signal);
     await handle.requestShutdown(signal);
     enter({ kind: 'note', text: 'pressed the power button' });
   } catch (error) {

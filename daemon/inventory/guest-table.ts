@@ -16,8 +16,13 @@ export interface StoredCloudInit extends CloudInitSpec {
 
 /** A guest's spec with every reference resolved and every default filled in. */
 export interface StoredSpec
-  extends Omit<GuestSpec, 'name' | 'machine' | 'boot' | 'agent' | 'disks' | 'cdroms' | 'nics' | 'cloudInit'> {
+  extends Omit<
+    GuestSpec,
+    'name' | 'machine' | 'boot' | 'agent' | 'program' | 'disks' | 'cdroms' | 'nics' | 'cloudInit'
+  > {
   readonly cloudInit?: StoredCloudInit;
+  /** Of a guest that boots a container image. */
+  readonly program?: StoredProgram;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -32,6 +37,24 @@ export interface StoredSpec
   /** Detached and not deleted: the guest's own until they are, and attached to no other. */
   readonly keptDisks: readonly KeptDisk[];
   readonly nics: readonly StoredNic[];
+}
+
+/** What is run in a guest as its main program: of the image's config and of what was asked for, put together. */
+export interface StoredProgram {
+  readonly image: ImageId;
+  readonly argv: readonly string[];
+  /** NAME=VALUE; the whole of it. */
+  readonly environment: readonly string[];
+  readonly workingDirectory?: string;
+  readonly user?: string;
+  /** As SIGTERM. */
+  readonly stopSignal: string;
+}
+
+/** How the main program of a guest ended: one of the two is there. */
+export interface ProgramEnd {
+  readonly exitCode?: number;
+  readonly signal?: number;
 }
 
 export interface StoredDisk {
@@ -98,10 +121,12 @@ export interface GuestStatus {
     readonly frozen?: Frozen;
     /** While its monitor is silent. */
     readonly silentSince?: number;
+    /** Its main program has ended, and so will it. */
+    readonly programEnd?: ProgramEnd;
   };
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;
-  readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string };
+  readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string } & ProgramEnd;
   readonly restartCount: number;
   readonly restartAt?: number;
 }

@@ -116,6 +116,7 @@ export class OperationTable {
   readonly #byKey;
   readonly #unfinished;
   readonly #steps;
+  readonly #stepMarks;
   readonly #writeStep;
   readonly #highest;
   readonly #prune;
@@ -141,6 +142,9 @@ export class OperationTable {
       'SELECT * FROM operation WHERE ended_at IS NULL ORDER BY sequence',
     );
     this.#steps = db.prepare<[string], StepRow>('SELECT * FROM step WHERE operation = ? ORDER BY position');
+    this.#stepMarks = db.prepare<[string], StepRow>(
+      'SELECT name, state, started_at, ended_at, NULL AS account, NULL AS error FROM step WHERE operation = ? ORDER BY position',
+    );
     this.#writeStep = db.prepare<[StepRow], never>(
       `INSERT OR REPLACE INTO step (operation, position, name, state, started_at, ended_at, account, error)
        VALUES (@operation, @position, @name, @state, @started_at, @ended_at, @account, @error)`,
@@ -215,6 +219,11 @@ export class OperationTable {
 
   steps(id: OperationId): readonly StepRecord[] {
     return this.#steps.all(id).map(fromStepRow);
+  }
+
+  /** How far they are, without what they did. */
+  stepMarks(id: OperationId): readonly StepRecord[] {
+    return this.#stepMarks.all(id).map(fromStepRow);
   }
 
   highestSequence(): number {

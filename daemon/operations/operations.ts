@@ -396,7 +396,7 @@ export class Operations {
   view(record: OperationRecord): OperationView {
     const live = this.#live.get(record.id);
     const place = record.state === 'queued' ? this.#placeOf(record.id) : undefined;
-    const steps = live?.steps ?? this.#inventory.operations.steps(record.id);
+    const steps = live?.steps ?? this.#inventory.operations.stepMarks(record.id);
     return {
       id: record.id,
       kind: record.kind,

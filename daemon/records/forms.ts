@@ -94,6 +94,7 @@ const {
   machine: _machine,
   boot: _boot,
   agent: _agent,
+  program: _program,
   disks: _disks,
   cdroms: _cdroms,
   nics: _nics,
@@ -116,6 +117,16 @@ const storedSpec = z.looseObject({
     }),
   ]),
   agent: z.strictObject({ enabled: z.boolean() }).default({ enabled: false }),
+  program: z
+    .looseObject({
+      image: imageId,
+      argv: z.array(z.string()),
+      environment: z.array(z.string()),
+      workingDirectory: z.string().optional(),
+      user: z.string().optional(),
+      stopSignal: z.string(),
+    })
+    .optional(),
   disks: z.array(storedDisk),
   cdroms: z
     .array(

@@ -72,13 +72,15 @@ const imagesOf = ({ spec: { boot, disks, keptDisks, cdroms } }: GuestForm): read
 
 /** What an image must be that is used so. */
 const kindsNeeded = ({
-  spec: { boot, disks, keptDisks, cdroms },
+  spec: { boot, disks, keptDisks, cdroms, program },
 }: GuestForm): ReadonlyMap<string, ImageFacts['kind']> =>
   new Map<string, ImageFacts['kind']>([
     ...(boot.kind === 'kernel' ? [[boot.kernel, 'kernel'] as const] : []),
     ...(boot.kind === 'kernel' && boot.initrd ? [[boot.initrd, 'initrd'] as const] : []),
     ...[...disks, ...keptDisks].flatMap(({ image }) => (image ? [[image, 'disk'] as const] : [])),
     ...cdroms.flatMap(({ image }) => (image ? [[image, 'iso'] as const] : [])),
+    // One of its disks is of it.
+    ...(program ? [[program.image, 'oci'] as const] : []),
   ]);
 
 class Reconstruction {

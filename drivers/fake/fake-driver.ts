@@ -32,6 +32,10 @@ export class FakeDriver implements Driver {
     if (spec.machine.startsWith('unsupported')) {
       throw new RoostError('Unsupported', `There is no machine ${spec.machine}`, { hint: 'Use q35.' });
     }
+    if (spec.program)
+      throw new RoostError('Unsupported', 'A pretended guest runs no program of an image', {
+        hint: 'Use the driver qemu.',
+      });
     return fit(spec, {
       formatVersion: 1,
       type: MACHINE_TYPE,
@@ -181,6 +185,8 @@ export class FakeDriver implements Driver {
         return process?.end?.detail ?? '';
       case 'events':
         return (process?.events ?? []).map((event) => `${JSON.stringify(event)}\n`).join('');
+      case 'program':
+        return '';
     }
   }
 

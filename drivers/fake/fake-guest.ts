@@ -26,6 +26,7 @@ import {
 export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs);
 
 export class FakeGuest implements GuestHandle {
+  readonly init = undefined;
   readonly ended: Promise<GuestEnd>;
   readonly verbs = fakeVerbs;
   readonly #id: GuestId;

@@ -4,7 +4,12 @@ import type { HostObject } from '../../protocol/host-object.ts';
 import type { InstanceId } from '../../protocol/types.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
 
-export const logNames = { console: 'console.log', process: 'qemu.log', events: 'events.log' } as const;
+export const logNames = {
+  console: 'console.log',
+  process: 'qemu.log',
+  events: 'events.log',
+  program: 'program.log',
+} as const;
 export type LogStream = keyof typeof logNames;
 
 const LOCK_SUFFIX = '.lock';
@@ -21,6 +26,8 @@ export const monitorPath = (runDirectory: string): string => join(runDirectory, 
 export const consolePath = (runDirectory: string): string => join(runDirectory, 'console.sock');
 /** The host end of the channel to the guest's agent; there only where the machine has the channel. */
 export const agentPath = (runDirectory: string): string => join(runDirectory, 'agent.sock');
+/** The host end of the channel for the bytes of programs and files; there only where the guest has our init. */
+export const streamsPath = (runDirectory: string): string => join(runDirectory, 'streams.sock');
 /** Written before the process is killed on purpose, so that any later daemon knows that it was. */
 export const askedPath = (runDirectory: string): string => join(runDirectory, 'end-asked');
 
@@ -37,6 +44,7 @@ export const runFiles = (runDirectory: string): readonly string[] => [
   monitorPath(runDirectory),
   consolePath(runDirectory),
   agentPath(runDirectory),
+  streamsPath(runDirectory),
   askedPath(runDirectory),
 ];
 
@@ -51,10 +59,11 @@ export const blackBoxInputPath = (place: GuestPlace): string => join(logDirector
 /** What a launch makes on the host, in the ledger's words. */
 export const runObjects = (
   place: Pick<GuestPlace, 'stateDirectory' | 'runDirectory'>,
-  { agent }: Pick<Launch, 'agent'>,
+  { agent, ownInit = false }: Pick<Launch, 'agent' | 'ownInit'>,
 ): readonly HostObject[] => [
   { kind: 'process', name: lockPath(place) },
   { kind: 'socket', name: monitorPath(place.runDirectory) },
   { kind: 'socket', name: consolePath(place.runDirectory) },
-  ...(agent ? [{ kind: 'socket', name: agentPath(place.runDirectory) } as const] : []),
+  ...(agent || ownInit ? [{ kind: 'socket', name: agentPath(place.runDirectory) } as const] : []),
+  ...(ownInit ? [{ kind: 'socket', name: streamsPath(place.runDirectory) } as const] : []),
 ];

@@ -159,7 +159,7 @@ const isContinuation = (byte: number | undefined): boolean => byte !== undefined
 
 /** Gives back what a running guest has written too much. Of the black box only what was read, up to `readUpTo`. */
 export const boundLogs = async (place: GuestPlace, readUpTo: number, signal: AbortSignal): Promise<void> => {
-  for (const stream of ['console', 'process', 'events'] as const satisfies readonly LogStream[]) {
+  for (const stream of ['console', 'process', 'events', 'program'] as const satisfies readonly LogStream[]) {
     const path = logPath(place, stream);
     const found = await stat(path).catch(() => undefined);
     if (!found || found.blocks * 512 <= BOUND_BYTES) continue;

@@ -50,6 +50,8 @@ export interface LaunchArgsInput {
   readonly accel: 'kvm' | 'tcg';
   /** The daemon's state directory, absolute and without symbolic links. */
   readonly stateRoot: string;
+  /** Ticks of the host's time stamp counter in a millisecond, which a microVM's kernel is told; see `initArgs`. */
+  readonly tscKhz?: number;
   /** Firmware to use instead of QEMU's own choice; needed where that cannot boot a disk. */
   readonly firmwarePath?: string;
   /** Arguments before its own by which the process gets into its control group, where there are any. */
@@ -80,6 +82,11 @@ const serialPlaces: Readonly<Record<string, Json>> = {
 const SERIAL_PORTS = 4;
 /** The name that guests know the port by: QEMU's, and so that of every distribution's udev rule. */
 const AGENT_PORT_NAME = 'org.qemu.guest_agent.0';
+/** Those of our own init (docs/guest-protocol.md). */
+const CONTROL_PORT_NAME = 'org.roost.control.0';
+const STREAMS_PORT_NAME = 'org.roost.streams.0';
+const STREAMS_PORT_ID = 'streams0';
+export const STREAMS_CHARDEV = 'streams';
 /** The port's device; events name it. */
 export const AGENT_PORT_ID = 'agent0';
 /** Its host end. */
@@ -100,6 +107,10 @@ export const tapLinks = (nics: readonly NetPort[]): readonly string[] =>
 
 const agentDescriptor = ({ nics }: Launch): number => descriptorNumbers.firstTap + tapLinks(nics).length;
 
+/** How many channels of the agent are listened on: our own has one for control and one for streams. */
+export const agentChannels = ({ agent, ownInit = false }: Pick<Launch, 'agent' | 'ownInit'>): 0 | 1 | 2 =>
+  ownInit ? 2 : agent ? 1 : 0;
+
 const launcherOptions = (launch: Launch): readonly string[] => {
   const { credentials } = launch.place;
   const identity =
@@ -115,7 +126,7 @@ const launcherOptions = (launch: Launch): readonly string[] => {
     ['--rlimit', 'core=0:0'],
     ['--oom-score-adj', String(OOM_SCORE_ADJUSTMENT)],
     ['--umask', '077'],
-    ['--keep-fds', String(agentDescriptor(launch) + (launch.agent ? 1 : 0))],
+    ['--keep-fds', String(agentDescriptor(launch) + agentChannels(launch))],
     ['--pid-fd', String(descriptorNumbers.lock)],
   ].flat();
 };
@@ -127,7 +138,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
     ...machineArgs(launch, input.accel),
     ...(input.firmwarePath === undefined ? [] : ['-bios', input.firmwarePath]),
     ...firmwareArgs(launch, pathFor),
-    ...bootArgs(launch, pathFor),
+    ...bootArgs(input, pathFor),
     ...rngArgs(launch),
     ...rootPortArgs(launch.machine),
     ...launch.disks.flatMap((disk, index) => diskArgs(launch, disk, index, pathFor)),
@@ -184,17 +195,40 @@ const firmwareArgs = (launch: Launch, pathFor: (path: string) => string): readon
   ];
 };
 
-const bootArgs = ({ boot }: Launch, pathFor: (path: string) => string): readonly string[] => {
+const bootArgs = (input: LaunchArgsInput, pathFor: (path: string) => string): readonly string[] => {
+  const { launch } = input;
+  const { boot } = launch;
   // Only what has a boot index is tried.
   const always = ['-boot', 'strict=on'];
   if (boot.kind === 'disk') return always;
-  const { kernelPath, initrdPath, commandLine } = boot;
+  const { kernelPath, initrdPath } = boot;
+  const commandLine = launch.ownInit ? initCommandLine(input, boot.commandLine) : boot.commandLine;
   return [
     always,
     ['-kernel', pathFor(kernelPath)],
     initrdPath === undefined ? [] : ['-initrd', pathFor(initrdPath)],
     commandLine === '' ? [] : ['-append', commandLine],
+    // A guest without its channels resets, and one that panics: that is its end. The second word is for virtiofs.
+    launch.ownInit ? ['-no-reboot'] : [],
+    launch.ownInit && familyOf(launch.machine) === 'microvm'
+      ? ['-global', 'virtio-mmio.force-legacy=false']
+      : [],
   ].flat();
+};
+
+/**
+ * What our init reads (docs/guest-protocol.md), after what shortens the kernel's own start. Without `tsc_early_khz` a
+ * microvm under TCG hangs now and then: it has no other clock to measure its own by.
+ */
+const initCommandLine = ({ launch, tscKhz }: LaunchArgsInput, more: string): string => {
+  const [root, upper] = launch.machine.disks;
+  if (!root || !upper) throw new RangeError('a guest with our init has two disks');
+  return [
+    'console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check lsm=',
+    ...(tscKhz === undefined ? [] : [`tsc_early_khz=${tscKhz}`]),
+    `roost.root=serial:${root.serial} roost.upper=serial:${upper.serial}`,
+    ...(more === '' ? [] : [more]),
+  ].join(' ');
 };
 
 const rngArgs = ({ machine, agent }: Launch): readonly string[] => [
@@ -281,27 +315,32 @@ const nicArgs = (launch: Launch): readonly string[] => {
   });
 };
 
-/** A virtio port, its host end a socket that the daemon alone can connect to. */
+/** Virtio ports, their host ends sockets that the daemon alone can connect to. */
 const agentArgs = (launch: Launch): readonly string[] => {
-  if (!launch.agent) return [];
-  const { machine } = launch;
+  const { machine, ownInit } = launch;
+  const channels = agentChannels(launch);
+  if (channels === 0) return [];
+  const ports = ownInit
+    ? [
+        { id: AGENT_PORT_ID, chardev: AGENT_CHARDEV, name: CONTROL_PORT_NAME },
+        { id: STREAMS_PORT_ID, chardev: STREAMS_CHARDEV, name: STREAMS_PORT_NAME },
+      ]
+    : [{ id: AGENT_PORT_ID, chardev: AGENT_CHARDEV, name: AGENT_PORT_NAME }];
+  const first = agentDescriptor(launch);
   return [
-    '-chardev',
-    `socket,id=${AGENT_CHARDEV},fd=${agentDescriptor(launch)},server=on,wait=off`,
+    ...ports.flatMap(({ chardev }, index) => [
+      '-chardev',
+      `socket,id=${chardev},fd=${first + index},server=on,wait=off`,
+    ]),
     ...deviceArgs({
       driver: virtio('serial', machine),
       id: 'serial0',
       max_ports: SERIAL_PORTS,
       ...serialPlaces[familyOf(machine)],
     }),
-    ...deviceArgs({
-      driver: 'virtserialport',
-      id: AGENT_PORT_ID,
-      bus: 'serial0.0',
-      nr: 1,
-      chardev: AGENT_CHARDEV,
-      name: AGENT_PORT_NAME,
-    }),
+    ...ports.flatMap(({ id, chardev, name }, index) =>
+      deviceArgs({ driver: 'virtserialport', id, bus: 'serial0.0', nr: index + 1, chardev, name }),
+    ),
   ];
 };
 

@@ -13,10 +13,18 @@ import { UndoStack } from '../../lib/undo-stack.ts';
 import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch, LaunchContext } from '../driver.ts';
-import { agentPath, askedPath, consolePath, lockPath, monitorPath, runFiles } from './guest-files.ts';
+import {
+  agentPath,
+  askedPath,
+  consolePath,
+  lockPath,
+  monitorPath,
+  runFiles,
+  streamsPath,
+} from './guest-files.ts';
 import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
-import { tapLinks } from './launch-args.ts';
+import { agentChannels, tapLinks } from './launch-args.ts';
 import { takeLock } from './process-lock.ts';
 
 const closeDescriptor = promisify(close);
@@ -112,10 +120,13 @@ const spawnGuest = async (
     ours.push(monitor);
     const console = listenUnix(consolePath(runDirectory), { mode: 0o600, backlog: BACKLOG });
     ours.push(console);
-    const agent = launch.agent
-      ? [listenUnix(agentPath(runDirectory), { mode: 0o600, backlog: BACKLOG })]
-      : [];
-    ours.push(...agent);
+    const channels = [agentPath(runDirectory), streamsPath(runDirectory)].slice(0, agentChannels(launch));
+    const agent: number[] = [];
+    for (const path of channels) {
+      const listening = listenUnix(path, { mode: 0o600, backlog: BACKLOG });
+      agent.push(listening);
+      ours.push(listening);
+    }
     await using logs = await openRunLogs(place, `${launch.name} (${place.id})`);
     // In the order of `descriptorNumbers`.
     const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];

@@ -24,14 +24,13 @@ import type {
   ReconstructedGuest,
 } from '../driver.ts';
 import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
-import { agentOf } from './agent/agent-channel.ts';
-import { AgentClient } from './agent/agent-client.ts';
+import { agentEnd, agentEndOf, openEnd } from './agent/agent-channel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
-import { agentPath, lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
+import { lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { GuestGroups } from './guest-groups.ts';
 import { readLogPart } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
@@ -41,10 +40,12 @@ import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
 import { launchArgs } from './launch-args.ts';
 import { adopt, goneError, unknownError } from './live-process.ts';
 import { familyOfType, fitMachine, pinMachine } from './machine.ts';
+import { MicrovmClient } from './microvm-agent/microvm-client.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
 import { reconstructGuest } from './reconstruct.ts';
+import { tscKhz } from './time-stamp-counter.ts';
 import { Transcripts } from './transcripts.ts';
 import { whySilent } from './why-silent.ts';
 
@@ -153,12 +154,12 @@ class DriverOfQemu implements QemuDriver {
     const group = this.#groups.around(place);
     const launched = launchProcess(launch, argv, group, context, async ({ process, ended }) => {
       transcript.note(`launched as process ${process.identity.pid}`);
-      const agent = launch.agent ? new AgentClient(agentPath(place.runDirectory)) : undefined;
+      const agent = agentEnd(place, launch, this.#logOf(place));
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
       const waiting = AbortSignal.any([context.signal, ended]);
       const monitor = await this.#openMonitor(place, process, { events, observe: context.observe }, waiting);
       // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
-      const parts = { place, process, monitor, events, agent, transcript };
+      const parts = { place, process, monitor, events, agent, transcript, observe: context.observe };
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
       return this.#handle({ ...parts, accel });
     });
@@ -181,14 +182,20 @@ class DriverOfQemu implements QemuDriver {
     if (!process) throw goneError(place);
     const gone = new AbortController();
     void process.gone.then(() => gone.abort());
-    const agent = new AgentClient(agentPath(place.runDirectory));
+    const agent = await agentEndOf(place, this.#logOf(place));
     const events = this.#eventsOf(place, context.cursor, agent.listening(context.observe));
     using limit = deadline(this.#silenceAfterMs, context.signal);
     const waiting = AbortSignal.any([limit.signal, gone.signal]);
     try {
       const monitor = await this.#openMonitor(place, process, { events, observe: context.observe }, waiting);
       const transcript = this.#transcripts.of(place);
-      return await this.#take({ place, process, monitor, events, agent, transcript }, waiting);
+      const { observe } = context;
+      const handle = await this.#take(
+        { place, process, monitor, events, agent, transcript, observe },
+        waiting,
+      );
+      if (agent instanceof MicrovmClient) agent.follow();
+      return handle;
     } catch (error) {
       events.close();
       process.close();
@@ -342,8 +349,18 @@ class DriverOfQemu implements QemuDriver {
     const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
     const firmware = await firmwareFor(launch);
     const groupArgv = this.#groups.argv(launch);
+    const clock = launch.ownInit && accel === 'tcg' ? { tscKhz: await tscKhz() } : {};
     return {
-      argv: launchArgs({ launch, launcherPath, binaryPath, accel, stateRoot, ...firmware, groupArgv }),
+      argv: launchArgs({
+        launch,
+        launcherPath,
+        binaryPath,
+        accel,
+        stateRoot,
+        ...firmware,
+        ...clock,
+        groupArgv,
+      }),
       accel,
     };
   }
@@ -392,7 +409,7 @@ class DriverOfQemu implements QemuDriver {
     const { monitor, events } = parts;
     try {
       const { enabled } = await monitor.execute('query-kvm', {}, signal);
-      const agent = await agentOf(monitor, parts.agent, signal);
+      const agent = await openEnd(monitor, parts.agent, signal);
       await events.read();
       return this.#handle({ ...parts, agent, accel: enabled ? 'kvm' : 'tcg' });
     } catch (error) {

@@ -16,16 +16,18 @@ import {
   type GuestPlace,
   guestVerbs,
   type ObservedState,
+  type Observer,
   type PinnedMachine,
   type PluggedDevice,
 } from '../driver.ts';
-import type { AgentClient } from './agent/agent-client.ts';
+import type { AgentEnd } from './agent/agent-channel.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
 import { Hotplug } from './hotplug.ts';
 import { finalShutdown, judgeEnd } from './interpret-events.ts';
+import { MicrovmClient } from './microvm-agent/microvm-client.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
 import { relock } from './relock.ts';
@@ -45,8 +47,9 @@ export interface QemuGuestParts {
   readonly accel: string;
   /** A path of the host as QEMU is to be told it. */
   readonly pathFor: (path: string) => string;
-  readonly agent: AgentClient | undefined;
+  readonly agent: AgentEnd | undefined;
   readonly transcript: TranscriptWriter;
+  readonly observe: Observer;
   readonly log: Log;
 }
 
@@ -66,12 +69,29 @@ export class QemuGuest implements GuestHandle {
     this.#hotplug = new Hotplug(parts);
     this.accel = parts.accel;
     this.ended = parts.process.gone.then((exit) => this.#finish(exit));
+    const { agent, events, observe } = parts;
+    if (agent instanceof MicrovmClient)
+      agent.onProgramEnded = ({ exitCode, signal }) =>
+        observe(
+          {
+            kind: 'program-ended',
+            ...(exitCode === undefined ? {} : { exitCode }),
+            ...(signal === undefined ? {} : { signal }),
+            at: Date.now(),
+          },
+          events.cursor,
+        );
     this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
     this.#boundTimer.unref();
   }
 
   get agent(): GuestHandle['agent'] {
     return this.#parts.agent;
+  }
+
+  get init(): GuestHandle['init'] {
+    const { agent } = this.#parts;
+    return agent instanceof MicrovmClient ? agent : undefined;
   }
 
   get process(): GuestHandle['process'] {

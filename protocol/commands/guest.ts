@@ -330,7 +330,7 @@ export const queryGuestAddresses = defineCommand({
   }),
 });
 
-export const guestLogStreams = ['console', 'process', 'events'] as const;
+export const guestLogStreams = ['console', 'process', 'events', 'program'] as const;
 
 export const queryGuestLog = defineCommand({
   name: 'query-guest-log',
@@ -344,9 +344,9 @@ export const queryGuestLog = defineCommand({
     ...guest,
     stream: z
       .enum(guestLogStreams)
-      .default('console')
+      .optional()
       .describe(
-        "console: the guest's serial console; process: standard error of QEMU; events: QEMU's own event log",
+        "console: the guest's serial console, the default; program: what the main program of a container image writes, the default of a guest that has one; process: standard error of QEMU; events: QEMU's own event log",
       ),
     offset: z.int().nonnegative().optional().describe('Byte to start at; without it the last maxBytes'),
     maxBytes: z.int().min(1).max(65_536).default(32_768),

@@ -119,16 +119,22 @@ export const imagePull = defineCommand({
   returns: accepted,
 });
 
+export const imageRecipes = ['debian', 'microvm-kernel', 'microvm-init', 'microvm-upper'] as const;
+
 export const imageBuild = defineCommand({
   name: 'image-build',
   summary: 'Build an image out of packages, a new version of its name',
   description:
-    "A cloud image of Debian by mmdebstrap, from the mirrors that this host's apt uses: systemd, cloud-init, an SSH server, the QEMU guest agent. It boots by its own disk under SeaBIOS and UEFI. Takes a minute or more. The packages' scripts run as root in a chroot with namespaces of its own: whoever signs Debian's packages is trusted.",
+    "Of the recipe debian a cloud image of Debian by mmdebstrap, from the mirrors that this host's apt uses: systemd, cloud-init, an SSH server, the QEMU guest agent. It boots by its own disk under SeaBIOS and UEFI. Takes a minute or more. The packages' scripts run as root in a chroot with namespaces of its own: whoever signs Debian's packages is trusted.",
   role: 'admin',
   nature: 'change',
   since,
   arguments: z.strictObject({
-    recipe: z.enum(['debian']).describe('What to build'),
+    recipe: z
+      .enum(imageRecipes)
+      .describe(
+        'debian: a whole system · microvm-kernel, microvm-init, microvm-upper: what a container image boots by as a microVM, its kernel, its init with the modules of that kernel, and the empty file system that it writes to',
+      ),
     suite: z.enum(['bookworm']).default('bookworm').describe('Release of Debian'),
     name: imageName.optional().describe('Name of the image, that of the recipe unless given'),
     version: imageVersion.optional().describe('The date of today unless given, as for image-import'),

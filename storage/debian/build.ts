@@ -10,7 +10,7 @@ import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { orIfMissing, removeDirectory, removeFiles, renameDurably } from '../files/durable-files.ts';
 import { saysFull, withStorageErrors } from '../files/storage-errors.ts';
-import type { BuiltFile, ImageBuilder } from '../pool.ts';
+import type { BuildRequest, BuiltFile, ImageBuilder } from '../pool.ts';
 import { hostSources } from './apt-sources.ts';
 import { confined, type Privileges } from './confinement.ts';
 import { PackageProgress } from './package-progress.ts';
@@ -106,22 +106,18 @@ class DebianBuilder implements ImageBuilder {
     this.#furtherPackages = furtherPackages;
   }
 
-  async refuseUnbuildable(signal: AbortSignal): Promise<void> {
+  async refuseUnbuildable(_recipe: BuildRequest['recipe'], signal: AbortSignal): Promise<void> {
     await refuseMissingPrograms();
     await refuseMissingIds(signal);
   }
 
-  async build(
-    request: { readonly suite: string; readonly directory: string },
-    work: Work,
-  ): Promise<BuiltFile> {
-    const { suite, directory } = request;
+  async build({ recipe: name, suite, directory }: BuildRequest, work: Work): Promise<BuiltFile> {
     const result: BuiltFile = { path: join(directory, DISK), format: 'raw' };
     const building = join(directory, BUILDING);
     return await withStorageErrors('build a Debian image', async () => {
       await removeTree(building);
       if (await isThere(result.path)) return result;
-      await this.refuseUnbuildable(work.signal);
+      await this.refuseUnbuildable(name, work.signal);
       await mkdir(building, { mode: 0o700 });
       const found = await hostSources(suite, work.signal);
       const actions = recipe({ suite, ...found, furtherPackages: this.#furtherPackages });

@@ -4,7 +4,7 @@
  */
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { BuiltFile, ImageBuilder } from '../pool.ts';
+import type { BuildRequest, BuiltFile, ImageBuilder } from '../pool.ts';
 
 export class FakeImageBuilder implements ImageBuilder {
   readonly #finished: (path: string) => void;
@@ -21,16 +21,12 @@ export class FakeImageBuilder implements ImageBuilder {
     this.#finished = finished;
   }
 
-  async refuseUnbuildable(signal: AbortSignal): Promise<void> {
+  async refuseUnbuildable(_recipe: BuildRequest['recipe'], signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     if (this.unbuildable !== undefined) throw new RoostError('Unsupported', this.unbuildable);
   }
 
-  async build(
-    request: { readonly suite: string; readonly directory: string },
-    work: Work,
-  ): Promise<BuiltFile> {
-    const { suite, directory } = request;
+  async build({ suite, directory }: BuildRequest, work: Work): Promise<BuiltFile> {
     const result: BuiltFile = { path: `${directory}/disk.raw`, format: 'raw' };
     work.signal.throwIfAborted();
     if (this.places.get(directory) === 'finished') return result;

@@ -16,6 +16,7 @@ export const aRecord = (change: Partial<GuestRecord> = {}): GuestRecord => {
     machine: _machine,
     boot: _boot,
     cloudInit: _told,
+    program: _run,
     ...spec
   } = guestSpec.parse({ name: 'web1', driver: 'fake' });
   const mac = '52:54:00:00:00:01' as MacAddress;

@@ -43,7 +43,7 @@ const build = async (
   await builder.clear(directory);
   await mkdir(directory, { recursive: true });
   try {
-    const built = await builder.build({ suite, directory }, work);
+    const built = await builder.build({ recipe: 'debian', suite, directory }, work);
     const partial = join(directory, 'disk.qcow2');
     const convert = ['qemu-img', 'convert', '-f', built.format, '-O', 'qcow2', built.path, partial] as const;
     await exec(convert, { signal: work.signal, timeoutMs: 0 });

@@ -75,7 +75,8 @@ export const guestHandlers = ({
   'query-guest-cloud-init': ({ guest }) => guests.seedFiles(guest),
   'query-guest-log': async ({ guest: reference, stream, offset, maxBytes }) => {
     const guest = guests.registry.find(reference);
-    const part = await guest.driver.readLog(guest.place, stream, {
+    const written = stream ?? (guest.record.spec.program === undefined ? 'console' : 'program');
+    const part = await guest.driver.readLog(guest.place, written, {
       maxBytes,
       ...(offset === undefined ? {} : { offset }),
     });

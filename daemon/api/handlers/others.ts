@@ -20,8 +20,8 @@ type ImageCommands =
 type NetworkCommands = 'network-create' | 'network-delete' | 'query-networks';
 type HostCommands = 'query-host' | 'query-daemon' | 'query-pools' | 'host-shutdown-guests';
 
-/** Rows read at once when a client named no page size. */
-const READ_ROWS = 1000;
+/** Operations in a page at most, however many a client would take: each has steps, and everybody waits meanwhile. */
+const MAX_OPERATIONS = 200;
 
 export const operationHandlers = ({ operations }: Services): Pick<Handlers, OperationCommands> => ({
   'query-operations': ({ ids, subject, states, limit, after }) => {
@@ -30,8 +30,9 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
       throw new RoostError('InvalidArgument', `'${after}' is no place in the list of operations`, {
         hint: 'Give the `next` of the page before.',
       });
+    const most = Math.min(limit ?? MAX_OPERATIONS, MAX_OPERATIONS);
     const records = operations.query({
-      limit: (limit ?? READ_ROWS) + 1,
+      limit: most + 1,
       ...(ids === undefined ? {} : { ids }),
       ...(subject === undefined ? {} : { subject }),
       ...(states === undefined ? {} : { states }),
@@ -40,7 +41,7 @@ export const operationHandlers = ({ operations }: Services): Pick<Handlers, Oper
     function* views(): Generator<OperationView> {
       for (const record of records) yield operations.view(record);
     }
-    const page = pageOf(views(), limit);
+    const page = pageOf(views(), limit === undefined ? undefined : most);
     const last = records[page.items.length - 1];
     return { operations: page.items, ...(page.more && last ? { next: String(last.sequence) } : {}) };
   },

@@ -157,6 +157,11 @@ export class MicrovmAgent {
     return await AgentProcess.attach(this.#session, request, signal);
   }
 
+  /** Sends a program of any session a signal, by number. */
+  async signalProcess(process: number, number: number, signal: AbortSignal): Promise<void> {
+    await this.#ask('signal', new FieldWriter().u32('process', process).u32('signal', number), signal);
+  }
+
   /** All that were started by this and earlier sessions and are not released. */
   async processes(signal: AbortSignal): Promise<readonly ProcessInGuest[]> {
     return await this.#read('processes', new FieldWriter(), signal, (said) => {

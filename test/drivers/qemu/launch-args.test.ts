@@ -38,6 +38,7 @@ interface Wanted {
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
   readonly groupArgv?: NonNullable<LaunchArgsInput['groupArgv']>;
+  readonly tscKhz?: number;
   readonly firmware?: NonNullable<PinnedMachine['firmware']>;
   /** A record as an earlier Roost wrote it. */
   readonly formatVersion?: number;
@@ -86,6 +87,7 @@ const launchOf = (wanted: Wanted): Launch => {
     agent:
       wanted.formatVersion === undefined &&
       wantsAgent({ ...spec, boot: { kind: boot.kind } as GuestSpec['boot'] }),
+    ...(spec.program === undefined ? {} : { ownInit: true }),
     boot,
     disks,
     nics,
@@ -103,6 +105,7 @@ const argsOf = (wanted: Wanted): readonly string[] =>
     stateRoot,
     ...(wanted.firmwarePath === undefined ? {} : { firmwarePath: wanted.firmwarePath }),
     ...(wanted.groupArgv === undefined ? {} : { groupArgv: wanted.groupArgv }),
+    ...(wanted.tscKhz === undefined ? {} : { tscKhz: wanted.tscKhz }),
   });
 
 const overlay: BlockSource = {
@@ -218,6 +221,20 @@ const cases: Readonly<Record<string, Wanted>> = {
   },
   'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
   'in-a-scope': { groupArgv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') },
+  'microvm-program': {
+    family: 'microvm',
+    tscKhz: 2_600_000,
+    boot: { ...kernelBoot, commandLine: '' },
+    disks: [rawDisk('root', true), overlay],
+    nics: [tap(1)],
+    spec: { program: { image: 'app' } },
+  },
+  'q35-program': {
+    accel: 'kvm',
+    boot: { ...kernelBoot, commandLine: 'ignore_loglevel' },
+    disks: [rawDisk('root', true), overlay],
+    spec: { program: { image: 'app' } },
+  },
   'q35-cdroms': { disks: [overlay], cdroms: [iso, undefined] },
   'pc-cdroms': { family: 'pc', disks: [overlay], cdroms: [undefined, iso] },
   'extra-arguments': {

@@ -55,7 +55,10 @@ describeWith(['root', 'mmdebstrap'], 'a build of a Debian image', () => {
         stop.abort(reason);
       });
     };
-    const building = builder.build({ suite: 'bookworm', directory }, { signal: stop.signal, progress });
+    const building = builder.build(
+      { recipe: 'debian', suite: 'bookworm', directory },
+      { signal: stop.signal, progress },
+    );
     await expect(building).rejects.toBe(reason);
     expect(workers).toBeGreaterThan(0);
     expect(await workersIn(directory)).toEqual([]);
@@ -69,7 +72,7 @@ describeWith(['root', 'mmdebstrap'], 'a build of a Debian image', () => {
       import { debianBuilder } from './storage/debian/build.ts';
       const progress = ({ message }) => console.log(message);
       const signal = new AbortController().signal;
-      await debianBuilder().build({ suite: 'bookworm', directory: process.argv[1] }, { signal, progress });`;
+      await debianBuilder().build({ recipe: 'debian', suite: 'bookworm', directory: process.argv[1] }, { signal, progress });`;
     const node = spawn(
       process.execPath,
       ['--import', 'tsx', '--input-type=module', '-e', script, '--', directory],

@@ -1,0 +1,179 @@
+/**
+ * `roost run`: a container image as a guest of its own, from the pull to the exit code. What is missing on the way is
+ * made: the images that every microVM boots by, and the image itself. The guest belongs to the daemon like any other;
+ * with --rm it is deleted when it has ended, or when this command is interrupted.
+ */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CommandInput, CommandName } from '../protocol/commands.ts';
+import type { GuestView } from '../protocol/guest.ts';
+import type { OperationView } from '../protocol/operation.ts';
+import { CliFailure, Interrupted, toFailure } from './failure.ts';
+import type { Context } from './io.ts';
+import { lastingCall, lastingWait } from './lasting.ts';
+import type { Arguments, Invocation } from './verb.ts';
+
+/** Those of docker run: it could not be run at all, not be executed, not be found. */
+const exitCodes = { notRun: 125, notExecutable: 126, notFound: 127, signalled: 128 } as const;
+/** The log grows without notice, so it is looked at. */
+const LOOK_MS = 100;
+const MAX_PART_BYTES = 65_536;
+const MICROVM_IMAGES = ['microvm-kernel', 'microvm-init', 'microvm-upper'] as const;
+
+/** Sends a change, waits for its end and gives it. Throws CliFailure when it failed. */
+const carryOut = async (context: Context, name: CommandName, args: Arguments): Promise<OperationView> => {
+  const { operation } = (await lastingCall(context, name, () => args)) as { readonly operation: string };
+  const ended = await lastingWait(context, 'operation-wait', { operation });
+  if (ended.state === 'succeeded') return ended;
+  throw new CliFailure(ended.error ?? { class: 'Cancelled', desc: `${name} ended as ${ended.state}` });
+};
+
+const isMissing = async (context: Context, image: string): Promise<boolean> => {
+  try {
+    await lastingCall(context, 'query-image', () => ({ image }));
+    return false;
+  } catch (error) {
+    if (toFailure(error).wire.class === 'NotFound') return true;
+    throw error;
+  }
+};
+
+const buildWhatIsMissing = async (context: Context): Promise<void> => {
+  for (const recipe of MICROVM_IMAGES) {
+    if (!(await isMissing(context, recipe))) continue;
+    context.note(`roost: building ${recipe}, once`);
+    await carryOut(context, 'image-build', { recipe, idempotencyKey: randomBytes(8).toString('hex') });
+  }
+};
+
+/** The name of the image here; one that is not here is pulled. */
+const imageFor = async (context: Context, reference: string): Promise<string> => {
+  if (!(await isMissing(context, reference))) return reference;
+  context.note(`roost: pulling ${reference}`);
+  const pulled = await carryOut(context, 'image-pull', {
+    reference,
+    idempotencyKey: randomBytes(8).toString('hex'),
+  });
+  const image = pulled.result?.['image'];
+  return typeof image === 'string' ? image : reference;
+};
+
+const textOf = (flags: Invocation['flags'], flag: string): string | undefined => {
+  const value = flags[flag];
+  return typeof value === 'string' ? value : undefined;
+};
+
+/** What is to be made of the command line. */
+const specOf = (invocation: Invocation, image: string, name: string): CommandInput<'guest-create'> => {
+  const { flags, positionals } = invocation;
+  const command = positionals['CMD'];
+  const text = (flag: string): string | undefined => textOf(flags, flag);
+  const [workingDirectory, user, entrypoint, network] = ['workdir', 'user', 'entrypoint', 'network'].map(
+    text,
+  );
+  return {
+    name,
+    machine: text('machine') ?? 'microvm',
+    program: {
+      image,
+      ...(Array.isArray(command) && command.length > 0 ? { command } : {}),
+      ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+      ...(Array.isArray(flags['env']) ? { environment: flags['env'].map(String) } : {}),
+      ...(workingDirectory === undefined ? {} : { workingDirectory }),
+      ...(user === undefined ? {} : { user }),
+    },
+    ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
+    ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
+    ...(network === undefined ? {} : { nics: [{ network }] }),
+    start: true,
+  };
+};
+
+/** Writes what the program writes until it has ended, and all of that. */
+const showOutput = async (context: Context, guest: string, ended: AbortSignal): Promise<void> => {
+  const { io } = context;
+  for (let offset = 0; ; ) {
+    const isLast = ended.aborted;
+    const part = (await lastingCall(context, 'query-guest-log', () => ({
+      guest,
+      stream: 'program',
+      offset,
+      maxBytes: MAX_PART_BYTES,
+    }))) as { readonly text: string; readonly nextOffset: number };
+    if (part.text !== '') io.stdout.write(part.text);
+    if (part.nextOffset > offset) {
+      offset = part.nextOffset;
+      continue;
+    }
+    if (isLast) return;
+    await delay(LOOK_MS, undefined, { signal: AbortSignal.any([ended, context.signal]) }).catch(
+      () => undefined,
+    );
+    context.signal.throwIfAborted();
+  }
+};
+
+const exitCodeOf = ({ lastExit }: GuestView): number => {
+  if (lastExit?.exitCode !== undefined) return lastExit.exitCode;
+  return lastExit?.signal === undefined ? exitCodes.notRun : exitCodes.signalled + lastExit.signal;
+};
+
+/** Of a start that failed. */
+const exitCodeOfFailure = ({ wire }: CliFailure): number => {
+  const { errno } = wire.data ?? {};
+  if (errno === 'ENOENT') return exitCodes.notFound;
+  return errno === 'EACCES' || errno === 'ENOEXEC' ? exitCodes.notExecutable : exitCodes.notRun;
+};
+
+const runToEnd = async (context: Context, guest: string): Promise<number> => {
+  const ended = new AbortController();
+  const shown = showOutput(context, guest, ended.signal);
+  // Its failure is told below; until then it is nobody's unhandled one.
+  shown.catch(() => undefined);
+  const view = await lastingWait(context, 'guest-wait', { guest, until: 'stopped' });
+  ended.abort();
+  await shown;
+  return exitCodeOf(view);
+};
+
+/** Also after an interrupt, by a signal of its own: the guest is the user's, and they want to be rid of it. */
+const remove = async (context: Context, guest: string): Promise<void> => {
+  const client = await context.client();
+  const { operation } = await client.call('guest-delete', { guest, force: true });
+  await client.call('operation-wait', { operation });
+};
+
+export const runImage = async (invocation: Invocation, context: Context): Promise<number> => {
+  const { flags, positionals } = invocation;
+  const name = textOf(flags, 'name') ?? `run-${randomBytes(4).toString('hex')}`;
+  await buildWhatIsMissing(context);
+  const image = await imageFor(context, String(positionals['IMAGE']));
+  const spec = specOf(invocation, image, name);
+  let made = false;
+  try {
+    const { operation } = (await lastingCall(context, 'guest-create', () => ({
+      ...spec,
+      idempotencyKey: name,
+    }))) as { readonly operation: string };
+    made = true;
+    const started = await lastingWait(context, 'operation-wait', { operation });
+    if (started.error) {
+      const failure = new CliFailure(started.error);
+      context.note(`roost: ${failure.message}`);
+      return exitCodeOfFailure(failure);
+    }
+    if (flags['detach'] === true) {
+      context.print(name);
+      return 0;
+    }
+    return await runToEnd(context, name);
+  } catch (error) {
+    if (error instanceof Interrupted && made && flags['rm'] !== true)
+      context.note(
+        `roost: guest ${name} runs on; 'roost stop ${name}' stops it, 'roost logs -f ${name}' follows it`,
+      );
+    throw error;
+  } finally {
+    if (made && flags['rm'] === true && flags['detach'] !== true) await remove(context, name);
+  }
+};

@@ -1,0 +1,56 @@
+/** Running container images. */
+import { runImage } from '../run-image.ts';
+import type { Verb } from '../verb.ts';
+
+export const runningVerbs: readonly Verb[] = [
+  {
+    words: 'run',
+    command: 'guest-create',
+    uses: [
+      'query-image',
+      'image-build',
+      'image-pull',
+      'operation-wait',
+      'guest-wait',
+      'query-guest-log',
+      'guest-delete',
+    ],
+    summary: 'Run a container image as a guest of its own',
+    details:
+      'The image is pulled unless it is here. The guest ends with its program, whose exit code is that of roost: 125 when it could not be run, 126 when it could not be executed, 127 when it was not found, 128 and the number of the signal that ended it.',
+    positionals: [
+      { name: 'IMAGE', description: 'Of kind oci here, or as a registry has it', complete: 'image' },
+      { name: 'CMD', variadic: true, optional: true, command: true, description: "In place of the image's" },
+    ],
+    flags: [
+      { name: 'name', type: 'string', value: 'name', description: 'Name of the guest, run-… unless given' },
+      { name: 'detach', short: 'd', description: 'Print the name once it runs, and leave it' },
+      { name: 'rm', description: 'Delete the guest when it has ended' },
+      { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
+      {
+        name: 'workdir',
+        short: 'w',
+        member: 'program.workingDirectory',
+        value: 'directory',
+        description: "Working directory, in place of the image's",
+      },
+      { name: 'user', short: 'u', member: 'program.user', value: 'user' },
+      { name: 'entrypoint', type: 'string', value: 'program', description: "In place of the image's" },
+      {
+        name: 'network',
+        type: 'string',
+        value: 'network',
+        description: 'Network to be on; none unless given',
+        complete: 'network',
+      },
+      { name: 'memory', short: 'm', member: 'memoryBytes' },
+      { name: 'cpus', short: 'c', member: 'cpu.count' },
+      {
+        name: 'machine',
+        member: 'machine',
+        description: 'microvm unless given; q35 takes devices while it runs',
+      },
+    ],
+    run: runImage,
+  },
+];

@@ -1,0 +1,318 @@
+/**
+ * Our own init in one guest, as the daemon asks it: the agent of docs/guest-protocol.md behind the contract's
+ * `GuestAgent` and `GuestInit`. The session is made when it is first needed and made anew when it has broken; programs
+ * in the guest outlive it. The main program is followed from session to session: its output goes into a log, its end is
+ * told once.
+ */
+import { randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { deferred, waitOrAbort } from '../../../lib/abort.ts';
+import type { Log } from '../../../lib/log.ts';
+import type { ExecRequest, ExecStatus } from '../../../protocol/agent.ts';
+import { isRoostError, RoostError } from '../../../protocol/errors.ts';
+import type { GuestAgent, GuestInit, GuestSetup, Observer } from '../../driver.ts';
+import { AgentExecs } from './agent-execs.ts';
+import type { ProcessEnd } from './agent-process.ts';
+import { MicrovmAgent } from './microvm-agent.ts';
+import { OpenFiles } from './open-files.ts';
+
+/** The main program's number; others count from above it. */
+const MAIN = 1;
+const SEED_BYTES = 64;
+/** How long the guest's programs have to end when it powers off. */
+const POWER_OFF_GRACE_MS = 10_000;
+/** The agent thaws by itself after it; the daemon thaws earlier. */
+const LONGEST_FREEZE_MS = 600_000;
+
+export interface MicrovmClientOptions {
+  readonly paths: { readonly control: string; readonly streams: string };
+  /** Where the main program's output goes, appended. */
+  readonly programLog: string;
+  readonly log: Log;
+}
+
+export class MicrovmClient implements GuestAgent, GuestInit {
+  readonly #options: MicrovmClientOptions;
+  readonly #closing = new AbortController();
+  readonly #execs = new AgentExecs();
+  readonly #files = new OpenFiles();
+  #opened = deferred<void>();
+  #session: Promise<MicrovmAgent> | undefined;
+  #isOpen = false;
+  #following = false;
+  #environment: readonly string[] = [];
+  /** Told of the end of the main program, once for each daemon that has seen the guest. */
+  onProgramEnded: (end: ProcessEnd) => void = () => undefined;
+
+  constructor(options: MicrovmClientOptions) {
+    this.#options = options;
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** An event, or QEMU's answer, about the guest's end of the control channel. */
+  portChanged(isOpen: boolean): void {
+    if (this.#isOpen === isOpen) return;
+    this.#isOpen = isOpen;
+    if (isOpen) this.#opened.resolve();
+    else this.#opened = deferred<void>();
+  }
+
+  /** The same observer, behind this client: whoever is told of the agent can ask it already. */
+  listening(observe: Observer): Observer {
+    return (observation, cursor) => {
+      if (observation.kind === 'agent') this.portChanged(observation.isOpen);
+      observe(observation, cursor);
+    };
+  }
+
+  /** Lets go of the guest; programs in it run on. May be called twice. */
+  close(): void {
+    this.#closing.abort(letGo());
+    void this.#session?.then(
+      (agent) => agent.close(),
+      () => undefined,
+    );
+    this.#session = undefined;
+  }
+
+  // GuestInit
+
+  async setUp(setup: GuestSetup, signal: AbortSignal): Promise<void> {
+    await waitOrAbort(this.#opened.promise, signal);
+    const agent = await this.#agent(signal);
+    if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
+    await agent.seed(randomBytes(SEED_BYTES), signal);
+    await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
+    await agent.setIdentity({ hostname: setup.hostname, machineId: setup.machineId }, signal);
+    for (const link of setup.links) await setUpLink(agent, link, signal);
+    await agent.setResolver(setup.resolver, signal);
+    await agent.setHosts(setup.hosts, signal);
+    this.#environment = setup.program.environment;
+    await this.#startMain(agent, setup.program, signal);
+  }
+
+  async signalProgram(signalNumber: number, signal: AbortSignal): Promise<void> {
+    const agent = await this.#agent(signal);
+    await agent.signalProcess(MAIN, signalNumber, signal);
+  }
+
+  /** Takes the main program up that an earlier daemon has started, if there is one. */
+  follow(): void {
+    void this.#followMain().catch((error: unknown) => this.#notFollowed(error));
+  }
+
+  // GuestAgent
+
+  async ping(signal: AbortSignal): Promise<void> {
+    await (await this.#agent(signal)).ping(signal);
+  }
+
+  async info(signal: AbortSignal): ReturnType<GuestAgent['info']> {
+    const { facts } = await this.#agent(signal);
+    return { version: facts.agent, supportedCommands: [...SUPPORTED] };
+  }
+
+  interfaces(): ReturnType<GuestAgent['interfaces']> {
+    return Promise.reject(unsupported('tells no addresses; they are those that it was given'));
+  }
+
+  async exec(request: ExecRequest, signal: AbortSignal): Promise<number> {
+    return await this.#execs.start(
+      await this.#agent(signal),
+      { environment: this.#environment, ...request },
+      signal,
+    );
+  }
+
+  execStatus(pid: number): Promise<ExecStatus> {
+    return this.#execs.status(pid);
+  }
+
+  async openFile(path: string, mode: string, signal: AbortSignal): Promise<number> {
+    return await this.#files.open(await this.#agent(signal), path, mode, signal);
+  }
+
+  readFile(
+    ...[handle, count, signal]: Parameters<GuestAgent['readFile']>
+  ): ReturnType<GuestAgent['readFile']> {
+    return this.#files.read(handle, count, signal);
+  }
+
+  writeFile(...[handle, bytes, signal]: Parameters<GuestAgent['writeFile']>): Promise<number> {
+    return this.#files.write(handle, bytes, signal);
+  }
+
+  async seekFile(...[handle, offset, whence]: Parameters<GuestAgent['seekFile']>): Promise<number> {
+    return this.#files.seek(handle, offset, whence);
+  }
+
+  closeFile(handle: number, signal: AbortSignal): Promise<void> {
+    return this.#files.close(handle, signal);
+  }
+
+  async freeze(signal: AbortSignal): Promise<number> {
+    return await (await this.#agent(signal)).freeze(LONGEST_FREEZE_MS, signal);
+  }
+
+  async thaw(signal: AbortSignal): Promise<number> {
+    return await (await this.#agent(signal)).thaw(signal);
+  }
+
+  async freezeStatus(signal: AbortSignal): ReturnType<GuestAgent['freezeStatus']> {
+    return (await (await this.#agent(signal)).inspect(signal)).frozen ? 'frozen' : 'thawed';
+  }
+
+  async shutdown(signal: AbortSignal): Promise<void> {
+    await (await this.#agent(signal)).power('off', POWER_OFF_GRACE_MS, signal);
+  }
+
+  // Inside
+
+  /** The session; a broken one is made anew. */
+  async #agent(signal: AbortSignal): Promise<MicrovmAgent> {
+    this.#closing.signal.throwIfAborted();
+    this.#session ??= this.#connect();
+    return await waitOrAbort(this.#session, signal);
+  }
+
+  async #connect(): Promise<MicrovmAgent> {
+    try {
+      const agent = await MicrovmAgent.connect(this.#options.paths, this.#closing.signal);
+      agent.broken.addEventListener('abort', () => this.#lost(agent), { once: true });
+      return agent;
+    } catch (error) {
+      this.#session = undefined;
+      throw error;
+    }
+  }
+
+  #lost(agent: MicrovmAgent): void {
+    this.#session = undefined;
+    this.#execs.lost();
+    this.#files.lost();
+    if (!this.#closing.signal.aborted)
+      this.#options.log.debug(
+        { err: agent.broken.reason as unknown },
+        "the session with a guest's init broke",
+      );
+  }
+
+  async #startMain(agent: MicrovmAgent, program: GuestSetup['program'], signal: AbortSignal): Promise<void> {
+    const known = await agent.processes(signal);
+    if (known.some(({ process }) => process === MAIN)) return this.follow();
+    const [first = '', ...rest] = program.argv;
+    const main = await agent
+      .exec(
+        {
+          process: MAIN,
+          argv: [first, ...rest],
+          environment: program.environment,
+          ...(program.workingDirectory === undefined ? {} : { directory: program.workingDirectory }),
+          ...(program.user === undefined ? {} : { user: program.user }),
+          stdout: true,
+          stderr: true,
+        },
+        signal,
+      )
+      .catch((error: unknown) => {
+        throw cannotRun(first, error);
+      });
+    this.#following = true;
+    void this.#pump(main)
+      .catch((error: unknown) => this.#notFollowed(error))
+      .finally(() => {
+        this.#following = false;
+      });
+  }
+
+  /** Attaches to the main program in whatever session there is; after a session that broke in the next one. */
+  async #followMain(): Promise<void> {
+    if (this.#following) return;
+    this.#following = true;
+    try {
+      const { signal } = this.#closing;
+      await waitOrAbort(this.#opened.promise, signal);
+      const agent = await this.#agent(signal);
+      const known = await agent.processes(signal);
+      if (!known.some(({ process }) => process === MAIN)) return;
+      await this.#pump(await agent.attach({ process: MAIN, stdout: true, stderr: true }, signal));
+    } finally {
+      this.#following = false;
+    }
+  }
+
+  async #pump(main: {
+    readonly stdout: Readable | undefined;
+    readonly stderr: Readable | undefined;
+    wait(signal: AbortSignal): Promise<ProcessEnd>;
+  }): Promise<void> {
+    const { programLog } = this.#options;
+    await mkdir(dirname(programLog), { recursive: true, mode: 0o700 });
+    const write = async (from: Readable | undefined): Promise<void> => {
+      if (from) await pipeline(from, createWriteStream(programLog, { flags: 'a', mode: 0o600 }));
+    };
+    const written = Promise.allSettled([write(main.stdout), write(main.stderr)]);
+    const end = await main.wait(this.#closing.signal);
+    // What it left running may keep its outputs open: its end is its own.
+    this.onProgramEnded(end);
+    await written;
+  }
+
+  #notFollowed(error: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    this.#options.log.warn({ err: error }, "a guest's main program cannot be followed at the moment");
+  }
+}
+
+const SUPPORTED = [
+  'guest-exec',
+  'guest-exec-status',
+  'guest-file-open',
+  'guest-file-read',
+  'guest-file-write',
+  'guest-file-close',
+  'guest-fsfreeze-freeze',
+  'guest-fsfreeze-thaw',
+  'guest-fsfreeze-status',
+  'guest-info',
+  'guest-ping',
+  'guest-shutdown',
+] as const;
+
+const setUpLink = async (
+  agent: MicrovmAgent,
+  { mac, addresses, gateway }: GuestSetup['links'][number],
+  signal: AbortSignal,
+): Promise<void> => {
+  const routes = gateway === undefined ? [] : [{ destination: '0.0.0.0/0', gateway }];
+  await agent.setLink({ mac }, { up: true, addresses, routes, replace: true }, signal);
+};
+
+const letGo = (): RoostError =>
+  new RoostError('Unavailable', 'The guest was let go of', { hint: 'Try again.' });
+
+const notUp = (why: string): RoostError =>
+  new RoostError('FailedPrecondition', `The guest did not come up: ${why}`, {
+    data: { said: why },
+    hint: 'Look at its console: roost logs --console.',
+  });
+
+const unsupported = (what: string): RoostError =>
+  new RoostError('Unsupported', `The init of a microVM ${what}`, { data: { agent: 'roost-init' } });
+
+/** Why a program cannot be executed, in the words of the guest. */
+const cannotRun = (program: string, error: unknown): unknown =>
+  isRoostError(error) && error.data?.['errno'] !== undefined
+    ? new RoostError('FailedPrecondition', `The program ${program} cannot be run: ${error.message}`, {
+        cause: error,
+        data: { ...error.data, program },
+        hint: 'See that the image has it, and that it may be executed; `image show` tells what the image runs.',
+      })
+    : error;

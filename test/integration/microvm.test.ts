@@ -1,0 +1,199 @@
+/** Container images as guests: booted, used, ended with their program, taken over, and gone without a trace. */
+import { randomBytes } from 'node:crypto';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { CommandInput } from '../../protocol/commands.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
+import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { describeWith } from '../harness/needs.ts';
+import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import { runRoost } from '../harness/roost-cli.ts';
+
+let images: MicrovmImages;
+
+type Program = NonNullable<CommandInput<'guest-create'>['program']>;
+
+const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
+  const home = await testDaemonHome();
+  const daemon = await home.start();
+  await images.importInto(daemon);
+  return { home, daemon };
+};
+
+const script = (text: string): Pick<Program, 'command'> => ({ command: ['sh', '-c', text] });
+
+const running = async (
+  daemon: RealDaemon,
+  name: string,
+  program: Omit<Program, 'image'>,
+  more: Partial<CommandInput<'guest-create'>> = {},
+): Promise<void> => {
+  await daemon.succeed('guest-create', {
+    name,
+    machine: 'microvm',
+    memoryBytes: 128 * MEBIBYTE,
+    program: { image: 'box', ...program },
+    qemu: { accel: 'tcg' },
+    start: true,
+    ...more,
+  });
+};
+
+const ended = async (daemon: RealDaemon, name: string): ReturnType<RealDaemon['guest']> =>
+  await daemon.guestWhen(name, ({ state }) => state === 'stopped');
+
+const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
+  for (const { name } of (await daemon.client.call('query-guests', {})).guests)
+    await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
+  for (const { name } of (await daemon.client.call('query-networks', {})).networks)
+    await daemon.succeed('network-delete', { network: name });
+  await daemon.stop();
+  const { ledger, host } = await home.compare();
+  expect(host).toEqual(ledger);
+};
+
+describeWith(
+  ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
+  'a container image as a guest',
+  () => {
+    beforeAll(async () => {
+      images = await makeMicrovmImages();
+    }, guestImagesTimeoutMs);
+    afterAll(async () => {
+      await rm(images.directory, { recursive: true, force: true });
+    });
+
+    test.each(['microvm', 'q35'])(
+      'on %s runs its program, is used from outside, and ends with it',
+      async (machine) => {
+        const { home, daemon } = await begin();
+        const exec = (...argv: string[]) => runRoost(home, ['exec', 'web', ...argv]);
+        await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+        const told =
+          'echo "$PWD $COLOUR $SIZE $HOSTNAME"; hostname; until [ -e /tmp/stop ]; do sleep 0.1; done; exit 7';
+        const program = { ...script(told), environment: ['SIZE=3'] };
+        await running(daemon, 'web', program, { machine, nics: [{ network: 'lan' }] });
+        const view = await daemon.guest('web');
+        expect(view).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
+        expect(view.program).toMatchObject({ workingDirectory: '/srv', stopSignal: 'SIGTERM' });
+        expect(JSON.stringify(view)).not.toContain('SIZE=3');
+        expect(await exec('sh', '-c', 'echo out; echo err >&2; id -u; exit 3')).toEqual({
+          code: 3,
+          stdout: 'out\n0\n',
+          stderr: 'err\n',
+        });
+        const ipv4 = view.nics[0]?.ipv4 ?? '';
+        expect((await exec('ip', '-4', 'addr')).stdout).toContain(`inet ${ipv4}/24`);
+        const gateway = ipv4.replace(/\d+$/, '1');
+        expect((await exec('ping', '-c', '1', '-W', '5', gateway)).stdout).toContain('1 packets received');
+        expect((await exec('cat', '/etc/resolv.conf')).stdout).toContain('search lan');
+        await exec('touch', '/tmp/stop');
+        expect((await ended(daemon, 'web')).lastExit).toMatchObject({ cause: 'guest-shutdown', exitCode: 7 });
+        expect((await runRoost(home, ['logs', 'web'])).stdout).toBe('/srv red 3 web\nweb\n');
+        await finish({ home, daemon });
+      },
+    );
+
+    test('asked to stop gets the signal of its image, and is killed when it does not heed it', async () => {
+      const { home, daemon } = await begin();
+      await running(daemon, 'heeds', script('trap "echo bye; exit 5" TERM; while :; do sleep 0.1; done'));
+      await running(daemon, 'deaf', script('trap "" TERM; while :; do sleep 0.1; done'), {
+        stopTimeoutMs: 1_000,
+      });
+      await daemon.succeed('guest-stop', { guest: 'heeds' });
+      expect((await daemon.guest('heeds')).lastExit).toMatchObject({ exitCode: 5 });
+      expect((await runRoost(home, ['logs', 'heeds'])).stdout).toBe('bye\n');
+      await daemon.succeed('guest-stop', { guest: 'deaf' });
+      expect((await daemon.guest('deaf')).lastExit).toMatchObject({ cause: 'asked' });
+      await finish({ home, daemon });
+    });
+
+    test('outlives the daemon: its output goes on, and its end is told by the next one', async () => {
+      const { home, daemon } = await begin();
+      const count =
+        'n=0; until [ -e /tmp/stop ]; do n=$((n+1)); echo $n; touch /tmp/$n; sleep 0.1; done; exit 9';
+      await running(daemon, 'talks', script(count));
+      const until = (name: string) =>
+        runRoost(home, ['exec', 'talks', 'sh', '-c', `until [ -e /tmp/${name} ]; do sleep 0.1; done`]);
+      expect(await until('3')).toMatchObject({ code: 0 });
+      const { process } = await daemon.guest('talks');
+      await daemon.kill9();
+      const next = await home.start();
+      expect(await next.guest('talks')).toMatchObject({ state: 'running', process: { pid: process?.pid } });
+      expect(await until('20')).toMatchObject({ code: 0 });
+      await runRoost(home, ['exec', 'talks', 'touch', '/tmp/stop']);
+      expect((await ended(next, 'talks')).lastExit).toMatchObject({ exitCode: 9 });
+      const lines = (await runRoost(home, ['logs', 'talks'])).stdout.trim().split('\n').map(Number);
+      // Nothing of it twice; what was on the way to the daemon that was killed may be missing.
+      expect(lines).toEqual([...new Set(lines)].toSorted((a, b) => a - b));
+      expect(lines).toEqual(expect.arrayContaining([1, 2, 15, 16, 17, 18, 19, 20]));
+      await finish({ home, daemon: next });
+    });
+
+    test('fails to start where its program is not there, says so, and leaves nothing', async () => {
+      const { home, daemon } = await begin();
+      await expect(running(daemon, 'none', { command: ['/no/such'] })).rejects.toThrow(
+        /The program \/no\/such cannot be run/,
+      );
+      expect(await daemon.guest('none')).toMatchObject({ state: 'failed' });
+      await finish({ home, daemon });
+    });
+
+    test('is started again by its policy when its program fails, and not when it ends well', async () => {
+      const { home, daemon } = await begin();
+      const restartPolicy = { when: 'on-failure', delayMs: 1 } as const;
+      const count = 'n=$(cat /n 2>/dev/null); echo $((n+1)) > /n; [ "$n" = 1 ] && exit 0; exit 1';
+      await running(daemon, 'tries', script(count), { restartPolicy });
+      const last = await daemon.guestWhen(
+        'tries',
+        ({ state, target }) => state === 'stopped' && target === 'stopped',
+      );
+      expect(last).toMatchObject({ lastExit: { exitCode: 0 }, restarts: { count: 1 } });
+      await finish({ home, daemon });
+    });
+
+    test('takes files and gives them, by name from its neighbour', async () => {
+      const { home, daemon } = await begin();
+      await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+      const nics = [{ network: 'lan' }];
+      await running(
+        daemon,
+        'one',
+        script('mkdir /www; echo hello > /www/index.html; httpd -f -p 80 -h /www'),
+        { nics },
+      );
+      await running(daemon, 'two', script('sleep 1000'), { nics });
+      const got = await runRoost(home, ['exec', 'two', 'sh', '-c', 'wget -q -O - http://one/index.html']);
+      expect(got).toEqual({ code: 0, stdout: 'hello\n', stderr: '' });
+      const file = join(home.stateDirectory, '..', 'file');
+      await writeFile(file, randomBytes(300_000));
+      expect(await runRoost(home, ['cp', file, 'one:/www/file'])).toMatchObject({ code: 0 });
+      expect(await runRoost(home, ['cp', 'one:/www/file', `${file}.back`])).toMatchObject({ code: 0 });
+      expect((await readFile(`${file}.back`)).equals(await readFile(file))).toBe(true);
+      await finish({ home, daemon });
+    });
+
+    test('is run by one command, from its image to its exit code, and deleted', async () => {
+      const { home, daemon } = await begin();
+      const run = (...words: string[]) => runRoost(home, ['run', '--rm', ...words]);
+      expect(await run('-e', 'SIZE=4', 'box', 'sh', '-c', 'echo "$SIZE $PWD"; exit 6')).toEqual({
+        code: 6,
+        stdout: '4 /srv\n',
+        stderr: '',
+      });
+      expect(await run('box')).toMatchObject({ code: 0, stdout: 'no command\n' });
+      expect(await run('box', 'no-such-program')).toMatchObject({ code: 127, stdout: '' });
+      expect(await run('box', 'sh', '-c', 'kill -9 $$')).toMatchObject({ code: 137 });
+      expect((await daemon.client.call('query-guests', {})).guests).toEqual([]);
+      expect(await runRoost(home, ['run', '-d', '--name', 'stays', 'box', 'sleep', '1000'])).toEqual({
+        code: 0,
+        stdout: 'stays\n',
+        stderr: '',
+      });
+      expect(await daemon.guest('stays')).toMatchObject({ state: 'running' });
+      await finish({ home, daemon });
+    });
+  },
+);
