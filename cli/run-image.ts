@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
 import type { GuestView } from '../protocol/guest.ts';
+import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
@@ -46,9 +47,15 @@ const buildWhatIsMissing = async (context: Context): Promise<void> => {
   }
 };
 
+/** The names under which a reference may be here: as it is written, and as a pull calls it. */
+const namesHere = (reference: string): readonly string[] => {
+  const parsed = parseOciReference(reference);
+  return parsed ? [reference, imageNameOf(parsed)] : [reference];
+};
+
 /** The name of the image here; one that is not here is pulled. */
 const imageFor = async (context: Context, reference: string): Promise<string> => {
-  if (!(await isMissing(context, reference))) return reference;
+  for (const name of new Set(namesHere(reference))) if (!(await isMissing(context, name))) return name;
   context.note(`roost: pulling ${reference}`);
   const pulled = await carryOut(context, 'image-pull', {
     reference,

@@ -39,7 +39,12 @@ const merged = <T extends object>(
 /** `boot` is resolved already, because its images are looked up. */
 export type SpecChanges = Omit<GuestChanges, 'boot'> & { readonly boot?: StoredSpec['boot'] | undefined };
 
+/** Errors: InvalidArgument. */
 export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => {
+  if (spec.program && changes.boot?.kind === 'disk')
+    throw new RoostError('InvalidArgument', 'A guest that runs a container image boots by a kernel', {
+      hint: 'Name a kernel and an initial ramdisk, or leave boot out.',
+    });
   const { cloudInit: told, ...rest } = spec;
   const cloudInit = changeCloudInit(told, changes.cloudInit);
   return {

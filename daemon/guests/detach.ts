@@ -10,7 +10,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import { detachPort, forgetNic, plugDisk, plugNic } from './attach.ts';
 import {
-  refuseLastDisk,
+  refuseNeededDisk,
   requireKeptDisk,
   withoutDisk,
   withoutKeptDisk,
@@ -63,7 +63,7 @@ const unplug = (guest: Guest, operation: OperationRecord, kind: Kind, name: stri
   name: 'unplug',
   do: async ({ signal }) => {
     if (!isAttached(guest, kind, name)) return;
-    if (kind === 'disk') refuseLastDisk(guest.record.spec, name);
+    if (kind === 'disk') refuseNeededDisk(guest.record.spec, name);
     const handle = liveHandle(guest);
     if (!handle) return;
     refuseInVain(guest, kind, name);

@@ -12,6 +12,7 @@ import type {
   StoredNic,
   StoredSpec,
 } from '../inventory/guest-table.ts';
+import { programDisks } from './resolve-program.ts';
 
 export const MAX_DISKS = 16;
 export const MAX_NICS = 8;
@@ -86,8 +87,13 @@ export const requireNic = (spec: StoredSpec, name: string): StoredNic => {
   });
 };
 
-/** Errors: FailedPrecondition for the only thing that a guest could boot from. */
-export const refuseLastDisk = (spec: StoredSpec, name: string): void => {
+/** Errors: FailedPrecondition for the only thing that a guest could boot from, and for the disks of its program. */
+export const refuseNeededDisk = (spec: StoredSpec, name: string): void => {
+  if (spec.program && (name === programDisks.root || name === programDisks.upper))
+    throw new RoostError('FailedPrecondition', `Disk ${name} holds the program that the guest runs`, {
+      data: { disk: name },
+      hint: 'It goes with the guest.',
+    });
   if (spec.boot.kind !== 'disk' || spec.cdroms.length > 0 || spec.disks.some((disk) => disk.name !== name))
     return;
   throw new RoostError('FailedPrecondition', `Without disk ${name} the guest has nothing to boot from`, {

@@ -8,7 +8,7 @@ import type { Accepted } from '../../protocol/operation.ts';
 import type { DiskAttachment, NicAttachment } from './attach.ts';
 import {
   freeName,
-  refuseLastDisk,
+  refuseNeededDisk,
   refuseTooMany,
   requireCdrom,
   requireDisk,
@@ -59,7 +59,7 @@ export class GuestDevices {
     // One that is detached already may still be there to be deleted.
     const isKept = spec.keptDisks.some((disk) => disk.name === args.disk);
     if (!(isKept && args.delete)) requireDisk(spec, args.disk);
-    if (!isKept) refuseLastDisk(spec, args.disk);
+    if (!isKept) refuseNeededDisk(spec, args.disk);
     return await this.#guests.accept('guest-disk-detach', guest, args, asker.actor);
   }
 

@@ -89,6 +89,9 @@ describeWith(
         const gateway = ipv4.replace(/\d+$/, '1');
         expect((await exec('ping', '-c', '1', '-W', '5', gateway)).stdout).toContain('1 packets received');
         expect((await exec('cat', '/etc/resolv.conf')).stdout).toContain('search lan');
+        await expect(daemon.succeed('guest-disk-detach', { guest: 'web', disk: 'upper' })).rejects.toThrow(
+          'Disk upper holds the program',
+        );
         await exec('touch', '/tmp/stop');
         expect((await ended(daemon, 'web')).lastExit).toMatchObject({ cause: 'guest-shutdown', exitCode: 7 });
         expect((await runRoost(home, ['logs', 'web'])).stdout).toBe('/srv red 3 web\nweb\n');
@@ -138,6 +141,18 @@ describeWith(
         /The program \/no\/such cannot be run/,
       );
       expect(await daemon.guest('none')).toMatchObject({ state: 'failed' });
+      await finish({ home, daemon });
+    });
+
+    test('that stands still while it boots is booted again', { timeout: 300_000 }, async () => {
+      const { home, daemon } = await begin();
+      const created = running(daemon, 'hangs', script('sleep 1000'));
+      const first = await daemon.guestWhen('hangs', ({ process }) => process !== undefined);
+      process.kill(first.process?.pid ?? 0, 'SIGSTOP');
+      await created;
+      const second = await daemon.guest('hangs');
+      expect(second).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
+      expect(second.process?.pid).not.toBe(first.process?.pid);
       await finish({ home, daemon });
     });
 

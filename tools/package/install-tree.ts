@@ -31,6 +31,7 @@ const documents = [
   'docs/service.md',
   'docs/recovery.md',
   'docs/cloud-init.md',
+  'docs/microvms.md',
 ] as const;
 
 /** A file of its own content; directories are made with the mode that everybody may read. */
