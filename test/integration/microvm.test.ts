@@ -147,7 +147,7 @@ describeWith(
     test('that stands still while it boots is booted again', { timeout: 300_000 }, async () => {
       const { home, daemon } = await begin();
       const created = running(daemon, 'hangs', script('sleep 1000'));
-      const first = await daemon.guestWhen('hangs', ({ process }) => process !== undefined);
+      const first = await daemon.guestWhen('hangs', ({ state }) => state === 'running');
       process.kill(first.process?.pid ?? 0, 'SIGSTOP');
       await created;
       const second = await daemon.guest('hangs');
