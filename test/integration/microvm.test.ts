@@ -10,6 +10,7 @@ import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.t
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
+import { TestClient } from '../harness/test-client.ts';
 
 let images: MicrovmImages;
 
@@ -146,8 +147,11 @@ describeWith(
 
     test('that stands still while it boots is booted again', { timeout: 300_000 }, async () => {
       const { home, daemon } = await begin();
+      await using watcher = await TestClient.connect(join(home.runDirectory, 'roost.sock'));
       const created = running(daemon, 'hangs', script('sleep 1000'));
-      const first = await daemon.guestWhen('hangs', ({ state }) => state === 'running');
+      // Not earlier: while its monitor is asked something a start waits for it, however long.
+      await watcher.waitForEvent(({ data }) => data['step'] === 'program');
+      const first = await daemon.guest('hangs');
       process.kill(first.process?.pid ?? 0, 'SIGSTOP');
       await created;
       const second = await daemon.guest('hangs');
