@@ -8,6 +8,7 @@ import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Log } from '../../lib/log.ts';
 import { working } from '../../lib/loop-watch.ts';
+import { isTurnOver } from '../../lib/turn.ts';
 import { findCommand } from '../../protocol/commands.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import { type EventName, eventNames, events } from '../../protocol/events.ts';
@@ -44,8 +45,6 @@ export interface Carrier {
 /** Above this, events wait in the log until the client has read. */
 const HIGH_WATER_BYTES = 1024 * 1024;
 const MAX_QUEUED_REQUESTS = 256;
-/** Requests that are served before others have their turn: a client may send a thousand in one piece. */
-const SERVED_AT_ONCE = 32;
 /** Waits that run beside other commands; a further one holds up its connection until one of them has ended. */
 const MAX_WAITS = 256;
 /** Events that are replayed before others have their turn. */
@@ -168,26 +167,32 @@ export class Session implements CallSession {
     if (!this.#serving && !this.#held) this.#serve();
   }
 
-  /** Serves what is queued; returns as soon as one has to be waited for, and goes on after it. */
+  /**
+   * Serves what is queued; returns as soon as one has to be waited for, and goes on after it. A client may send a
+   * thousand in one piece, and a hundred clients a few: others have their turn in between.
+   */
   #serve(): void {
     this.#serving = true;
     if (this.#holdBack()) return;
-    let served = 0;
     for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
       if (this.#queue.length === MAX_QUEUED_REQUESTS - 1 && !this.#held) this.#options.carrier.resume();
       const waiting =
         incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answerNamed(incoming.request);
       if (waiting) {
-        void waiting.then(() => this.#serve());
+        void waiting.then(() => this.#serveInTurn());
         return;
       }
       if (this.#holdBack()) return;
-      served += 1;
-      if (served < SERVED_AT_ONCE || this.#queue.length === 0) continue;
+      if (this.#queue.length === 0 || !isTurnOver()) continue;
       setImmediate(() => this.#serve());
       return;
     }
     this.#serving = false;
+  }
+
+  #serveInTurn(): void {
+    if (isTurnOver()) setImmediate(() => this.#serve());
+    else this.#serve();
   }
 
   /** Whether serving has to wait until the client has read what was sent to it. */
