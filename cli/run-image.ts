@@ -22,7 +22,11 @@ const MAX_PART_BYTES = 65_536;
 const MICROVM_IMAGES = ['microvm-kernel', 'microvm-init', 'microvm-upper'] as const;
 
 /** Sends a change, waits for its end and gives it. Throws CliFailure when it failed. */
-const carryOut = async (context: Context, name: CommandName, args: Arguments): Promise<OperationView> => {
+export const carryOut = async (
+  context: Context,
+  name: CommandName,
+  args: Arguments,
+): Promise<OperationView> => {
   const { operation } = (await lastingCall(context, name, () => args)) as { readonly operation: string };
   const ended = await lastingWait(context, 'operation-wait', { operation });
   if (ended.state === 'succeeded') return ended;
@@ -39,7 +43,7 @@ const isMissing = async (context: Context, image: string): Promise<boolean> => {
   }
 };
 
-const buildWhatIsMissing = async (context: Context): Promise<void> => {
+export const buildWhatIsMissing = async (context: Context): Promise<void> => {
   for (const recipe of MICROVM_IMAGES) {
     if (!(await isMissing(context, recipe))) continue;
     context.note(`roost: building ${recipe}, once`);
@@ -54,7 +58,7 @@ const namesHere = (reference: string): readonly string[] => {
 };
 
 /** The name of the image here; one that is not here is pulled. */
-const imageFor = async (context: Context, reference: string): Promise<string> => {
+export const imageFor = async (context: Context, reference: string): Promise<string> => {
   for (const name of new Set(namesHere(reference))) if (!(await isMissing(context, name))) return name;
   context.note(`roost: pulling ${reference}`);
   const pulled = await carryOut(context, 'image-pull', {
@@ -65,7 +69,7 @@ const imageFor = async (context: Context, reference: string): Promise<string> =>
   return typeof image === 'string' ? image : reference;
 };
 
-const textOf = (flags: Invocation['flags'], flag: string): string | undefined => {
+export const textOf = (flags: Invocation['flags'], flag: string): string | undefined => {
   const value = flags[flag];
   return typeof value === 'string' ? value : undefined;
 };

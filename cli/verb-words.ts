@@ -9,6 +9,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-update': 'update',
   'guest-rename': 'rename',
   'guest-start': 'start',
+  'template-create': 'template create',
+  'guest-fork': 'fork',
   'guest-stop': 'stop',
   'guest-reset': 'reset',
   'guest-pause': 'pause',

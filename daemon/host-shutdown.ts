@@ -12,6 +12,7 @@ import { toRoostError } from '../protocol/errors.ts';
 import type { Accepted } from '../protocol/operation.ts';
 import type { Actor, InstanceId, OperationId } from '../protocol/types.ts';
 import type { Guest } from './guests/guest.ts';
+import { isStart } from './guests/guest-status.ts';
 import type { Guests } from './guests/guests.ts';
 import { HOST_SHUTDOWN, WITH_HOST } from './guests/host-stops.ts';
 import { patienceMs, shutdownStages } from './guests/shutdown-order.ts';
@@ -22,7 +23,7 @@ import type { Operations } from './operations/operations.ts';
 
 const ACTOR: Actor = 'policy:host-shutdown';
 
-const isToStart = ({ unfinished }: Guest): boolean => unfinished.some(({ kind }) => kind === 'guest-start');
+const isToStart = ({ unfinished }: Guest): boolean => unfinished.some(({ kind }) => isStart(kind));
 
 export interface HostShutdownOptions {
   readonly inventory: Inventory;

@@ -4,7 +4,7 @@
  *
  * Words. *Pin*: record, once, everything of a machine that must stay the same from start to start. *Plan*: say what a
  * launch would run and make, without doing it. *Launch*: make the process, its CPUs standing still. *Attach*: take a
- * process over that an earlier daemon launched. *Autopsy*: find out how a process ended that is gone already. *Plug*:
+ * process over that an earlier daemon launched. *Fork*: begin as a copy of another guest's memory and devices. *Autopsy*: find out how a process ended that is gone already. *Plug*:
  * give a device to a guest that has a process. *Unplug*: take one from it, which needs the guest's consent.
  *
  * Rules every driver keeps; `test/conformance/driver.ts` holds it to them:
@@ -88,6 +88,13 @@ export interface Launch {
   readonly agent: boolean;
   /** Whether it boots our own init, which is its agent as well: by the kernel, from its first disk, over its second. */
   readonly ownInit?: boolean;
+  /** Whether it is to be kept for forks: `freezeForForks`. */
+  readonly forkable?: boolean;
+  /**
+   * Begins as this guest was when it was kept: with its memory and its devices, which are at the same places and of the
+   * same sizes, and disks that lie on its disks. What it has in memory of who it is, is the other's still.
+   */
+  readonly forkOf?: GuestPlace;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -218,6 +225,8 @@ export interface GuestAgent {
 
 /** What a guest with our init is told once it is up. */
 export interface GuestSetup {
+  /** Of a fork: what its template was called last, and the addresses that its interfaces had, in the order of `links`. */
+  readonly fork?: { readonly token: string; readonly macs: readonly string[] };
   readonly hostname: string;
   /** 32 lower-case hexadecimal digits (machine-id(5)). */
   readonly machineId: string;
@@ -245,9 +254,16 @@ export interface GuestSetup {
 export interface GuestInit {
   /**
    * Waits until the init is there, tells it who it is, and starts its main program; done already where that runs or has
-   * run. Its output is the log `program`; its end is observed.
+   * run. Its output is the log `program`; its end is observed. A fork becomes itself first: it gets random bytes, the
+   * clock, its addresses and its name before anything else runs in it. Errors also: HostError where it is no fork of the
+   * template.
    */
   setUp(setup: GuestSetup, signal: AbortSignal): Promise<void>;
+  /**
+   * Waits until the init is there and leaves the guest as it is to be kept for forks: by this token they are known, all is
+   * written to its disks, and its links are down. At most 64 bytes.
+   */
+  prepareForForks(token: string, signal: AbortSignal): Promise<void>;
   /** Sends the main program a signal, by number. */
   signalProgram(signalNumber: number, signal: AbortSignal): Promise<void>;
 }
@@ -272,6 +288,12 @@ export interface GuestHandle {
   requestShutdown(signal: AbortSignal): Promise<void>;
   /** Ends the process for certain, whatever state it is in. Resolves when it is gone. */
   kill(signal: AbortSignal): Promise<void>;
+  /**
+   * Stops the guest for good and keeps its memory and its devices as they are, for others to be forked from it: as long as
+   * its process lives, which from then on does nothing else. May be done again. Errors: FailedPrecondition when it was
+   * not launched for that, HostError with the process's own words.
+   */
+  freezeForForks(signal: AbortSignal): Promise<void>;
   /** Names of the disks and NICs that the process has; what is half plugged is not among them. */
   devices(signal: AbortSignal): Promise<DeviceNames>;
   /**
@@ -330,7 +352,16 @@ export type PluggedDevice =
       readonly descriptor?: number;
     };
 
-export const guestVerbs = ['start', 'stop', 'shutdown', 'reset', 'pause', 'resume', 'console'] as const;
+export const guestVerbs = [
+  'start',
+  'stop',
+  'shutdown',
+  'reset',
+  'pause',
+  'resume',
+  'console',
+  'fork',
+] as const;
 export type GuestVerb = (typeof guestVerbs)[number];
 
 export interface LaunchContext {
@@ -414,6 +445,12 @@ export interface Driver {
 
   /** Whether the guest's process lives. */
   probe(place: GuestPlace): Promise<Probe>;
+
+  /** Whether a machine can go on with memory that another was kept with. Pure. */
+  fitsMemoryOf(kept: PinnedMachine, machine: PinnedMachine): boolean;
+
+  /** Whether guests can be forked from this one now. */
+  canFork(place: GuestPlace): Promise<boolean>;
 
   /** Takes over a live process. Errors: NotFound when there is none, Unavailable when it does not answer. */
   attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle>;

@@ -8,6 +8,8 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
 {
     const napi_property_descriptor functions[] = {
         FUNCTION("lockFile", lock_file),
+        FUNCTION("createMemory", create_memory),
+        FUNCTION("sealMemory", seal_memory),
         FUNCTION("openTap", open_tap),
         FUNCTION("enslaveLink", enslave_link),
         FUNCTION("setLinkUp", set_link_up),

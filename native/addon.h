@@ -71,6 +71,10 @@ bool set_number(napi_env env, napi_value object, const char *name, double number
 /* lock.c */
 napi_value lock_file(napi_env env, napi_callback_info info);
 
+/* memory.c */
+napi_value create_memory(napi_env env, napi_callback_info info);
+napi_value seal_memory(napi_env env, napi_callback_info info);
+
 /* links.c */
 napi_value open_tap(napi_env env, napi_callback_info info);
 napi_value enslave_link(napi_env env, napi_callback_info info);

@@ -1,5 +1,5 @@
 /**
- * The system calls that Node lacks: locks, taps, neighbour events, listening descriptors and descriptors sent to others,
+ * The system calls that Node lacks: locks, shared memory, taps, neighbour events, listening descriptors and descriptors sent to others,
  * children by posix_spawn, pidfds, peer credentials, sd_notify.
  *
  * Rules kept here: every descriptor is close-on-exec and belongs to the caller, who closes it with
@@ -60,6 +60,8 @@ interface WatchHandle {
 
 interface Addon {
   lockFile(path: string, mode: number): number | null;
+  createMemory(name: string): number;
+  sealMemory(fd: number): void;
   openTap(name: string): number;
   enslaveLink(link: string, bridge: string): void;
   setLinkUp(link: string): void;
@@ -122,6 +124,24 @@ export function splicePath(): string {
  */
 export function lockFile(path: string, options: { readonly mode?: number } = {}): number | 'held' {
   return addon().lockFile(path, options.mode ?? 0o600) ?? 'held';
+}
+
+/**
+ * Makes memory that others map by its descriptor (memfd_create(2)): empty, without a name in any file system, there as
+ * long as somebody has it open or mapped. Any process that gets at the descriptor may open it again, whatever its uid.
+ *
+ * @param name what it is called in /proc/PID/fd, at most 127 bytes
+ */
+export function createMemory(name: string): number {
+  return addon().createMemory(name);
+}
+
+/**
+ * Makes memory immutable for all who map it from now on, and its size for everybody (F_SEAL_FUTURE_WRITE, F_SEAL_GROW,
+ * F_SEAL_SHRINK; fcntl(2)). Private mappings are still to be had. May be done again.
+ */
+export function sealMemory(fd: number): void {
+  addon().sealMemory(fd);
 }
 
 /**

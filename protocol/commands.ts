@@ -32,6 +32,8 @@ const declared = [
   guest.guestUpdate,
   guest.guestRename,
   guest.guestStart,
+  guest.templateCreate,
+  guest.guestFork,
   guest.guestStop,
   guest.guestReset,
   guest.guestPause,

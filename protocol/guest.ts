@@ -392,6 +392,11 @@ export const guestView = z.strictObject({
   nics: z.array(nicView),
   agent: agentView,
   program: programView.optional().describe('Of a guest that boots a container image'),
+  template: z
+    .strictObject({ madeAt: millisecondsSinceEpoch })
+    .optional()
+    .describe('Of a guest that is kept to be forked'),
+  forkOf: guestId.optional().describe('The template that its disks lie on'),
   cloudInit: cloudInitView.optional().describe('What cloud-init in the guest is told'),
   qemu: qemuSpec,
   tainted: z

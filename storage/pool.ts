@@ -89,6 +89,10 @@ export interface Pool {
   growVolume(volume: VolumeSpec, work: Work): Promise<void>;
   /** Bytes that a volume's own file takes on the host, what lies under it not counted; undefined when it is missing. */
   allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined>;
+  /**
+   * Lets others lie on a volume that is written no more: `readers` is the group that may read it. May be done again.
+   */
+  shareVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>, readers: number | undefined): Promise<void>;
   /** May be done again. */
   deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
   /** The volume with its whole chain. Pure: says where it is, not whether. */

@@ -1,5 +1,6 @@
 /** Running container images. */
 import { runImage } from '../run-image.ts';
+import { createTemplate, fork } from '../templates.ts';
 import type { Verb } from '../verb.ts';
 
 export const runningVerbs: readonly Verb[] = [
@@ -52,5 +53,64 @@ export const runningVerbs: readonly Verb[] = [
       },
     ],
     run: runImage,
+  },
+  {
+    words: 'template create',
+    command: 'template-create',
+    uses: [
+      'query-image',
+      'image-build',
+      'image-pull',
+      'operation-wait',
+      'guest-create',
+      'guest-delete',
+      'query-guest',
+    ],
+    details:
+      'With --image the guest is made first; otherwise NAME is a stopped guest that runs a container image. `roost ls` shows templates as paused; stopping one frees its memory, deleting it needs that no fork of it is left.',
+    positionals: [{ name: 'NAME', member: 'guest', description: 'Name of the template', complete: 'guest' }],
+    flags: [
+      {
+        name: 'image',
+        type: 'string',
+        value: 'image',
+        description: 'Of kind oci here, or as a registry has it',
+        complete: 'image',
+      },
+      {
+        name: 'network',
+        type: 'string',
+        value: 'network',
+        description: 'Network that forks are on; none unless given',
+        complete: 'network',
+      },
+      { name: 'memory', short: 'm', type: 'size', description: 'Memory of each fork' },
+      { name: 'cpus', short: 'c', type: 'integer', description: 'Number of virtual CPUs' },
+      { name: 'machine', type: 'string', value: 'machine', description: 'microvm unless given' },
+    ],
+    run: createTemplate,
+  },
+  {
+    words: 'fork',
+    command: 'guest-fork',
+    uses: ['operation-wait'],
+    details:
+      'Prints the name of each new guest. It runs what the template would run, unless another command is given.',
+    positionals: [
+      { name: 'TEMPLATE', member: 'template', complete: 'guest' },
+      { name: 'CMD', variadic: true, optional: true, description: "In place of the image's" },
+    ],
+    flags: [
+      {
+        name: 'name',
+        member: 'name',
+        value: 'name',
+        description: 'Name of the new guest, or with --count what names begin with',
+      },
+      { name: 'count', short: 'n', type: 'integer', description: 'How many; 1 unless given' },
+      { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
+      { name: 'entrypoint', type: 'string', value: 'program', description: "In place of the image's" },
+    ],
+    run: fork,
   },
 ];

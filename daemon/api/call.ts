@@ -1,7 +1,7 @@
 /** What a handler is given besides the arguments: who calls, and the session they call from. */
 import type { Duplex } from 'node:stream';
 import type { CommandArguments, CommandName, CommandReturn } from '../../protocol/commands.ts';
-import type { Asker } from '../guests/guests.ts';
+import type { Asker } from '../guests/refusals.ts';
 import type { EventFilter } from '../inventory/event-table.ts';
 
 /** The parts of a session that commands of nature `session` work on. */

@@ -22,7 +22,7 @@ import {
   wireTimestamp,
 } from '../../protocol/wire.ts';
 import { type EventLog, eventView, matches } from '../event-log.ts';
-import type { Asker } from '../guests/guests.ts';
+import type { Asker } from '../guests/refusals.ts';
 import { inventoryFailure } from '../inventory/database.ts';
 import type { EventFilter, KeptEvent } from '../inventory/event-table.ts';
 import type { Call, CallSession } from './call.ts';

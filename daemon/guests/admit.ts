@@ -7,6 +7,7 @@ import type { GuestState, GuestTarget } from '../../protocol/guest.ts';
 
 export type GuestVerbKind =
   | 'guest-start'
+  | 'template-create'
   | 'guest-stop'
   | 'guest-reset'
   | 'guest-pause'
@@ -44,6 +45,10 @@ export interface Standing {
   readonly hotplugs: boolean;
   /** Its file systems are, or may be. */
   readonly frozen: boolean;
+  /** It is kept to be forked. */
+  readonly isTemplate: boolean;
+  /** Its main program is that of a container image. */
+  readonly runsProgram: boolean;
 }
 
 export interface Asked {
@@ -69,6 +74,7 @@ const deny = (standing: Standing, why: string, hint: string): Verdict => ({
 
 const VERB_OF: Readonly<Partial<Record<GuestVerbKind, string>>> = {
   'guest-start': 'start',
+  'template-create': 'fork',
   'guest-stop': 'stop',
   'guest-reset': 'reset',
   'guest-pause': 'pause',
@@ -87,6 +93,28 @@ const admitStart = (standing: Standing): Verdict => {
   if (standing.target === 'running' && standing.unfinished.length === 0 && !isDown(standing)) return ALREADY;
   return ACCEPT;
 };
+
+/** Of a stopped guest: its memory has to be made for it from the start. */
+const admitTemplate = (standing: Standing): Verdict => {
+  if (standing.isTemplate)
+    return standing.unfinished.length === 0
+      ? ALREADY
+      : deny(standing, 'is a template already', 'Fork it: roost fork.');
+  if (!standing.runsProgram)
+    return deny(standing, 'boots no container image', 'Make templates of guests that run container images.');
+  if (isDown(standing) && standing.unfinished.every((kind) => kind === 'guest-create')) return ACCEPT;
+  return deny(standing, describe(standing), 'Stop it first.');
+};
+
+/** What does not touch its memory and its disks, which its forks share. */
+const KEEPS_TEMPLATE: ReadonlySet<GuestVerbKind> = new Set([
+  'template-create',
+  'guest-stop',
+  'guest-delete',
+  'guest-reset-state',
+  'guest-update',
+  'guest-rename',
+]);
 
 const admitStop = (standing: Standing): Verdict =>
   standing.target === 'stopped' && standing.unfinished.length === 0 && standing.state === 'stopped'
@@ -170,7 +198,11 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     };
   if (standing.unfinished.includes('guest-delete'))
     return deny(standing, 'is being deleted', 'Nothing is left to do.');
+  if (standing.isTemplate && !KEEPS_TEMPLATE.has(kind))
+    return deny(standing, 'is a template and runs no more', 'Fork it: roost fork.');
   switch (kind) {
+    case 'template-create':
+      return admitTemplate(standing);
     case 'guest-start':
       return admitStart(standing);
     case 'guest-stop':

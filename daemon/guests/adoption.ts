@@ -12,13 +12,13 @@ import { guestId, guestName } from '../../protocol/types.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
-import type { Asker } from './guests.ts';
 import type { House } from './house.ts';
 import { existenceObjects, recordRun } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
 import { type RebuiltRecord, rebuildRecord } from './rebuild-record.ts';
 import { restorePorts } from './reconcile.ts';
+import type { Asker } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
 
 /** What is needed of a record beside the disks; its spec and machine are as this daemon's pool wrote them. */

@@ -16,8 +16,9 @@ import {
   requireNic,
 } from './device-record.ts';
 import type { Guest } from './guest.ts';
-import type { Asker, Guests } from './guests.ts';
+import type { Guests } from './guests.ts';
 import type { House } from './house.ts';
+import type { Asker } from './refusals.ts';
 import { resolveDisk } from './resolve-spec.ts';
 
 type Kind = 'disk' | 'nic';

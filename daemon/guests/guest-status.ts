@@ -12,6 +12,9 @@ export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
   'unknown',
 ]);
 
+/** Kinds that make a process of a guest. */
+export const isStart = (kind: string): boolean => kind === 'guest-start' || kind === 'template-create';
+
 /** Kinds that may wait for a guest's consent. */
 export const isDeviceWork = (kind: string): boolean =>
   /^guest-(disk|nic|cdrom)-(attach|detach|insert|eject)$/.test(kind);

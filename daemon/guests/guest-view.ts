@@ -130,6 +130,8 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     })),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
     ...(spec.program === undefined ? {} : { program: programViewOf(spec.program) }),
+    ...(spec.template === undefined ? {} : { template: { madeAt: spec.template.madeAt } }),
+    ...(spec.forkOf === undefined ? {} : { forkOf: spec.forkOf }),
     ...(spec.cloudInit === undefined
       ? {}
       : { cloudInit: cloudInitViewOf({ ...record, ...spec, cloudInit: spec.cloudInit }) }),

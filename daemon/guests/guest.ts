@@ -31,7 +31,7 @@ import { EventBudget } from './event-budget.ts';
 import { followEnd } from './follow-end.ts';
 import { runRemains, takeAway } from './free-run.ts';
 import { Freezing } from './freezing.ts';
-import { isDeviceWork, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
+import { isDeviceWork, isStart, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import { endsWithHost, keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
@@ -141,6 +141,8 @@ export class Guest {
       verbs: this.driver.verbs,
       hotplugs: this.driver.hotplugs(this.#record.machine),
       frozen: this.freezing.frozen !== undefined,
+      isTemplate: this.#record.spec.template !== undefined,
+      runsProgram: this.#record.spec.program !== undefined,
     };
   }
 
@@ -267,8 +269,7 @@ export class Guest {
 
   /** Cancels a start that is under way, and every one that waits. */
   cancelStarts(): void {
-    for (const operation of this.#unfinished)
-      if (operation.kind === 'guest-start') this.#cancelQuietly(operation.id);
+    for (const operation of this.#unfinished) if (isStart(operation.kind)) this.#cancelQuietly(operation.id);
   }
 
   /** Cancels the change of a device that is under way: it may wait for the guest, which is about to end. */
@@ -469,13 +470,18 @@ export class Guest {
       (underWay === 'guest-stop' || underWay === 'guest-delete') &&
       this.#status.state === 'stopping' &&
       observed.state !== 'failed';
-    const early =
-      underWay === 'guest-start' && observed.state !== 'running' && this.#status.state === 'starting';
+    const starts = underWay !== undefined && isStart(underWay);
+    const early = starts && observed.state !== 'running' && this.#status.state === 'starting';
     if (held || early) this.setStatus({ cursor });
     // Its CPUs stand still since the launch, and nothing is about to let them go.
-    else if (observed.state === 'starting' && underWay !== 'guest-start')
+    else if (observed.state === 'starting' && !starts)
       this.setStatus({ cursor, state: 'paused', reason: 'user' });
-    else this.setStatus({ cursor, state: observed.state, reason: observed.reason });
+    else this.setStatus({ cursor, state: observed.state, reason: this.#reasonOf(observed) });
+  }
+
+  /** A template stands still for good, and that is why. */
+  #reasonOf({ state, reason }: ObservedState): string | undefined {
+    return state === 'paused' && this.#record.spec.template ? 'template' : reason;
   }
 
   #guestShutItselfDown(programFailed = false): void {

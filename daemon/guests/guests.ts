@@ -2,40 +2,34 @@
  * What is asked of guests is accepted here. Accepting is one durable transaction (what is asked for, the operation, the
  * ledger rows of its plan); the guest's mailbox does the rest.
  */
-import { randomUUID } from 'node:crypto';
 import type { SeedFiles } from '../../protocol/cloud-init.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
-import type { Actor, GuestId, Role } from '../../protocol/types.ts';
+import type { Actor } from '../../protocol/types.ts';
 import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
 import { redactSeed } from '../cloud-init/redact.ts';
 import { renderSeed } from '../cloud-init/render-seed.ts';
-import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
-import { allocateNic, busyPorts } from './allocate-nic.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
+import { GuestCreations } from './creations.ts';
 import { dropSeed } from './drop-seed.ts';
+import { refuseWhileForked } from './forks.ts';
 import type { Guest } from './guest.ts';
-import { hostStops } from './host-stops.ts';
 import type { House } from './house.ts';
-import { existenceObjects, plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
+import { plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
 import { MemoryPromises } from './memory-promises.ts';
 import { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
+import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
 import { GuestRegistry } from './registry.ts';
-import { resolveProgram } from './resolve-program.ts';
-import { resolveBoot, resolveSpec, specToPin } from './resolve-spec.ts';
+import { resolveBoot } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
-
-/** Who asks: the actor for the record, the role for what only administrators may. */
-export interface Asker {
-  readonly actor: Actor;
-  readonly role: Role;
-}
+import { type Warned, warned } from './warned.ts';
 
 export interface GuestsOptions {
   readonly house: House;
@@ -50,13 +44,10 @@ type VerbArguments = {
   readonly idempotencyKey?: string | undefined;
 };
 
-type Warned = Accepted & { readonly warnings?: string[] };
-const warned = (accepted: Accepted, warnings: string[]): Warned =>
-  warnings.length === 0 ? accepted : { ...accepted, warnings };
-
 export class Guests {
   readonly registry: GuestRegistry;
   readonly policies: Policies;
+  readonly creations: GuestCreations;
   readonly #house: House;
   readonly #memory: MemoryPromises;
 
@@ -67,11 +58,7 @@ export class Guests {
       this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
     );
     this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
-  }
-
-  async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Warned> {
-    const warnings = checkSeed(args.cloudInit ?? {});
-    return warned(await this.#create(args, asker), warnings);
+    this.creations = new GuestCreations(options.house, this.registry, this.#memory);
   }
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
@@ -79,64 +66,28 @@ export class Guests {
     return warned(await this.#update(args, asker), warnings);
   }
 
-  async #create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Accepted> {
-    const { inventory, operations } = this.#house;
-    const { start, idempotencyKey, ...spec } = args;
-    const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
-    if (before) return this.#createdBefore(before, start);
-    if (start) this.#refuseWhileHostStops();
-    this.#refuseTaint(spec.qemu.extraArgs, asker);
-    this.#refuseTakenName(spec.name);
-    const resolved = resolveSpec(spec, this.#house, await resolveProgram(spec, this.#house.images));
-    const driver = this.registry.driverOf(spec);
-    const id = randomUUID() as GuestId;
-    const machine = await driver.pin(specToPin(spec, resolved), id, this.#house.stopping);
-    const busy = await busyPorts(resolved.nics, this.#house);
-    using _promised = start
-      ? await this.#memory.promise({ name: spec.name, spec: resolved, driver })
-      : undefined;
-
-    const outcome = await inventory.db.durably(() => {
-      const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
-      if (repeated) return { kind: 'repeated', operation: repeated } as const;
-      this.#refuseTakenName(spec.name);
-      const stored = this.#allocate(spec.name, resolved, busy);
-      const now = this.#house.clock.now();
-      const record = inventory.guests.insert({
-        id,
-        name: spec.name,
-        spec: stored,
-        machine,
-        target: start ? 'running' : 'stopped',
-        targetActor: asker.actor,
-        createdAt: now,
-      });
-      const guest = this.registry.created(record);
-      inventory.guests.writeStatus(id, guest.status);
-      inventory.ledger.record({ kind: 'guest', id }, 'existence', existenceObjects(guest), now);
-      const creation = operations.insert({
-        kind: 'guest-create',
-        subject: { kind: 'guest', id, name: spec.name },
-        actor: asker.actor,
-        arguments: withoutCloudInitTexts(args),
-        idempotencyKey,
-      });
-      const starting = start ? this.#insertStart(guest, asker.actor, {}) : undefined;
-      return { kind: 'new', guest, creation, starting } as const;
+  /** What boots, and where, is that of an ordinary start; see `template.ts` for what comes then. */
+  async makeTemplate(args: CommandArguments<'template-create'>, asker: Asker): Promise<Accepted> {
+    const before = this.before('template-create', args);
+    if (before) return before;
+    refuseWhileHostStops(this.#house);
+    const guest = this.registry.find(args.guest);
+    using _promised = guest.isLive()
+      ? undefined
+      : await this.#memory.promise(
+          { name: guest.name, spec: guest.record.spec, driver: guest.driver },
+          guest,
+        );
+    return await this.accept('template-create', guest, args, asker.actor, () => {
+      recordRun(guest);
+      return guest.writeTarget('stopped', asker.actor);
     });
-    if (outcome.kind === 'repeated') return this.#createdBefore(outcome.operation, start);
-    const { guest, creation, starting } = outcome;
-    guest.markReconciled();
-    this.registry.add(guest);
-    guest.enqueue(creation);
-    if (starting) guest.enqueue(starting);
-    return { operation: (starting ?? creation).id, id };
   }
 
   async start(args: CommandArguments<'guest-start'>, asker: Asker): Promise<Accepted> {
     const before = this.before('guest-start', args);
     if (before) return before;
-    this.#refuseWhileHostStops();
+    refuseWhileHostStops(this.#house);
     const guest = this.registry.find(args.guest);
     using _promised = guest.isLive()
       ? undefined
@@ -207,7 +158,7 @@ export class Guests {
       () => {
         const record = guest.recorded();
         before = record.name;
-        if (args.newName !== before) this.#refuseTakenName(args.newName);
+        if (args.newName !== before) refuseTakenName(this.#house, args.newName);
         return { ...record, name: args.newName };
       },
       ['name'],
@@ -221,7 +172,7 @@ export class Guests {
     const repeated = this.before('guest-update', args);
     if (repeated) return repeated;
     const guest = this.registry.find(reference);
-    this.#refuseTaint(rest.qemu?.extraArgs, asker);
+    refuseTaint(rest.qemu?.extraArgs, asker);
     const changes = { ...rest, boot: boot && resolveBoot(boot, this.#house) };
     const wanted = changeSpec(guest.record.spec, changes);
     // Settings that are no matter of the machine can be changed also while its binary is missing.
@@ -243,7 +194,7 @@ export class Guests {
     const change = (): GuestRecord => {
       const record = guest.recorded();
       const spec = changeSpec(record.spec, changes);
-      this.#requireImages(spec);
+      requireImages(this.#house, spec);
       const { type, cpuModel } = machine;
       // Devices may have come or gone since it was pinned; what is new among the settings comes with the change.
       const settings = { ...machine.settings, ...record.machine.settings };
@@ -380,40 +331,6 @@ export class Guests {
     });
   }
 
-  #insertStart(guest: Guest, actor: Actor, args: Record<string, unknown>): OperationRecord {
-    recordRun(guest);
-    return this.#house.operations.insert({
-      kind: 'guest-start',
-      subject: { kind: 'guest', id: guest.id, name: guest.name },
-      actor,
-      arguments: args,
-    });
-  }
-
-  #createdBefore(creation: OperationRecord, start: boolean): Accepted {
-    const id = creation.subject.id;
-    if (!start) return { operation: creation.id, id };
-    const ofGuest = this.#house.operations.query({ subject: id, limit: 10_000 });
-    const starting = ofGuest.findLast((operation) => operation.kind === 'guest-start');
-    return { operation: starting?.id ?? creation.id, id };
-  }
-
-  /** In the accepting transaction: what of the host and its networks the guest gets for itself. */
-  #allocate(name: string, spec: StoredSpec, busy: ReadonlySet<number>): StoredSpec {
-    this.#requireImages(spec);
-    const nics: StoredNic[] = [];
-    for (const nic of spec.nics)
-      nics.push(allocateNic(this.#house, nic, { name, others: nics, busyPorts: busy }));
-    return { ...spec, nics };
-  }
-
-  /** In the transaction that begins to use them: one that is being deleted is not to be had any more. */
-  #requireImages(spec: StoredSpec): void {
-    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    for (const image of [...booted, ...[...spec.disks, ...spec.cdroms].map((disk) => disk.image)])
-      if (image !== undefined) this.#house.images.require(image);
-  }
-
   /** It may have gone between the look for it and the transaction. */
   #refuseRemoved(guest: Guest, reference: string): void {
     if (!guest.removed) return;
@@ -423,34 +340,15 @@ export class Guests {
     });
   }
 
-  #refuseWhileHostStops(): void {
-    if (!hostStops(this.#house.operations)) return;
-    throw new RoostError('FailedPrecondition', 'The host is being shut down: no guest is started', {
-      hint: 'Start it after the boot; or wait until host-shutdown-guests has ended, if the host stays.',
-    });
-  }
-
-  #refuseTakenName(name: string): void {
-    if (this.#house.inventory.guests.idByName(name) === undefined) return;
-    throw new RoostError('AlreadyExists', `There is a guest called ${name}`, {
-      data: { name },
-      hint: 'Choose another name.',
-    });
-  }
-
-  #refuseTaint(extraArgs: readonly unknown[] | undefined, asker: Asker): void {
-    if (!extraArgs?.length || asker.role === 'admin') return;
-    throw new RoostError('PermissionDenied', 'Extra arguments for QEMU are for administrators only', {
-      hint: 'Use the socket of the daemon, or a token with the role admin.',
-    });
-  }
-
   /** Both make the guest's run end, and both beat a start that is under way and a policy. */
   async #end(kind: 'guest-stop' | 'guest-delete', args: VerbArguments, asker: Asker): Promise<Accepted> {
     const before = this.before(kind, args);
     if (before) return before;
     const guest = this.registry.find(args.guest);
-    const write = (): GuestRecord => guest.writeTarget('stopped', asker.actor);
+    const write = (): GuestRecord => {
+      if (kind === 'guest-delete') refuseWhileForked(guest);
+      return guest.writeTarget('stopped', asker.actor);
+    };
     return await this.accept(kind, guest, args, asker.actor, write, () => {
       guest.restarts.silence();
       guest.cancelStarts();

@@ -1,5 +1,5 @@
 /** A guest that boots a container image, seen from inside: what its init is told, and that it ends with its program. */
-import type { GuestSetup } from '../../drivers/driver.ts';
+import type { GuestInit, GuestSetup } from '../../drivers/driver.ts';
 import { DeadlineError, deadline } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
@@ -8,6 +8,8 @@ import type { Guest } from './guest.ts';
 
 /** From the first instruction to the init's answer it takes a second or two; each try has longer than the one before. */
 const FIRST_BOOT_TIMEOUT_MS = 10_000;
+/** From its first instruction a fork takes some tens of milliseconds to it. */
+const FORK_TIMEOUT_MS = 5_000;
 /** How long the init may take to begin with the end. */
 const POWER_OFF_TIMEOUT_MS = 10_000;
 
@@ -77,15 +79,49 @@ const isHostname = (variable: string): boolean => variable.startsWith('HOSTNAME=
  */
 export const setUpInside = async (guest: Guest, tries: number, signal: AbortSignal): Promise<void> => {
   const { program, nics } = guest.record.spec;
-  const { handle, house } = guest;
-  if (!program || !handle?.init) return;
+  const { house } = guest;
+  if (!program) return;
   const places = nics.map(({ mac, ipv4, network }) => ({ ...house.networks.byId(network), mac, ipv4 }));
+  const fork = forkToSetUp(guest);
+  const setup = { ...setupOf(guest, program, places), ...(fork === undefined ? {} : { fork }) };
+  await withInit(guest, fork ? FORK_TIMEOUT_MS : bootTimeoutMs(tries), signal, (init, limit) =>
+    init.setUp(setup, limit),
+  );
+  guest.readiness.prove({ kind: 'agent', at: house.clock.now() });
+};
+
+/** Waits until the init is there, and leaves it as its forks are to find it. Errors: as `setUpInside`. */
+export const prepareForForks = async (
+  guest: Guest,
+  token: string,
+  { tries, signal }: { readonly tries: number; readonly signal: AbortSignal },
+): Promise<void> =>
+  await withInit(guest, bootTimeoutMs(tries), signal, (init, limit) => init.prepareForForks(token, limit));
+
+const bootTimeoutMs = (tries: number): number => FIRST_BOOT_TIMEOUT_MS * 3 ** (tries - 1);
+
+/** What a fork knows of itself while nobody has told it better; undefined for others, and once it is up. */
+const forkToSetUp = ({ status, record, house }: Guest): GuestSetup['fork'] => {
+  const { forkOf } = record.spec;
+  if (status.applied?.forked !== true || status.process?.ready || forkOf === undefined) return undefined;
+  const template = house.inventory.guests.byId(forkOf);
+  if (!template?.spec.template) return undefined;
+  return { token: template.spec.template.token, macs: template.spec.nics.map(({ mac }) => mac) };
+};
+
+const withInit = async (
+  guest: Guest,
+  timeoutMs: number,
+  signal: AbortSignal,
+  act: (init: GuestInit, signal: AbortSignal) => Promise<void>,
+): Promise<void> => {
+  const { handle } = guest;
+  if (!handle?.init) return;
   const ended = new AbortController();
   void handle.ended.then(() => ended.abort(endedEarly(guest)));
-  const timeoutMs = FIRST_BOOT_TIMEOUT_MS * 3 ** (tries - 1);
   using limit = deadline(timeoutMs, AbortSignal.any([signal, ended.signal]));
   try {
-    await handle.init.setUp(setupOf(guest, program, places), limit.signal);
+    await act(handle.init, limit.signal);
   } catch (error) {
     if (!(limit.signal.reason instanceof DeadlineError)) throw error;
     throw new RoostError('DeadlineExceeded', `Guest ${guest.name} has not come up in ${timeoutMs / 1000} s`, {
@@ -94,7 +130,6 @@ export const setUpInside = async (guest: Guest, tries: number, signal: AbortSign
       hint: 'Look at what it wrote while it booted: roost logs --console.',
     });
   }
-  guest.readiness.prove({ kind: 'agent', at: house.clock.now() });
 };
 
 const endedEarly = ({ name }: Guest): RoostError =>

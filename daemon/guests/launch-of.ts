@@ -10,6 +10,16 @@ import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import { portNumberOf } from './device-record.ts';
 import type { Guest } from './guest.ts';
 
+/** What a disk lies on: an image, or the disk of a template, which nobody writes any more. */
+const baseOf = (
+  { house }: Guest,
+  { name, image, template, sizeBytes }: StoredDisk,
+): Pick<VolumeSpec, 'base'> => {
+  const base = image === undefined ? {} : { base: house.images.source(image) };
+  if (template === undefined) return base;
+  return { base: house.pool.source({ guest: template, name, sizeBytes, readOnly: true, ...base }) };
+};
+
 export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
   const { credentials } = guest.place;
   return {
@@ -17,7 +27,7 @@ export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
-    ...(disk.image === undefined ? {} : { base: guest.house.images.source(disk.image) }),
+    ...baseOf(guest, disk),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   };
 };
@@ -97,7 +107,7 @@ export const launchOf = (
   guest: Guest,
   disks: Launch['disks'],
   nics: Launch['nics'],
-  seed?: Launch['seed'],
+  { seed, ...memory }: Pick<Launch, 'seed' | 'forkable' | 'forkOf'> = {},
 ): Launch => {
   const { memoryBytes, cpu, qemu, agent } = guest.record.spec;
   const { place, name } = guest;
@@ -114,6 +124,7 @@ export const launchOf = (
     ...(guest.record.machine.firmware
       ? { firmwareVariablesPath: guest.house.pool.firmwareVariablesPath(guest.id) }
       : {}),
+    ...memory,
     disks,
     nics,
     ...(seed === undefined ? {} : { seed }),
@@ -126,7 +137,7 @@ export const plannedLaunch = (guest: Guest): Launch => {
   const disks = volumeSpecs(guest).map((volume) => guest.house.pool.source(volume));
   const nics = portSpecs(guest).map(({ network, port }) => guest.house.networks.planPort(network, port).port);
   const seed = seedSpec(guest);
-  return launchOf(guest, disks, nics, seed && guest.house.pool.seedSource(seed));
+  return launchOf(guest, disks, nics, seed && { seed: guest.house.pool.seedSource(seed) });
 };
 
 /** Host objects of a NIC's port. */

@@ -12,11 +12,13 @@ import { deletion } from './deletion.ts';
 import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
 import { freeze, thaw } from './freeze.ts';
 import type { Guest } from './guest.ts';
+import { isStart } from './guest-status.ts';
 import { mediumChange } from './medium.ts';
 import { resetState } from './reset-state.ts';
 import { diskResizing } from './resize-disk.ts';
 import { start } from './start.ts';
 import { stop } from './stop.ts';
+import { templateCreation } from './template.ts';
 import { verb } from './verb.ts';
 
 /** The steps of an operation and what goes with them. */
@@ -34,6 +36,8 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
       return creation(guest, operation);
     case 'guest-start':
       return start(guest, operation);
+    case 'template-create':
+      return templateCreation(guest, operation);
     case 'guest-stop':
       return stop(guest, operation);
     case 'guest-delete':
@@ -112,6 +116,6 @@ export const performOperation = async (guest: Guest, id: OperationId): Promise<v
     const ended = await carryOut(operations, operation, steps, options, circumstances);
     await after?.(ended);
   };
-  if (operation.kind === 'guest-start') await guest.house.limits.inTurn('starts', id, perform);
+  if (isStart(operation.kind)) await guest.house.limits.inTurn('starts', id, perform);
   else await perform();
 };

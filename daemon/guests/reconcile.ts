@@ -7,6 +7,7 @@ import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
 import { isRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
+import { isStart } from './guest-status.ts';
 import { portSpecs } from './launch-of.ts';
 
 /** How long a monitor may take to greet before its guest counts as unresponsive. */
@@ -152,7 +153,7 @@ export const reconcile = async (
     guest.markReconciled();
     return;
   }
-  const startLeft = leftovers.some((operation) => operation.kind === 'guest-start');
+  const startLeft = leftovers.some((operation) => isStart(operation.kind));
   try {
     // After a boot of the host only autostart starts guests.
     if (hostBooted) guest.restarts.silence();

@@ -7,6 +7,7 @@ import type { GuestId, OperationId } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import { AbsentDriver, noDriver } from './absent-driver.ts';
 import { Guest, type GuestEvents } from './guest.ts';
+import { isStart } from './guest-status.ts';
 import type { House } from './house.ts';
 import { type GuestFilter, selectGuests } from './select-guests.ts';
 
@@ -115,7 +116,7 @@ export class GuestRegistry {
     for (const guest of this.#byId.values())
       if (
         guest !== except &&
-        (guest.isLive() || guest.unfinished.some((operation) => operation.kind === 'guest-start'))
+        (guest.isLive() || guest.unfinished.some((operation) => isStart(operation.kind)))
       )
         bytes +=
           (guest.status.applied?.memoryBytes ?? guest.record.spec.memoryBytes) +

@@ -1,7 +1,12 @@
-/** guest-start: lease the volumes, attach the ports, launch the process, let it run. */
+/**
+ * guest-start: lease the volumes, attach the ports, launch the process, let it run. A fork's first start begins with the
+ * memory of its template; where that is not to be had it boots, as it does ever after.
+ */
 import { close } from 'node:fs';
 import { promisify } from 'node:util';
+import type { GuestPlace } from '../../drivers/driver.ts';
 import { enter } from '../../lib/account.ts';
+import type { Work } from '../../lib/work.ts';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
@@ -10,6 +15,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
+import { isStart } from './guest-status.ts';
 import { machineSettings } from './guest-view.ts';
 import { setUpInside } from './inside.ts';
 import {
@@ -22,6 +28,7 @@ import {
   volumeSpecs,
 } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
+import { placeOf } from './place.ts';
 
 const closeDescriptor = promisify(close);
 
@@ -52,6 +59,8 @@ interface Gathered {
   readonly ports: AttachedPort[];
   /** What has to hold before the guest runs: the rules of its ports. */
   readonly guards: Promise<void>[];
+  /** Whether the process is to be kept for forks. */
+  readonly forkable: boolean;
   /** As it was when the steps began. */
   found: FoundProcess;
   /** As it was when they were taken back. */
@@ -146,33 +155,87 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   undo: () => letGoOfPorts(gathered),
 });
 
-const launch = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
+/** The template whose memory it begins with, if that is there: once, because its disks go on from then. */
+const templateToFork = async (guest: Guest): Promise<GuestPlace | undefined> => {
+  const { house, driver, record, status } = guest;
+  const { forkOf } = record.spec;
+  if (forkOf === undefined || status.forkedAt !== undefined) return undefined;
+  const template = house.inventory.guests.byId(forkOf);
+  const place = template && placeOf(house, template);
+  return place && (await driver.canFork(place)) ? place : undefined;
+};
+
+const makeProcess = async (
+  guest: Guest,
+  operation: OperationRecord,
+  gathered: Gathered,
+  { forkOf, signal }: { readonly forkOf: GuestPlace | undefined; readonly signal: AbortSignal },
+): Promise<void> => {
+  const { seed, forkable } = gathered;
+  const launched = launchOf(
+    guest,
+    gathered.sources,
+    gathered.ports.map((attached) => attached.port),
+    {
+      ...(seed === undefined ? {} : { seed }),
+      ...(forkable ? { forkable } : {}),
+      ...(forkOf === undefined ? {} : { forkOf }),
+    },
+  );
+  const descriptors = new Map(
+    gathered.ports.flatMap(({ port, descriptor }) =>
+      port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
+    ),
+  );
+  const now = guest.house.clock.now();
+  guest.setStatus({
+    cursor: 0,
+    applied: {
+      ...machineSettings(guest.record.spec),
+      launchedBy: operation.id,
+      ...(forkOf === undefined ? {} : { forked: true }),
+    },
+    ...(forkOf === undefined ? {} : { forkedAt: now }),
+  });
+  try {
+    guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
+    for (const object of runObjects(guest)) enter({ kind: 'made', object: hostObjectKey(object) });
+  } finally {
+    await closeAll(gathered.ports);
+  }
+};
+
+/** Frees what a process had that is gone, so that the steps make all of it again. */
+const clearForAnother = async (guest: Guest, gathered: Gathered): Promise<void> => {
+  await letGoOfPorts(gathered);
+  refuseLeftovers(guest, await guest.freeRun());
+  gathered.found = 'none';
+};
+
+/** `before`: the steps that make what the process needs. */
+const launch = (
+  guest: Guest,
+  operation: OperationRecord,
+  gathered: Gathered,
+  before: readonly Step[],
+): Step => ({
   name: 'launch',
-  do: async ({ signal }) => {
+  do: async (work) => {
+    const { signal } = work;
     if (guest.handle) return;
     // An earlier daemon has launched it for this very start.
     if (gathered.found !== 'none') return await takeOver(guest, signal);
-    const launched = launchOf(
-      guest,
-      gathered.sources,
-      gathered.ports.map((attached) => attached.port),
-      gathered.seed,
-    );
-    const descriptors = new Map(
-      gathered.ports.flatMap(({ port, descriptor }) =>
-        port.kind === 'tap' && descriptor !== undefined ? [[port.link, descriptor] as const] : [],
-      ),
-    );
-    guest.setStatus({
-      cursor: 0,
-      applied: { ...machineSettings(guest.record.spec), launchedBy: operation.id },
-    });
+    const paused = operation.arguments['paused'] === true;
+    const forkOf = gathered.forkable || paused ? undefined : await templateToFork(guest);
     try {
-      guest.take(await guest.driver.launch(launched, { signal, descriptors, observe: guest.observe }));
-      for (const object of runObjects(guest)) enter({ kind: 'made', object: hostObjectKey(object) });
-    } finally {
-      await closeAll(gathered.ports);
+      return await makeProcess(guest, operation, gathered, { forkOf, signal });
+    } catch (error) {
+      if (forkOf === undefined || signal.aborted) throw error;
+      enter({ kind: 'note', text: `it could not be forked, and boots: ${toRoostError(error).message}` });
     }
+    await clearForAnother(guest, gathered);
+    for (const step of before) await step.do(work);
+    await makeProcess(guest, operation, gathered, { forkOf: undefined, signal });
   },
   undo: async () => {
     if (!isOwn(guest, operation)) return;
@@ -195,7 +258,8 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
         hint: 'Look at `roost logs --process`.',
       });
     if (paused) guest.setStatus({ state: 'paused', reason: 'user' });
-    else {
+    // One that is kept already never goes on: an earlier daemon had come as far.
+    else if (!(gathered.forkable && (await guest.driver.canFork(guest.place)))) {
       await handle.resume(signal);
       if (guest.handle === handle && guest.status.state === 'starting')
         guest.setStatus({ state: 'running', reason: undefined });
@@ -206,77 +270,115 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
 /** A kernel that stands still while it boots does so before it has done anything: then it is booted again. */
 const BOOT_TRIES = 3;
 
-/** What runs in a guest that boots a container image; `boot` are the steps that make a process of it, ready to run. */
-const program = (guest: Guest, boot: readonly Step[], gathered: Gathered): Step => ({
-  name: 'program',
-  do: async (work) => {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        return await setUpInside(guest, tries, work.signal);
-      } catch (error) {
-        if (tries === BOOT_TRIES || !isRoostError(error, 'DeadlineExceeded')) throw error;
-        enter({ kind: 'note', text: `${error.message}; it is booted again` });
-      }
-      const { handle } = guest;
-      await handle?.kill(work.signal);
-      await handle?.ended;
-      refuseLeftovers(guest, await guest.freeRun());
-      gathered.found = 'none';
-      for (const step of boot) await step.do(work);
+/** Does something inside of a guest that boots; `boot` are the steps that make a process of it, ready to run. */
+const inside = async (
+  guest: Guest,
+  gathered: Gathered,
+  boot: readonly Step[],
+  { work, act }: { readonly work: Work; readonly act: (tries: number) => Promise<void> },
+): Promise<void> => {
+  for (let tries = 1; ; tries += 1) {
+    const forked = guest.status.applied?.forked === true;
+    try {
+      return await act(tries);
+    } catch (error) {
+      work.signal.throwIfAborted();
+      const again = forked || (tries < BOOT_TRIES && isRoostError(error, 'DeadlineExceeded'));
+      if (!again) throw error;
+      enter({ kind: 'note', text: `${toRoostError(error).message}; it is booted ${forked ? '' : 'again'}` });
     }
-  },
-});
+    const { handle } = guest;
+    await handle?.kill(work.signal);
+    await handle?.ended;
+    await clearForAnother(guest, gathered);
+    for (const step of boot) await step.do(work);
+  }
+};
 
-export const start = (guest: Guest, operation: OperationRecord): Procedure => {
-  const gathered: Gathered = { sources: [], seed: undefined, ports: [], guards: [], found: 'none' };
+/** What begins as a start: the steps to a process that runs, and what becomes of the guest when they fail. */
+export interface Beginning {
+  readonly withdraw: () => void;
+  readonly boot: readonly Step[];
+  readonly ended: (ended: OperationRecord) => Promise<void>;
+  /** Tries it inside, and boots the guest again where it stands still. */
+  readonly inside: (work: Work, act: (tries: number) => Promise<void>) => Promise<void>;
+}
+
+export const begin = (guest: Guest, operation: OperationRecord, forkable = false): Beginning => {
+  const gathered: Gathered = {
+    sources: [],
+    seed: undefined,
+    ports: [],
+    guards: [],
+    forkable,
+    found: 'none',
+  };
   const paused = operation.arguments['paused'] === true;
-  const boot = [
-    volumes(guest, operation, gathered),
-    ports(guest, gathered),
-    launch(guest, operation, gathered),
-    resume(guest, gathered, paused),
-  ];
-  const runsProgram = guest.record.spec.program !== undefined && !paused;
+  const before = [volumes(guest, operation, gathered), ports(guest, gathered)];
+  const boot = [...before, launch(guest, operation, gathered, before), resume(guest, gathered, paused)];
   return {
-    steps: runsProgram ? [...boot, program(guest, boot, gathered)] : boot,
-    finish: () => ({ guest: guest.id }),
+    boot,
+    inside: (work, act) => inside(guest, gathered, boot, { work, act }),
     withdraw: () => {
       if (
         !guest.isLive() &&
-        guest.unfinished.every((each) => each.id === operation.id || each.kind !== 'guest-start')
+        guest.unfinished.every((each) => each.id === operation.id || !isStart(each.kind))
       )
         guest.house.inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run');
     },
-    after: async (ended) => {
-      if (ended.state === 'succeeded' || guest.removed) return;
-      // Without a look at the host where there was one: whoever is told that it failed sees it failed.
-      const left = gathered.left ?? (await findProcess(guest, operation));
-      if (left === 'other') return;
-      if (left === 'own') {
-        guest.setStatus({
-          state: 'unknown',
-          reason: 'its start was taken back, and its process does not end',
-        });
-        return;
-      }
-      const cancelled = ended.state === 'cancelled';
-      const reason = cancelled ? undefined : ended.error?.desc;
-      const died = ended.error?.class === 'HostError';
-      guest.setStatus({
-        state: cancelled ? 'stopped' : 'failed',
-        reason,
-        ...(died
-          ? {
-              lastExit: {
-                at: guest.house.clock.now(),
-                cause: 'crashed',
-                ...(reason === undefined ? {} : { detail: reason }),
-              },
-            }
-          : {}),
-      });
-      if (!cancelled && operation.actor === 'policy:restart')
-        guest.restarts.afterEnd({ cause: 'crashed', ranMs: 0 });
-    },
+    ended: (ended) => wrapUpFailure(guest, operation, gathered, ended),
+  };
+};
+
+/** What is told of a guest whose start did not succeed. */
+const wrapUpFailure = async (
+  guest: Guest,
+  operation: OperationRecord,
+  gathered: Gathered,
+  ended: OperationRecord,
+): Promise<void> => {
+  if (ended.state === 'succeeded' || guest.removed) return;
+  // Without a look at the host where there was one: whoever is told that it failed sees it failed.
+  const left = gathered.left ?? (await findProcess(guest, operation));
+  if (left === 'other') return;
+  if (left === 'own') {
+    guest.setStatus({
+      state: 'unknown',
+      reason: 'its start was taken back, and its process does not end',
+    });
+    return;
+  }
+  const cancelled = ended.state === 'cancelled';
+  const reason = cancelled ? undefined : ended.error?.desc;
+  const died = ended.error?.class === 'HostError';
+  guest.setStatus({
+    state: cancelled ? 'stopped' : 'failed',
+    reason,
+    ...(died
+      ? {
+          lastExit: {
+            at: guest.house.clock.now(),
+            cause: 'crashed',
+            ...(reason === undefined ? {} : { detail: reason }),
+          },
+        }
+      : {}),
+  });
+  if (!cancelled && operation.actor === 'policy:restart')
+    guest.restarts.afterEnd({ cause: 'crashed', ranMs: 0 });
+};
+
+export const start = (guest: Guest, operation: OperationRecord): Procedure => {
+  const { boot, inside: tryInside, withdraw, ended } = begin(guest, operation);
+  const program: Step = {
+    name: 'program',
+    do: (work) => tryInside(work, (tries) => setUpInside(guest, tries, work.signal)),
+  };
+  const runsProgram = guest.record.spec.program !== undefined && operation.arguments['paused'] !== true;
+  return {
+    steps: runsProgram ? [...boot, program] : boot,
+    finish: () => ({ guest: guest.id }),
+    withdraw,
+    after: ended,
   };
 };

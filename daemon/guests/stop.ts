@@ -141,6 +141,8 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
   name: 'ask',
   do: async ({ signal }) => {
     if (!guest.isLive()) return;
+    // Nothing runs in it that could be asked.
+    if (guest.record.spec.template) return;
     const wasPaused = guest.status.state === 'paused';
     guest.setStatus({ state: 'stopping', reason: undefined });
     if (operation.arguments['force'] === true || forceWaits(guest, operation)) return;

@@ -6,7 +6,7 @@ import type { GuestView } from '../../protocol/guest.ts';
 import type { Guest } from './guest.ts';
 
 /** Operations after which a guest that has no process now may have one. */
-const STARTING: ReadonlySet<string> = new Set(['guest-create', 'guest-start']);
+const STARTING: ReadonlySet<string> = new Set(['guest-create', 'guest-start', 'template-create']);
 
 export interface Waited {
   readonly view: Pick<GuestView, 'state' | 'ready' | 'reason' | 'restarts' | 'name'>;

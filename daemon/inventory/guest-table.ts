@@ -21,6 +21,10 @@ export interface StoredSpec
     'name' | 'machine' | 'boot' | 'agent' | 'program' | 'disks' | 'cdroms' | 'nics' | 'cloudInit'
   > {
   readonly cloudInit?: StoredCloudInit;
+  /** Of a guest that is kept to be forked, and runs no more. */
+  readonly template?: StoredTemplate;
+  /** The template that its disks lie on, and whose memory its first run begins with. */
+  readonly forkOf?: GuestId;
   /** Of a guest that boots a container image. */
   readonly program?: StoredProgram;
   readonly boot:
@@ -37,6 +41,12 @@ export interface StoredSpec
   /** Detached and not deleted: the guest's own until they are, and attached to no other. */
   readonly keptDisks: readonly KeptDisk[];
   readonly nics: readonly StoredNic[];
+}
+
+export interface StoredTemplate {
+  readonly madeAt: number;
+  /** By which its forks are known. */
+  readonly token: string;
 }
 
 /** What is run in a guest as its main program: of the image's config and of what was asked for, put together. */
@@ -59,6 +69,8 @@ export interface ProgramEnd {
 
 export interface StoredDisk {
   readonly name: string;
+  /** Lies on the disk of that name of this template, which lies on `image`. */
+  readonly template?: GuestId;
   readonly image?: ImageId;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
@@ -102,6 +114,8 @@ export interface GuestRecord {
 /** Settings of the machine that a process was launched with; `cloudInit` is the digest of what it was told. */
 export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'> {
   readonly cloudInit?: string;
+  /** Whether it began with the memory of its template. */
+  readonly forked?: boolean;
   /** The start that did it, written before the process is made; absent for one of before this was kept. */
   readonly launchedBy?: OperationId;
 }
@@ -127,6 +141,8 @@ export interface GuestStatus {
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;
   readonly lastExit?: { readonly at: number; readonly cause: string; readonly detail?: string } & ProgramEnd;
+  /** When its memory was begun from its template's: its disks have gone on since, and it never is again. */
+  readonly forkedAt?: number;
   readonly restartCount: number;
   readonly restartAt?: number;
 }
@@ -154,6 +170,7 @@ interface StatusRow {
   last_exit: string | null;
   restart_count: number;
   restart_at: number | null;
+  forked_at: number | null;
 }
 
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
@@ -197,6 +214,7 @@ const fromStatusRow = (row: StatusRow): GuestStatus => ({
     ? {}
     : { lastExit: storedJson(row.last_exit) as NonNullable<GuestStatus['lastExit']> }),
   ...(row.restart_at === null ? {} : { restartAt: row.restart_at }),
+  ...(row.forked_at === null ? {} : { forkedAt: row.forked_at }),
 });
 
 export type NewGuest = Omit<GuestRecord, 'number' | 'generation'>;
@@ -217,6 +235,7 @@ export class GuestTable {
   readonly #deleteAddress;
   readonly #addressesOf;
   readonly #macTaken;
+  readonly #forksOf;
   readonly #forwards;
   readonly #insertImageUse;
   readonly #deleteImageUses;
@@ -242,9 +261,9 @@ export class GuestTable {
     this.#byName = db.prepare<[string], { id: string }>('SELECT id FROM guest WHERE name = ?');
     this.#statuses = db.prepare<[], StatusRow>('SELECT * FROM status');
     this.#writeStatus = db.prepare<[StatusRow], never>(
-      `INSERT INTO status VALUES (@guest, @state, @reason, @observed_at, @cursor, @process, @applied, @last_exit, @restart_count, @restart_at)
+      `INSERT INTO status VALUES (@guest, @state, @reason, @observed_at, @cursor, @process, @applied, @last_exit, @restart_count, @restart_at, @forked_at)
        ON CONFLICT (guest) DO UPDATE SET state = @state, reason = @reason, observed_at = @observed_at, cursor = @cursor,
-         process = @process, applied = @applied, last_exit = @last_exit, restart_count = @restart_count, restart_at = @restart_at`,
+         process = @process, applied = @applied, last_exit = @last_exit, restart_count = @restart_count, restart_at = @restart_at, forked_at = @forked_at`,
     );
     this.#insertAddress = db.prepare<[string, string, string, string, string | null], never>(
       'INSERT INTO address (guest, nic, network, mac, ipv4) VALUES (?, ?, ?, ?, ?)',
@@ -254,6 +273,9 @@ export class GuestTable {
     );
     this.#addressesOf = db.prepare<[string], { ipv4: string }>(
       'SELECT ipv4 FROM address WHERE network = ? AND ipv4 IS NOT NULL',
+    );
+    this.#forksOf = db.prepare<[string], { name: string }>(
+      "SELECT name FROM guest WHERE json_extract(spec, '$.forkOf') = ? ORDER BY name",
     );
     this.#macTaken = db.prepare<[string], { guest: string }>('SELECT guest FROM address WHERE mac = ?');
     this.#forwards = db.prepare<[], { name: string; forward: string }>(
@@ -337,7 +359,13 @@ export class GuestTable {
       last_exit: json(status.lastExit),
       restart_count: status.restartCount,
       restart_at: status.restartAt ?? null,
+      forked_at: status.forkedAt ?? null,
     });
+  }
+
+  /** Names of the guests whose disks lie on those of a template. */
+  forksOf(template: GuestId): readonly string[] {
+    return this.#forksOf.all(template).map((row) => row.name);
   }
 
   addressesOf(network: NetworkId): readonly string[] {

@@ -234,4 +234,9 @@ export const migrations: readonly string[] = [
   'ALTER TABLE network ADD COLUMN bridge TEXT',
   // Size of all events up to this one: the bound of the log is found without adding up.
   'ALTER TABLE event ADD COLUMN total_bytes INTEGER NOT NULL DEFAULT 0',
+  // Forks, and the templates that they are of.
+  `
+  ALTER TABLE status ADD COLUMN forked_at INTEGER;
+  CREATE INDEX guest_by_template ON guest (json_extract(spec, '$.forkOf')) WHERE json_extract(spec, '$.forkOf') IS NOT NULL;
+  `,
 ];

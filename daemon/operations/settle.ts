@@ -56,7 +56,7 @@ export const settle = (left: LeftOver): Settlement => {
   }
   if (left.cancelRequested && !(left.state === 'running' && NO_WAY_BACK.has(left.kind)))
     return { kind: 'undo', why: 'it was cancelled' };
-  if (left.hostBooted && left.kind === 'guest-start')
+  if (left.hostBooted && (left.kind === 'guest-start' || left.kind === 'template-create'))
     return { kind: 'undo', why: 'the host booted meanwhile; after a boot only autostart starts guests' };
   if (left.hostBooted && ONE_WORD.has(left.kind)) return { kind: 'fail', why: 'the host booted meanwhile' };
   if (left.kind === 'guest-start' && left.state === 'running' && left.process === 'shut-down-by-guest')

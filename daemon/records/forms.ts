@@ -85,6 +85,7 @@ export type ImageForm = z.infer<typeof imageForm>;
 const storedDisk = z.looseObject({
   name: deviceName,
   image: imageId.optional(),
+  template: guestId.optional(),
   sizeBytes: byteCount,
   readOnly: z.boolean(),
 });
@@ -117,6 +118,8 @@ const storedSpec = z.looseObject({
     }),
   ]),
   agent: z.strictObject({ enabled: z.boolean() }).default({ enabled: false }),
+  template: z.looseObject({ madeAt: millisecondsSinceEpoch, token: z.string() }).optional(),
+  forkOf: guestId.optional(),
   program: z
     .looseObject({
       image: imageId,

@@ -23,7 +23,8 @@ import {
   unavailable,
 } from './fake-host.ts';
 
-export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs);
+/** It has no memory that could be another's as well. */
+export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs.filter((verb) => verb !== 'fork'));
 
 export class FakeGuest implements GuestHandle {
   readonly init = undefined;
@@ -118,6 +119,12 @@ export class FakeGuest implements GuestHandle {
     await this.#host.before('kill', this.#id, signal);
     this.#host.endAsked(this.#id);
     await waitOrAbort(this.ended, signal);
+  }
+
+  freezeForForks(): Promise<void> {
+    return Promise.reject(
+      new RoostError('Unsupported', 'A pretended guest cannot be forked', { hint: 'Use the driver qemu.' }),
+    );
   }
 
   async devices(signal: AbortSignal): Promise<DeviceNames> {

@@ -5,6 +5,7 @@
  */
 import { constants } from 'node:fs';
 import { access, open, stat } from 'node:fs/promises';
+import { groupId } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { Credentials } from '../driver.ts';
@@ -110,4 +111,14 @@ const readFlags = async (): Promise<readonly string[]> => {
   } finally {
     await file.close();
   }
+};
+
+/** User and group of nobody in particular, for questions about guests at large. */
+const NOBODY = 65_534;
+
+/** Identity of an ordinary guest under a daemon with privileges. */
+export const ordinaryGuest = (): Credentials | undefined => {
+  if (process.getuid?.() !== 0) return undefined;
+  const kvm = groupId('kvm');
+  return { uid: NOBODY, gid: NOBODY, groups: kvm === undefined ? [] : [kvm] };
 };

@@ -48,6 +48,10 @@ export const runFiles = (runDirectory: string): readonly string[] => [
   askedPath(runDirectory),
 ];
 
+/** Devices of a guest that is kept for forks; root's alone. */
+export const forkStatePath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirectory'>): string =>
+  join(stateDirectory, 'fork.state');
+
 /** Root's alone: the process has descriptors of what it writes in there. */
 export const logDirectory = (place: GuestPlace): string => join(place.stateDirectory, 'log');
 export const logPath = (place: GuestPlace, stream: LogStream): string =>

@@ -29,7 +29,7 @@ import {
 
 /**
  * Numbers of the descriptors that QEMU inherits. Taps follow from `firstTap` on, in the order of the NICs; behind them
- * what the agent's channel listens on.
+ * what the agent's channel listens on, and behind that what its memory is made of.
  */
 export const descriptorNumbers = {
   /** A file with the one command that negotiates the black box. */
@@ -111,6 +111,18 @@ const agentDescriptor = ({ nics }: Launch): number => descriptorNumbers.firstTap
 export const agentChannels = ({ agent, ownInit = false }: Pick<Launch, 'agent' | 'ownInit'>): 0 | 1 | 2 =>
   ownInit ? 2 : agent ? 1 : 0;
 
+/** Numbers of the descriptors of memory that is shared with forks, and of the state that a fork begins with. */
+export const memoryDescriptors = (launch: Launch): { readonly memory: number; readonly state: number } => {
+  const memory = agentDescriptor(launch) + agentChannels(launch);
+  return { memory, state: memory + 1 };
+};
+
+const descriptorCount = (launch: Launch): number => {
+  const { memory, state } = memoryDescriptors(launch);
+  if (launch.forkOf) return state + 1;
+  return launch.forkable ? memory + 1 : memory;
+};
+
 const launcherOptions = (launch: Launch): readonly string[] => {
   const { credentials } = launch.place;
   const identity =
@@ -126,7 +138,7 @@ const launcherOptions = (launch: Launch): readonly string[] => {
     ['--rlimit', 'core=0:0'],
     ['--oom-score-adj', String(OOM_SCORE_ADJUSTMENT)],
     ['--umask', '077'],
-    ['--keep-fds', String(agentDescriptor(launch) + agentChannels(launch))],
+    ['--keep-fds', String(descriptorCount(launch))],
     ['--pid-fd', String(descriptorNumbers.lock)],
   ].flat();
 };
@@ -155,14 +167,16 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
   const { machine, cpu, place } = launch;
   const topology = cpu.topology ?? { sockets: 1, cores: cpu.count, threads: 1 };
   const { sockets, cores, threads } = topology;
+  const sharedMemory = isShared(launch) ? [`memory-backend=${MEMORY}`] : [];
   return [
     ['-name', `guest=${launch.name},debug-threads=on`],
     ['-uuid', place.id],
-    ['-machine', machine.firmware ? `${machine.type},${flash}` : machine.type],
+    ['-machine', [machine.type, ...(machine.firmware ? [flash] : []), ...sharedMemory].join(',')],
     accel === 'kvm' ? ['-enable-kvm'] : ['-accel', 'tcg'],
     ['-cpu', machine.cpuModel],
     ['-smp', `cpus=${cpu.count},sockets=${sockets},cores=${cores},threads=${threads}`],
     ['-m', `size=${launch.memoryBytes / MEBIBYTE}M`],
+    memoryArgs(launch),
     ['-nodefaults', '-no-user-config'],
     ['-display', 'none'],
     ['-S'],
@@ -170,6 +184,23 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
     ['-msg', 'timestamp=on'],
     ['-rtc', 'base=utc'],
   ].flat();
+};
+
+const MEMORY = 'memory0';
+
+const isShared = ({ forkable, forkOf }: Launch): boolean => forkable === true || forkOf !== undefined;
+
+/** Memory that is to be forked is shared; a fork maps it privately, and waits for the state that goes with it. */
+const memoryArgs = (launch: Launch): readonly string[] => {
+  if (!isShared(launch)) return [];
+  const { memory } = memoryDescriptors(launch);
+  const size = `${launch.memoryBytes / MEBIBYTE}M`;
+  const share = launch.forkOf ? 'off' : 'on';
+  return [
+    '-object',
+    `memory-backend-file,id=${MEMORY},size=${size},mem-path=/proc/self/fd/${memory},share=${share}`,
+    ...(launch.forkOf ? ['-incoming', 'defer'] : []),
+  ];
 };
 
 /** Nodes of UEFI firmware: its code, shared and never written, and the guest's own variables. */

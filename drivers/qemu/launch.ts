@@ -45,6 +45,11 @@ export interface LaunchGroup {
   readonly remove: () => Promise<void>;
 }
 
+/** With the descriptors of memory that is shared, behind all others. */
+export interface SpawnContext extends LaunchContext {
+  readonly memory: readonly number[];
+}
+
 /** A process on its way to being a guest. */
 export interface Launched {
   readonly process: GuestProcess;
@@ -60,7 +65,7 @@ export const launchProcess = async <T>(
   launch: Launch,
   argv: readonly string[],
   group: LaunchGroup,
-  context: LaunchContext,
+  context: SpawnContext,
   use: (launched: Launched) => Promise<T>,
 ): Promise<T> => {
   const { runDirectory } = launch.place;
@@ -104,7 +109,7 @@ export const launchProcess = async <T>(
 const spawnGuest = async (
   launch: Launch,
   argv: readonly string[],
-  context: LaunchContext,
+  context: SpawnContext,
   undo: UndoStack,
 ): Promise<Child> => {
   const { place } = launch;
@@ -131,7 +136,13 @@ const spawnGuest = async (
     // In the order of `descriptorNumbers`.
     const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
     context.signal.throwIfAborted();
-    return await spawnOrSay(launch, argv, [...descriptors, logs.consoleLog, ...taps, ...agent]);
+    return await spawnOrSay(launch, argv, [
+      ...descriptors,
+      logs.consoleLog,
+      ...taps,
+      ...agent,
+      ...context.memory,
+    ]);
   } finally {
     await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
   }

@@ -5,6 +5,7 @@
  * while the device is there, so that a device added later renames none. On q35 every device has a root port of its
  * own (`port3`), on pc a slot (`0x4`), on microvm a virtio-mmio transport (`virtio-mmio-bus.2`).
  */
+import { isDeepStrictEqual } from 'node:util';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec, MachineFamily } from '../../protocol/guest.ts';
 import type { PinnedFirmware, PinnedMachine } from '../driver.ts';
@@ -67,6 +68,20 @@ export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachin
     ...(basics.firmware === undefined ? {} : { firmware: basics.firmware }),
     settings: { family: basics.family, serialPrefix: basics.serialPrefix, nextSerial: 0, ports: 0 },
   });
+
+/** Whether two machines are the same to the software in them, but for names, serial numbers and MAC addresses. */
+export const isSameBoard = (one: PinnedMachine, other: PinnedMachine): boolean =>
+  isDeepStrictEqual(boardOf(one), boardOf(other));
+
+const boardOf = ({ type, cpuModel, disks, nics, settings }: PinnedMachine): object => ({
+  type,
+  cpuModel,
+  disks: disks.map(({ address }) => address),
+  nics: nics.map(({ address }) => address),
+  family: settings['family'],
+  ports: settings['ports'],
+  seed: settings['seed'],
+});
 
 /** The record after a change of the spec: what stays keeps all it has, what is new gets its own. Same errors. */
 export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachine => {

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { DeadlineError, deadline, firstOf, waitOrAbort } from '../../lib/abort.ts';
 import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
-import { groupId } from '../../native/index.ts';
-import { isRoostError, RoostError } from '../../protocol/errors.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostView } from '../../protocol/host.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
@@ -23,13 +22,15 @@ import type {
   PinnedMachine,
   ReconstructedGuest,
 } from '../driver.ts';
-import { type AccelChoice, decideAccel, gatherAccelFacts } from './accel.ts';
+import { type AccelChoice, decideAccel, gatherAccelFacts, ordinaryGuest } from './accel.ts';
 import { agentEnd, agentEndOf, openEnd } from './agent/agent-channel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
+import { describeBinaries } from './describe-binaries.ts';
 import { relativeTo } from './devices.ts';
 import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
+import { isFrozen, loadFork, openMemory } from './fork.ts';
 import { lockPath, logPath, monitorPath, runObjects } from './guest-files.ts';
 import { GuestGroups } from './guest-groups.ts';
 import { readLogPart } from './guest-logs.ts';
@@ -39,7 +40,7 @@ import { inspectLocks, inspectSockets } from './inspect.ts';
 import { aliveError, launchProcess, removeRunFiles } from './launch.ts';
 import { launchArgs } from './launch-args.ts';
 import { adopt, goneError, unknownError } from './live-process.ts';
-import { familyOfType, fitMachine, pinMachine } from './machine.ts';
+import { familyOfType, fitMachine, isSameBoard, pinMachine } from './machine.ts';
 import { MicrovmClient } from './microvm-agent/microvm-client.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
@@ -76,9 +77,6 @@ const HANG_UP_MS = 1_000;
 /** What QEMU takes besides the guest's memory: itself and its buffers, and a little for each virtual CPU. */
 const OVERHEAD_BYTES = 64 * MEBIBYTE;
 const OVERHEAD_PER_CPU_BYTES = 2 * MEBIBYTE;
-/** User and group of nobody in particular, for questions about guests at large. */
-const NOBODY = 65_534;
-
 export const qemuDriver = (options: QemuDriverOptions): QemuDriver => new DriverOfQemu(options);
 
 class DriverOfQemu implements QemuDriver {
@@ -152,7 +150,9 @@ class DriverOfQemu implements QemuDriver {
     const { place } = launch;
     const transcript = this.#transcripts.of(place);
     const group = this.#groups.around(place);
-    const launched = launchProcess(launch, argv, group, context, async ({ process, ended }) => {
+    await using memory = await openMemory(launch);
+    const spawning = { ...context, memory: memory.descriptors };
+    const launched = launchProcess(launch, argv, group, spawning, async ({ process, ended }) => {
       transcript.note(`launched as process ${process.identity.pid}`);
       const agent = agentEnd(place, launch, this.#logOf(place));
       const events = this.#eventsOf(place, 0, agent?.listening(context.observe) ?? context.observe);
@@ -160,6 +160,7 @@ class DriverOfQemu implements QemuDriver {
       const monitor = await this.#openMonitor(place, process, { events, observe: context.observe }, waiting);
       // The command line names one accelerator, and QEMU does not run without it; only a foreign argument may say else.
       const parts = { place, process, monitor, events, agent, transcript, observe: context.observe };
+      if (launch.forkOf) await this.#load(parts, launch, waiting);
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
       return this.#handle({ ...parts, accel });
     });
@@ -207,6 +208,14 @@ class DriverOfQemu implements QemuDriver {
       context.observe({ kind: 'silent', reason, since: Date.now() - this.#silenceAfterMs }, events.cursor);
       throw silentError(reason);
     }
+  }
+
+  fitsMemoryOf(kept: PinnedMachine, machine: PinnedMachine): boolean {
+    return isSameBoard(kept, machine);
+  }
+
+  canFork(place: GuestPlace): Promise<boolean> {
+    return isFrozen(place);
   }
 
   async awaitAnswer(place: GuestPlace, { signal, cursor, observe }: AttachContext): Promise<void> {
@@ -296,19 +305,8 @@ class DriverOfQemu implements QemuDriver {
     return [...processes, ...sockets, ...groups];
   }
 
-  async describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']> {
-    return await Promise.all(
-      this.#capabilities.names.map(async (name) => {
-        const path = this.#capabilities.pathOf(name);
-        try {
-          const { version, machines } = await this.#capabilities.factsOf(name, signal);
-          return { name, path, version, machines: machines.map((machine) => machine.name) };
-        } catch (error) {
-          if (!isRoostError(error)) throw error;
-          return { name, path, machines: [], problem: error.message };
-        }
-      }),
-    );
+  describeBinaries(signal: AbortSignal): Promise<HostView['qemuBinaries']> {
+    return describeBinaries(this.#capabilities, signal);
   }
 
   async describeAccelerator(): Promise<HostView['accelerator']> {
@@ -418,6 +416,15 @@ class DriverOfQemu implements QemuDriver {
     }
   }
 
+  async #load(line: Parameters<typeof loadFork>[0], launch: Launch, signal: AbortSignal): Promise<void> {
+    try {
+      await loadFork(line, launch, signal);
+    } catch (error) {
+      await line.monitor.close();
+      throw error;
+    }
+  }
+
   #handle(parts: Omit<QemuGuestParts, 'log' | 'pathFor'>): GuestHandle {
     const pathFor = relativeTo(parts.place.stateDirectory, this.#options.stateRoot);
     const handle = new QemuGuest({ ...parts, pathFor, log: this.#logOf(parts.place) });
@@ -447,10 +454,3 @@ class DriverOfQemu implements QemuDriver {
     }
   }
 }
-
-/** Identity of an ordinary guest under a daemon with privileges. */
-const ordinaryGuest = (): Credentials | undefined => {
-  if (process.getuid?.() !== 0) return undefined;
-  const kvm = groupId('kvm');
-  return { uid: NOBODY, gid: NOBODY, groups: kvm === undefined ? [] : [kvm] };
-};

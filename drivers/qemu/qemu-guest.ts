@@ -22,6 +22,7 @@ import {
 } from '../driver.ts';
 import type { AgentEnd } from './agent/agent-channel.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
+import { freeze } from './fork.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
@@ -132,6 +133,10 @@ export class QemuGuest implements GuestHandle {
 
   async kill(signal: AbortSignal): Promise<void> {
     await this.#parts.process.kill(signal);
+  }
+
+  freezeForForks(signal: AbortSignal): Promise<void> {
+    return freeze(this.#parts, this.process.pid, this.#whileAlive(signal));
   }
 
   devices(signal: AbortSignal): Promise<DeviceNames> {

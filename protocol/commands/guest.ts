@@ -2,7 +2,15 @@
 import { z } from 'zod';
 import { seedFiles, warnings } from '../cloud-init.ts';
 import { defineCommand } from '../command.ts';
-import { guestChanges, guestFields, guestSpec, guestState, guestView } from '../guest.ts';
+import {
+  guestChanges,
+  guestFields,
+  guestSpec,
+  guestState,
+  guestView,
+  labels,
+  programSpec,
+} from '../guest.ts';
 import { addressSource, readiness } from '../guest-address.ts';
 import { guestHistory } from '../history.ts';
 import { hostObject } from '../host-object.ts';
@@ -75,6 +83,36 @@ export const guestStart = defineCommand({
   arguments: z.strictObject({
     ...guest,
     paused: z.boolean().default(false).describe('Leave it paused before its first instruction'),
+    ...changing,
+  }),
+  returns: accepted,
+});
+
+export const templateCreate = defineCommand({
+  name: 'template-create',
+  summary: 'Make a template of a stopped guest that runs a container image',
+  description:
+    'The guest is booted to where its main program would begin, and kept so: it runs no more. Guests are forked from it in some tens of milliseconds, by guest-fork, and by guest-create where it asks for the same. Its memory is held as long as its process lives; when that has ended, by guest-stop or with the host, forks of it boot.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({ ...guest, ...changing }),
+  returns: accepted,
+});
+
+export const guestFork = defineCommand({
+  name: 'guest-fork',
+  summary: 'Make a guest of a template and run a program in it',
+  description:
+    'The guest has the machine, the memory and the disks of the template as they were when it was made, and addresses, name and machine-id of its own. Its random generator and its clock are new before anything runs in it. It begins with the memory of the template if that is there, and boots otherwise. Settings that are not given are those of the template.',
+  role: 'operate',
+  nature: 'change',
+  since,
+  arguments: z.strictObject({
+    template: guestReference,
+    name: guestName,
+    program: programSpec.omit({ image: true }).optional().describe('In place of what the template would run'),
+    labels: labels.optional(),
     ...changing,
   }),
   returns: accepted,

@@ -164,6 +164,17 @@ class DirectoryPool implements Pool {
     return found && found.blocks * BLOCK_BYTES;
   }
 
+  /** The guest's own uid may not write it any more either; what has it open is done with it. */
+  async shareVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>, readers: number | undefined): Promise<void> {
+    const path = this.#volumePath(volume);
+    await withStorageErrors(`share ${path}`, async () => {
+      if (readers === undefined) return await chmod(path, 0o400);
+      await chown(path, process.geteuid?.() ?? 0, readers);
+      await chmod(path, 0o440);
+      await chmod(dirname(path), 0o711);
+    });
+  }
+
   async deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
     const path = this.#volumePath(volume);
     const file = `${volume.name}.qcow2`;

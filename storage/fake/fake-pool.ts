@@ -23,6 +23,7 @@ export type PoolEffect =
   | 'prepareGuest'
   | 'createVolume'
   | 'growVolume'
+  | 'shareVolume'
   | 'deleteVolume'
   | 'createFirmwareVariables'
   | 'writeSeed'
@@ -113,6 +114,12 @@ export class FakePool implements Pool {
     const volume = this.#guests.get(guest)?.volumes.get(name);
     const isThere = volume !== undefined && !this.missing.has(this.source(volume).path);
     return Promise.resolve(isThere ? ALLOCATED_BYTES : undefined);
+  }
+
+  async shareVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
+    await this.#effect('shareVolume', guest, name);
+    if (!this.#guests.get(guest)?.volumes.has(name))
+      throw new RoostError('FailedPrecondition', `Disk ${name} is missing`, { data: { disk: name } });
   }
 
   async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {

@@ -282,6 +282,8 @@ export const rowsFor = (kind: TableHost['kind']): readonly OperationRow[] =>
 /** Commands whose host no row can prepare by asking the daemon, and where they are tried instead. */
 const elsewhere: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-adopt': 'needs a process whose record is lost: test/daemon/adopt.test.ts',
+  'template-create': 'needs a kernel and our init: test/integration/fork.test.ts',
+  'guest-fork': 'needs a template: test/integration/fork.test.ts',
 };
 
 /** Changing commands of the contract that no row asks for. */

@@ -21,7 +21,7 @@ const root = join(import.meta.dirname, '../..');
 
 export type ChangingCommand = Extract<
   CommandName,
-  `guest-${string}` | `image-${string}` | `network-${string}`
+  `guest-${string}` | `image-${string}` | `network-${string}` | `template-${string}`
 >;
 
 /** A place for daemons to live one after another: directories and a network namespace, removed after the test. */

@@ -12,6 +12,7 @@ type GuestCommands = Exclude<
   Extract<
     keyof Handlers,
     | `guest-${string}`
+    | 'template-create'
     | 'query-guests'
     | 'query-guest'
     | 'query-guest-history'
@@ -41,10 +42,12 @@ export const guestHandlers = ({
   adoptions,
   consoles,
 }: Services): Pick<Handlers, GuestCommands> => ({
-  'guest-create': (args, call) => guests.create(args, call),
+  'guest-create': (args, call) => guests.creations.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
   'guest-rename': (args, call) => guests.rename(args, call),
   'guest-start': (args, call) => guests.start(args, call),
+  'template-create': (args, call) => guests.makeTemplate(args, call),
+  'guest-fork': (args, call) => guests.creations.fork(args, call),
   'guest-stop': (args, call) => guests.stop(args, call),
   'guest-reset': (args, call) => guests.verb('guest-reset', args, call),
   'guest-pause': (args, call) => guests.verb('guest-pause', args, call),

@@ -88,14 +88,33 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     await waitOrAbort(this.#opened.promise, signal);
     const agent = await this.#agent(signal);
     if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
+    if (setup.fork) requireToken(agent, setup.fork.token);
+    // First of all: until then its random bytes are those of every other fork.
     await agent.seed(randomBytes(SEED_BYTES), signal);
-    await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
-    await agent.setIdentity({ hostname: setup.hostname, machineId: setup.machineId }, signal);
-    for (const link of setup.links) await setUpLink(agent, link, signal);
-    await agent.setResolver(setup.resolver, signal);
-    await agent.setHosts(setup.hosts, signal);
+    // Told one after the other and awaited together; the agent keeps the order of what it does at once.
+    const told = [
+      agent.setClock(BigInt(Date.now()) * 1_000_000n, signal),
+      ...setup.links.map((link, index) => setUpLink(agent, link, setup.fork?.macs[index], signal)),
+      agent.setIdentity({ hostname: setup.hostname, machineId: setup.machineId }, signal),
+      agent.setResolver(setup.resolver, signal),
+      agent.setHosts(setup.hosts, signal),
+    ];
+    for (const result of await Promise.allSettled(told))
+      if (result.status === 'rejected') throw result.reason;
     this.#environment = setup.program.environment;
     await this.#startMain(agent, setup.program, signal);
+  }
+
+  async prepareForForks(token: string, signal: AbortSignal): Promise<void> {
+    await waitOrAbort(this.#opened.promise, signal);
+    const agent = await this.#agent(signal);
+    if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
+    // What every fork does first, so that its code is in memory already.
+    await agent.seed(randomBytes(SEED_BYTES), signal);
+    await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
+    await agent.processes(signal);
+    await agent.setIdentity({ token: Buffer.from(token) }, signal);
+    await agent.sync(signal);
   }
 
   async signalProgram(signalNumber: number, signal: AbortSignal): Promise<void> {
@@ -289,10 +308,24 @@ const SUPPORTED = [
 const setUpLink = async (
   agent: MicrovmAgent,
   { mac, addresses, gateway }: GuestSetup['links'][number],
+  before: string | undefined,
   signal: AbortSignal,
 ): Promise<void> => {
   const routes = gateway === undefined ? [] : [{ destination: '0.0.0.0/0', gateway }];
-  await agent.setLink({ mac }, { up: true, addresses, routes, replace: true }, signal);
+  const newMac = before === undefined ? {} : { newMac: mac };
+  await agent.setLink(
+    { mac: before ?? mac },
+    { ...newMac, up: true, addresses, routes, replace: true },
+    signal,
+  );
+};
+
+/** One that lost its memory boots afresh, or is another's: it answers as well. */
+const requireToken = (agent: MicrovmAgent, token: string): void => {
+  if (agent.facts.token?.equals(Buffer.from(token))) return;
+  throw new RoostError('HostError', 'The guest is no fork of its template: it does not know its token', {
+    hint: 'Its memory did not arrive. Start it again: it boots by itself.',
+  });
 };
 
 const letGo = (): RoostError =>

@@ -29,6 +29,12 @@ interface QmpArguments {
   readonly 'blockdev-open-tray': { readonly id: string; readonly force: boolean };
   readonly 'blockdev-close-tray': { readonly id: string };
   readonly 'blockdev-remove-medium': { readonly id: string };
+  /** MigrationCapabilityStatus of qapi/migration.json. */
+  readonly 'migrate-set-capabilities': {
+    readonly capabilities: readonly { readonly capability: string; readonly state: boolean }[];
+  };
+  readonly migrate: { readonly uri: string };
+  readonly 'migrate-incoming': { readonly uri: string };
   readonly 'blockdev-insert-medium': { readonly id: string; readonly 'node-name': string };
 }
 
@@ -117,6 +123,9 @@ export const qmpReturns = {
   'blockdev-close-tray': nothing,
   'blockdev-remove-medium': nothing,
   'blockdev-insert-medium': nothing,
+  'migrate-set-capabilities': nothing,
+  migrate: nothing,
+  'migrate-incoming': nothing,
 } as const satisfies Readonly<Record<string, z.ZodType>>;
 
 export type QmpCommandName = keyof typeof qmpReturns;

@@ -254,9 +254,11 @@ describe('a client that sends faster than it is served', () => {
 describe('a client that does not read its replies', () => {
   test('is not served until it does, and misses nothing then', async () => {
     let called = 0;
+    const served = deferred<void>();
     const session = negotiated({
       large: () => {
         called += 1;
+        if (called === 10) served.resolve();
         return 'x'.repeat(MIB / 2);
       },
     });
@@ -268,7 +270,7 @@ describe('a client that does not read its replies', () => {
     carrier.reads = true;
     session.drained();
     // It is served in several turns.
-    while (called < 10) await new Promise((resolve) => setImmediate(resolve));
+    await served.promise;
     expect(carrier.paused).toBe(false);
     expect(carrier.replies.map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });

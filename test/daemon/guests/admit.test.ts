@@ -14,6 +14,7 @@ import { guestStates } from '../../../protocol/guest.ts';
 const allVerbs: ReadonlySet<string> = new Set(guestVerbs);
 const kinds: readonly GuestVerbKind[] = [
   'guest-start',
+  'template-create',
   'guest-stop',
   'guest-reset',
   'guest-pause',
@@ -48,6 +49,8 @@ const standing = (
   verbs: allVerbs,
   hotplugs: true,
   frozen: false,
+  isTemplate: false,
+  runsProgram: false,
   ...more,
 });
 
@@ -55,7 +58,59 @@ const words = (verdict: Verdict): string => (verdict.kind === 'deny' ? verdict.e
 
 type Row = readonly [string, GuestVerbKind, Standing, string, Asked?];
 
+const isTemplate = { isTemplate: true, runsProgram: true } as const;
 const rows: readonly Row[] = [
+  [
+    'a template is not started',
+    'guest-start',
+    standing('stopped', 'stopped', [], isTemplate),
+    'FailedPrecondition',
+  ],
+  [
+    'a template goes on no more',
+    'guest-resume',
+    standing('paused', 'stopped', [], isTemplate),
+    'FailedPrecondition',
+  ],
+  [
+    'a template keeps its disks',
+    'guest-disk-resize',
+    standing('paused', 'stopped', [], isTemplate),
+    'FailedPrecondition',
+  ],
+  [
+    'a template may be let go of',
+    'guest-stop',
+    standing('paused', 'stopped', [], { ...isTemplate, hasProcess: true }),
+    'accept',
+  ],
+  [
+    'a template may be deleted by force',
+    'guest-delete',
+    standing('paused', 'stopped', [], { ...isTemplate, hasProcess: true }),
+    'accept',
+    { force: true },
+  ],
+  ['a template is one already', 'template-create', standing('paused', 'stopped', [], isTemplate), 'already'],
+  [
+    'a stopped guest of an image may become a template',
+    'template-create',
+    standing('stopped', 'stopped', [], { runsProgram: true }),
+    'accept',
+  ],
+  [
+    'one that is being made too',
+    'template-create',
+    standing('stopped', 'stopped', ['guest-create'], { runsProgram: true }),
+    'accept',
+  ],
+  [
+    'a running one may not',
+    'template-create',
+    standing('running', 'running', [], { runsProgram: true, hasProcess: true }),
+    'FailedPrecondition',
+  ],
+  ['one without a program may not', 'template-create', standing('stopped', 'stopped'), 'FailedPrecondition'],
   ['a stopped guest may be started', 'guest-start', standing('stopped', 'stopped'), 'accept'],
   ['a failed guest may be started', 'guest-start', standing('failed', 'running'), 'accept'],
   [
@@ -230,6 +285,8 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   unfinished: fc.array(fc.constantFrom(...kinds, 'guest-create'), { maxLength: 4 }),
   hotplugs: fc.boolean(),
   frozen: fc.boolean(),
+  isTemplate: fc.boolean(),
+  runsProgram: fc.boolean(),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });
 

@@ -1,6 +1,6 @@
 /** Golden command lines, one argument per line. After a wanted change: `npx vitest run test/drivers/qemu -u`. */
 import { describe, expect, it } from 'vitest';
-import type { Launch, PinnedMachine } from '../../../drivers/driver.ts';
+import type { GuestPlace, Launch, PinnedMachine } from '../../../drivers/driver.ts';
 import { type LaunchArgsInput, launchArgs } from '../../../drivers/qemu/launch-args.ts';
 import { fitMachine, pinMachine } from '../../../drivers/qemu/machine.ts';
 import { systemdScopes } from '../../../lib/control-groups.ts';
@@ -34,6 +34,7 @@ interface Wanted {
   readonly cdroms?: readonly (BlockSource | undefined)[];
   readonly boot?: Launch['boot'];
   readonly seed?: BlockSource;
+  readonly memory?: Pick<Launch, 'forkable' | 'forkOf'>;
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
@@ -92,6 +93,7 @@ const launchOf = (wanted: Wanted): Launch => {
     disks,
     nics,
     ...(wanted.seed === undefined ? {} : { seed: wanted.seed }),
+    ...wanted.memory,
     ...(wanted.cdroms === undefined ? {} : { cdroms: wanted.cdroms }),
   };
 };
@@ -155,6 +157,22 @@ const kernelBoot: Launch['boot'] = {
 const ovmf = {
   codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd',
   variablesTemplatePath: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+};
+
+const microvmProgram: Wanted = {
+  family: 'microvm',
+  tscKhz: 2_600_000,
+  boot: { ...kernelBoot, commandLine: '' },
+  disks: [rawDisk('root', true), overlay],
+  nics: [tap(1)],
+  spec: { program: { image: 'app' } },
+};
+const templatePlace: GuestPlace = {
+  id: '5f0c7b1e-0000-4000-8000-000000000002' as GuestId,
+  number: 2,
+  instance: 'abcde' as InstanceId,
+  stateDirectory: `${stateRoot}/guests/template`,
+  runDirectory: '/run/roost/guests/template',
 };
 
 const cases: Readonly<Record<string, Wanted>> = {
@@ -221,14 +239,9 @@ const cases: Readonly<Record<string, Wanted>> = {
   },
   'form-1-q35-seed': { formatVersion: 1, disks: [overlay], nics: [tap(1)], ...told },
   'in-a-scope': { groupArgv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') },
-  'microvm-program': {
-    family: 'microvm',
-    tscKhz: 2_600_000,
-    boot: { ...kernelBoot, commandLine: '' },
-    disks: [rawDisk('root', true), overlay],
-    nics: [tap(1)],
-    spec: { program: { image: 'app' } },
-  },
+  'microvm-program': microvmProgram,
+  'microvm-template': { ...microvmProgram, memory: { forkable: true } },
+  'microvm-fork': { ...microvmProgram, memory: { forkOf: templatePlace } },
   'q35-program': {
     accel: 'kvm',
     boot: { ...kernelBoot, commandLine: 'ignore_loglevel' },

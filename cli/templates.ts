@@ -1,0 +1,92 @@
+/** `roost template create` and `roost fork`: a container image booted and kept, and guests made of it. */
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { GuestView } from '../protocol/guest.ts';
+import { CliFailure, failureLines, toFailure } from './failure.ts';
+import type { Context } from './io.ts';
+import { lastingCall } from './lasting.ts';
+import { buildWhatIsMissing, carryOut, imageFor, textOf } from './run-image.ts';
+import type { Invocation } from './verb.ts';
+
+/** Makes the guest first, where an image is given. */
+export const createTemplate = async (
+  { flags, positionals }: Invocation,
+  context: Context,
+): Promise<number> => {
+  const name = String(positionals['NAME']);
+  const reference = textOf(flags, 'image');
+  if (reference !== undefined) {
+    await buildWhatIsMissing(context);
+    const image = await imageFor(context, reference);
+    const network = textOf(flags, 'network');
+    await carryOut(context, 'guest-create', {
+      name,
+      machine: textOf(flags, 'machine') ?? 'microvm',
+      program: { image },
+      ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
+      ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
+      ...(network === undefined ? {} : { nics: [{ network }] }),
+      idempotencyKey: randomUUID(),
+    });
+  }
+  try {
+    await carryOut(context, 'template-create', { guest: name, idempotencyKey: randomUUID() });
+  } catch (error) {
+    // Made for nothing else.
+    if (reference !== undefined)
+      await carryOut(context, 'guest-delete', {
+        guest: name,
+        force: true,
+        idempotencyKey: randomUUID(),
+      }).catch(() => undefined);
+    throw error;
+  }
+  const view = (await lastingCall(context, 'query-guest', () => ({ guest: name }))) as GuestView;
+  if (context.json) context.printJson(view);
+  else context.print(`${name}: template created; 'roost fork ${name}' makes guests of it`);
+  return 0;
+};
+
+const forkOne = async (invocation: Invocation, context: Context, name: string): Promise<void> => {
+  const { flags, positionals } = invocation;
+  const command = positionals['CMD'];
+  const entrypoint = textOf(flags, 'entrypoint');
+  const program = {
+    ...(Array.isArray(command) && command.length > 0 ? { command } : {}),
+    ...(entrypoint === undefined ? {} : { entrypoint: [entrypoint] }),
+    ...(Array.isArray(flags['env']) ? { environment: flags['env'].map(String) } : {}),
+  };
+  await carryOut(context, 'guest-fork', {
+    template: String(positionals['TEMPLATE']),
+    name,
+    ...(Object.keys(program).length === 0 ? {} : { program }),
+    idempotencyKey: randomUUID(),
+  });
+};
+
+/** Each is made for itself: what fails does not take the others with it. */
+export const fork = async (invocation: Invocation, context: Context): Promise<number> => {
+  const { flags, positionals } = invocation;
+  const count = Number(flags['count'] ?? 1);
+  const given = textOf(flags, 'name');
+  if (!Number.isSafeInteger(count) || count < 1)
+    throw new CliFailure({ class: 'InvalidArgument', desc: '--count is at least 1' });
+  const base = given ?? `${String(positionals['TEMPLATE'])}-${randomBytes(3).toString('hex')}`;
+  const names = count === 1 ? [base] : Array.from({ length: count }, (_, index) => `${base}-${index + 1}`);
+  const forked = await Promise.allSettled(
+    names.map(async (name) => {
+      await forkOne(invocation, context, name);
+      return name;
+    }),
+  );
+  let exitCode = 0;
+  for (const [index, result] of forked.entries()) {
+    if (result.status === 'fulfilled') {
+      context.print(result.value);
+      continue;
+    }
+    const failure = toFailure(result.reason);
+    exitCode = Math.max(exitCode, failure.exitCode);
+    for (const line of failureLines(failure, { subject: names[index] ?? base })) context.note(line);
+  }
+  return exitCode;
+};

@@ -1,0 +1,117 @@
+/**
+ * Which template a new guest is forked from, and what it takes from it. A guest may be forked where a boot would make the
+ * same of it: the same image and machine, devices at the same places and of the same sizes. Pure but for the look-ups.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { PinnedMachine } from '../../drivers/driver.ts';
+import type { CommandArguments } from '../../protocol/commands.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import { guestSpec } from '../../protocol/guest.ts';
+import type { GuestId, NetworkId } from '../../protocol/types.ts';
+import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
+import type { Guest } from './guest.ts';
+
+/** Errors: FailedPrecondition for a guest that is no template, or will be none for long. */
+export const requireTemplate = (guest: Guest): Guest => {
+  const goes = guest.removed || guest.unfinished.some(({ kind }) => kind === 'guest-delete');
+  if (guest.record.spec.template && !goes) return guest;
+  throw new RoostError(
+    'FailedPrecondition',
+    `Guest ${guest.name} is ${goes ? 'being deleted' : 'no template'}`,
+    {
+      data: { guest: guest.name },
+      hint: goes ? 'Take another.' : 'Make one of it while it is stopped: template-create.',
+    },
+  );
+};
+
+/** In the transaction that accepts its deletion. Errors: FailedPrecondition naming those whose disks lie on it. */
+export const refuseWhileForked = (guest: Guest): void => {
+  const forks = guest.house.inventory.guests.forksOf(guest.id);
+  if (forks.length === 0) return;
+  const named = forks.slice(0, 3).join(', ');
+  throw new RoostError(
+    'FailedPrecondition',
+    `The disks of ${forks.length} ${forks.length === 1 ? 'guest' : 'guests'} lie on those of template ${guest.name}: ${named}${forks.length > 3 ? ', …' : ''}`,
+    {
+      data: { guest: guest.name, forks: forks.slice(0, 100) },
+      hint: 'Delete them first. To free its memory alone, stop it.',
+    },
+  );
+};
+
+const shapeOf = ({ memoryBytes, cpu, qemu, boot, firmware, program, disks }: StoredSpec): object => ({
+  memoryBytes,
+  cpu,
+  qemu,
+  boot,
+  firmware,
+  image: program?.image,
+  disks: disks.map(({ name, image, sizeBytes, readOnly }) => ({ name, image, sizeBytes, readOnly })),
+});
+
+/** Whether memory that was made with one record goes with another. */
+const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: PinnedMachine): boolean =>
+  spec.program !== undefined &&
+  spec.cloudInit === undefined &&
+  spec.cdroms.length === 0 &&
+  driver.fitsMemoryOf(record.machine, machine) &&
+  isDeepStrictEqual(shapeOf(record.spec), shapeOf(spec));
+
+/** The newest of the candidates that the guest can be forked from. */
+export const templateFor = (
+  spec: StoredSpec,
+  machine: PinnedMachine,
+  candidates: readonly Guest[],
+): Guest | undefined => {
+  if (spec.program === undefined) return undefined;
+  return candidates
+    .filter((guest) => guest.record.spec.template && !guest.removed && isAlike(guest, spec, machine))
+    .toSorted((one, other) => madeAt(other) - madeAt(one))[0];
+};
+
+const madeAt = ({ record }: Guest): number => record.spec.template?.madeAt ?? 0;
+
+/** What is written goes over what the template has written. */
+export const asForkOf = (spec: StoredSpec, template: GuestId): StoredSpec => ({
+  ...spec,
+  forkOf: template,
+  disks: spec.disks.map((disk) => (disk.readOnly ? disk : { ...disk, template })),
+});
+
+/** The spec of a fork as a user would have written it. */
+export const forkSpec = (
+  { spec, machine }: GuestRecord,
+  { name, program, labels }: CommandArguments<'guest-fork'>,
+  networkName: (id: NetworkId) => string,
+): ReturnType<typeof guestSpec.parse> => {
+  const { template: _template, forkOf: _forkOf, program: own, ...rest } = spec;
+  const asked = program ?? {};
+  return guestSpec.parse({
+    name,
+    driver: spec.driver,
+    machine: machine.type,
+    memoryBytes: spec.memoryBytes,
+    cpu: spec.cpu,
+    qemu: spec.qemu,
+    stopTimeoutMs: rest.stopTimeoutMs,
+    labels: labels ?? spec.labels,
+    nics: spec.nics.map((nic) => ({ network: networkName(nic.network) })),
+    program: {
+      image: own?.image,
+      ...(program === undefined ? { entrypoint: own?.argv.slice(0, 1), command: own?.argv.slice(1) } : {}),
+      ...asked,
+      environment: [...(own?.environment ?? []), ...(program?.environment ?? [])],
+    },
+  });
+};
+
+export const unlikeTemplate = (template: Guest): RoostError =>
+  new RoostError(
+    'FailedPrecondition',
+    `A guest like template ${template.name} is made in another way by now`,
+    {
+      data: { guest: template.name },
+      hint: 'What it boots by, or its QEMU, is another today. Make a new template.',
+    },
+  );

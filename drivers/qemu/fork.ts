@@ -1,0 +1,170 @@
+/**
+ * Forks: a guest's memory and devices kept as they are, and others begun from there. Memory that is to be forked is a
+ * memfd that QEMU maps shared; a fork maps the same memory privately, so that it costs what it changes. The process of
+ * the frozen guest holds the memory: it lives as long as there is anything to fork, over every restart of the daemon,
+ * and never runs again, because its forks read what it would write.
+ *
+ * What devices are goes into a file, QEMU's migration stream without the memory (capability x-ignore-shared). Their
+ * places on the buses are the same in each fork; what is behind them (files, taps, sockets) is each one's own.
+ */
+import { close } from 'node:fs';
+import { type FileHandle, open, readdir, readlink } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { deferred, waitOrAbort } from '../../lib/abort.ts';
+import { createMemory, sealMemory } from '../../native/index.ts';
+import { RoostError } from '../../protocol/errors.ts';
+import type { GuestPlace, Launch } from '../driver.ts';
+import type { EventLog } from './event-log.ts';
+import { forkStatePath, lockPath } from './guest-files.ts';
+import { memoryDescriptors } from './launch-args.ts';
+import type { Monitor } from './monitor.ts';
+import { lockHolder } from './process-lock.ts';
+import type { QmpEvent } from './qmp/qmp-types.ts';
+
+const closeDescriptor = promisify(close);
+
+const MEMORY_NAME = 'roost-guest-memory';
+const STATE_NAME = 'fork-state';
+
+/** Descriptors that a process inherits for its memory, in the order of the command line. */
+export interface MemoryDescriptors extends AsyncDisposable {
+  readonly descriptors: readonly number[];
+}
+
+const none: MemoryDescriptors = { descriptors: [], [Symbol.asyncDispose]: async () => undefined };
+
+/** Errors: FailedPrecondition when the guest to fork is not there any more. */
+export const openMemory = async ({ forkable, forkOf }: Launch): Promise<MemoryDescriptors> => {
+  if (forkOf) return await openFrozen(forkOf);
+  if (!forkable) return none;
+  const memory = createMemory(MEMORY_NAME);
+  return { descriptors: [memory], [Symbol.asyncDispose]: () => closeDescriptor(memory) };
+};
+
+const openFrozen = async (place: GuestPlace): Promise<MemoryDescriptors> => {
+  const opened: FileHandle[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const file of opened.splice(0)) await file.close();
+  };
+  try {
+    const holder = await lockHolder(lockPath(place));
+    if (!holder) throw notFrozen(place);
+    opened.push(await openMemoryOf(holder.pid, place), await open(forkStatePath(place), 'r'));
+    return { descriptors: opened.map(({ fd }) => fd), [Symbol.asyncDispose]: closeAll };
+  } catch (error) {
+    await closeAll();
+    throw error instanceof RoostError ? error : notFrozen(place, error);
+  }
+};
+
+/** For writing, because QEMU opens it so, too; it is sealed. */
+const openMemoryOf = async (pid: number, place: GuestPlace): Promise<FileHandle> => {
+  for (const number of await readdir(`/proc/${pid}/fd`)) {
+    const path = `/proc/${pid}/fd/${number}`;
+    const target = await readlink(path).catch(() => '');
+    if (target.startsWith(`/memfd:${MEMORY_NAME}`)) return await open(path, 'r+');
+  }
+  throw notFrozen(place);
+};
+
+/** Whether a frozen guest is there to be forked. */
+export const isFrozen = async (place: GuestPlace): Promise<boolean> => {
+  try {
+    await using _memory = await openFrozen(place);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+interface Line {
+  readonly place: GuestPlace;
+  readonly monitor: Monitor;
+  readonly events: EventLog;
+}
+
+/** Stops the guest for good and keeps it. Done again after it was given up, it goes on; done already, it does nothing. */
+export const freeze = async (line: Line, pid: number, signal: AbortSignal): Promise<void> => {
+  const { place, monitor } = line;
+  const memory = await openMemoryOf(pid, place).catch(() => {
+    throw notForkable(place);
+  });
+  try {
+    const { status } = await monitor.execute('query-status', {}, signal);
+    if (status !== 'postmigrate') {
+      await monitor.execute('stop', {}, signal);
+      await save(line, signal);
+    }
+    sealMemory(memory.fd);
+  } finally {
+    await memory.close();
+  }
+};
+
+const save = async (line: Line, signal: AbortSignal): Promise<void> => {
+  const { place, monitor } = line;
+  const state = await open(forkStatePath(place), 'w', 0o600);
+  try {
+    await setCapabilities(monitor, signal);
+    await monitor.sendDescriptor(STATE_NAME, state.fd, signal);
+    await migration(line, signal, () =>
+      monitor.execute('migrate', { uri: `fd:${STATE_NAME}` }, signal).then(() => undefined),
+    );
+  } finally {
+    await state.close();
+  }
+};
+
+/** Gives a process that waits for it the state of the frozen guest's devices. */
+export const loadFork = async (line: Line, launch: Launch, signal: AbortSignal): Promise<void> => {
+  const { monitor } = line;
+  const { state } = memoryDescriptors(launch);
+  await setCapabilities(monitor, signal);
+  await migration(line, signal, () =>
+    monitor.execute('migrate-incoming', { uri: `fd:${state}` }, signal).then(() => undefined),
+  );
+};
+
+/** Both ends have to have the same; events tell how it goes. */
+const setCapabilities = async (monitor: Monitor, signal: AbortSignal): Promise<void> => {
+  const capabilities = ['x-ignore-shared', 'events'].map((capability) => ({ capability, state: true }));
+  await monitor.execute('migrate-set-capabilities', { capabilities }, signal);
+};
+
+/** Begins it and waits for its end, which QEMU tells by an event. */
+const migration = async (
+  { place, events }: Line,
+  signal: AbortSignal,
+  begin: () => Promise<void>,
+): Promise<void> => {
+  const ended = deferred<string>();
+  const onEvent = ({ event, data }: QmpEvent): void => {
+    const status = event === 'MIGRATION' ? data['status'] : undefined;
+    if (status === 'completed' || status === 'failed' || status === 'cancelled') ended.resolve(status);
+  };
+  const stopListening = events.onEvent(onEvent);
+  try {
+    await begin();
+    const status = await waitOrAbort(ended.promise, signal);
+    if (status === 'completed') return;
+    throw new RoostError('HostError', `QEMU could not pass on the state of guest ${place.id}: ${status}`, {
+      data: { guest: place.id, status },
+      hint: 'Look at `roost logs --process` and `roost qmp-log`.',
+    });
+  } finally {
+    stopListening();
+  }
+};
+
+const notFrozen = (place: GuestPlace, cause?: unknown): RoostError =>
+  new RoostError('FailedPrecondition', `The memory of guest ${place.id} is not there to be forked`, {
+    cause,
+    data: { guest: place.id },
+    hint: 'It is gone with its process. Guests that lie on its disks start by booting.',
+  });
+
+const notForkable = (place: GuestPlace): RoostError =>
+  new RoostError('FailedPrecondition', `Guest ${place.id} was not started to be forked`, {
+    data: { guest: place.id },
+    hint: 'Its memory is its own. Make a template of it while it is stopped.',
+  });

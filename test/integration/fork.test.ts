@@ -1,0 +1,216 @@
+/** Guests forked from a template: each itself, all from one memory; what is gone is booted instead. */
+import { readFile, rm, truncate } from 'node:fs/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { CommandInput } from '../../protocol/commands.ts';
+import type { GuestView } from '../../protocol/guest.ts';
+import { MEBIBYTE } from '../../protocol/types.ts';
+import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { describeWith } from '../harness/needs.ts';
+import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import { runRoost } from '../harness/roost-cli.ts';
+
+let images: MicrovmImages;
+
+const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
+  const home = await testDaemonHome();
+  const daemon = await home.start();
+  await images.importInto(daemon);
+  return { home, daemon };
+};
+
+const specOf = (
+  name: string,
+  more: Partial<CommandInput<'guest-create'>> = {},
+): CommandInput<'guest-create'> => ({
+  name,
+  machine: 'microvm',
+  memoryBytes: 128 * MEBIBYTE,
+  program: { image: 'box', command: ['sleep', '100000'] },
+  qemu: { accel: 'tcg' },
+  ...more,
+});
+
+const makeTemplate = async (
+  daemon: RealDaemon,
+  name: string,
+  more: Partial<CommandInput<'guest-create'>> = {},
+): Promise<void> => {
+  await daemon.succeed('guest-create', specOf(name, more));
+  await daemon.succeed('template-create', { guest: name });
+};
+
+const forkAll = async (
+  daemon: RealDaemon,
+  template: string,
+  names: readonly string[],
+): Promise<readonly GuestView[]> =>
+  await Promise.all(
+    names.map(async (name) => {
+      await daemon.succeed('guest-fork', { template, name });
+      return await daemon.guest(name);
+    }),
+  );
+
+/** Whether the guest's process began with memory that it was given. */
+const wasForked = async ({ process }: GuestView): Promise<boolean> =>
+  (await readFile(`/proc/${process?.pid ?? 0}/cmdline`, 'utf8')).split('\0').includes('-incoming');
+
+const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
+  const { guests } = await daemon.client.call('query-guests', {});
+  // Templates last: their forks lie on them.
+  for (const { name } of guests.toSorted(
+    (one, other) => Number(one.template !== undefined) - Number(other.template !== undefined),
+  ))
+    await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
+  for (const { name } of (await daemon.client.call('query-networks', {})).networks)
+    await daemon.succeed('network-delete', { network: name });
+  await daemon.stop();
+  const { ledger, host } = await home.compare();
+  expect(host).toEqual(ledger);
+};
+
+const allDiffer = (values: readonly unknown[]): void => {
+  expect(new Set(values).size).toBe(values.length);
+};
+
+describeWith(
+  ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
+  'a fork of a booted guest',
+  () => {
+    beforeAll(async () => {
+      images = await makeMicrovmImages();
+    }, guestImagesTimeoutMs);
+    afterAll(async () => {
+      await rm(images.directory, { recursive: true, force: true });
+    });
+
+    test.each(['microvm', 'q35'])(
+      'on %s is itself in everything, and reaches its neighbours',
+      async (machine) => {
+        const { home, daemon } = await begin();
+        await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+        await makeTemplate(daemon, 'mother', { machine, nics: [{ network: 'lan' }] });
+        expect(await daemon.guest('mother')).toMatchObject({
+          state: 'paused',
+          reason: 'template',
+          target: 'stopped',
+        });
+        const forks = await forkAll(daemon, 'mother', ['one', 'two', 'three']);
+        for (const fork of forks) {
+          expect(await wasForked(fork)).toBe(true);
+          expect(fork).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
+        }
+        const told = await Promise.all(
+          forks.map(async (fork) => {
+            const script =
+              'hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address; head -c 16 /dev/urandom | md5sum; ip -4 addr show dev eth0';
+            const { stdout } = await runRoost(home, ['exec', fork.name, 'sh', '-c', script]);
+            const [hostname, machineId, mac, random] = stdout.split('\n');
+            expect(hostname).toBe(fork.name);
+            expect(machineId).toBe(fork.id.replaceAll('-', ''));
+            expect(mac).toBe(fork.nics[0]?.mac);
+            expect(stdout).toContain(`inet ${fork.nics[0]?.ipv4 ?? 'none'}/`);
+            return random;
+          }),
+        );
+        allDiffer(told);
+        allDiffer([...forks, await daemon.guest('mother')].map(({ nics }) => nics[0]?.mac));
+        const ping = await runRoost(home, ['exec', 'one', 'ping', '-c', '1', '-W', '5', 'two']);
+        expect(ping.stdout).toContain('1 packets received');
+        const clock = Number((await runRoost(home, ['exec', 'one', 'date', '+%s'])).stdout);
+        expect(Math.abs(clock - Date.now() / 1000)).toBeLessThan(60);
+        await finish({ home, daemon });
+      },
+    );
+
+    test('writes what is its own, and keeps it over a stop: then it boots from its own disk', async () => {
+      const { home, daemon } = await begin();
+      await makeTemplate(daemon, 'mother');
+      await forkAll(daemon, 'mother', ['one', 'two']);
+      for (const name of ['one', 'two'])
+        expect(await runRoost(home, ['exec', name, 'sh', '-c', `echo ${name} > /who; sync`])).toMatchObject({
+          code: 0,
+        });
+      await daemon.succeed('guest-stop', { guest: 'one', force: true });
+      await daemon.succeed('guest-start', { guest: 'one' });
+      const again = await daemon.guest('one');
+      expect(await wasForked(again)).toBe(false);
+      expect((await runRoost(home, ['exec', 'one', 'cat', '/who'])).stdout).toBe('one\n');
+      expect((await runRoost(home, ['exec', 'two', 'cat', '/who'])).stdout).toBe('two\n');
+      await finish({ home, daemon });
+    });
+
+    test('is made also after the daemon was killed, and boots when the memory is gone', async () => {
+      const { home, daemon } = await begin();
+      await makeTemplate(daemon, 'mother');
+      await daemon.kill9();
+      const next = await home.start();
+      expect(await next.guest('mother')).toMatchObject({ state: 'paused', reason: 'template' });
+      const [warm] = await forkAll(next, 'mother', ['warm']);
+      expect(warm && (await wasForked(warm))).toBe(true);
+      process.kill((await next.guest('mother')).process?.pid ?? 0, 'SIGKILL');
+      await next.guestWhen('mother', ({ state }) => state === 'stopped');
+      const [cold] = await forkAll(next, 'mother', ['cold']);
+      expect(cold).toMatchObject({ state: 'running' });
+      expect(cold && (await wasForked(cold))).toBe(false);
+      await finish({ home, daemon: next });
+    });
+
+    test('whose template is damaged boots, and says why', async () => {
+      const { home, daemon } = await begin();
+      await makeTemplate(daemon, 'mother');
+      const mother = await daemon.guest('mother');
+      await truncate(`${home.stateDirectory}/guests/${mother.id}/fork.state`, 1_000);
+      const { id } = await daemon.change('guest-fork', { template: 'mother', name: 'one' });
+      const one = await daemon.guest('one');
+      expect(one).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
+      expect(await wasForked(one)).toBe(false);
+      expect((await runRoost(home, ['explain', id])).stdout).toContain('it could not be forked, and boots');
+      await finish({ home, daemon });
+    });
+
+    test('is what run makes where there is a template for it, and its template stays while it is there', async () => {
+      const { home, daemon } = await begin();
+      await makeTemplate(daemon, 'mother');
+      await daemon.succeed('guest-create', { ...specOf('one'), start: true });
+      const one = await daemon.guest('one');
+      expect(one.forkOf).toBe((await daemon.guest('mother')).id);
+      expect(await wasForked(one)).toBe(true);
+      await daemon.succeed('guest-create', { ...specOf('larger'), memoryBytes: 192 * MEBIBYTE, start: true });
+      expect((await daemon.guest('larger')).forkOf).toBeUndefined();
+      await expect(daemon.succeed('guest-delete', { guest: 'mother', force: true })).rejects.toThrow(
+        /The disks of 1 guest lie on those of template mother: one/,
+      );
+      await expect(daemon.succeed('guest-start', { guest: 'mother' })).rejects.toThrow('is a template');
+      await finish({ home, daemon });
+    });
+
+    test('is had by two commands', async () => {
+      const { home, daemon } = await begin();
+      const made = await runRoost(home, [
+        'template',
+        'create',
+        'mother',
+        '--image',
+        'box',
+        '--memory',
+        '128MiB',
+      ]);
+      expect(made).toMatchObject({ code: 0, stdout: expect.stringContaining('template created') });
+      const forked = await runRoost(home, [
+        'fork',
+        'mother',
+        '--count',
+        '3',
+        '--name',
+        'child',
+        'sleep',
+        '100000',
+      ]);
+      expect(forked).toMatchObject({ code: 0, stdout: 'child-1\nchild-2\nchild-3\n' });
+      expect(await runRoost(home, ['fork', 'nobody'])).toMatchObject({ code: 3 });
+      await finish({ home, daemon });
+    });
+  },
+);
