@@ -1,6 +1,9 @@
 /** Every row that can be measured, and what is said of it in docs/SPECIFICATION.md. */
+
+import { guestImages } from '../test/guests/guest-images.ts';
 import { bootToSsh, prepareDebian } from './boot-rows.ts';
 import { createRows } from './create-rows.ts';
+import { forkRows } from './fork-rows.ts';
 import type { InstanceOptions } from './instance.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
@@ -62,6 +65,26 @@ export const rowGroups: readonly RowGroup[] = [
     ],
     needsRoot: false,
     measure: createRows,
+  },
+  {
+    rows: [
+      {
+        name: 'fork-running',
+        what: '`guest-fork` written to the socket until `GUEST_STATE_CHANGED` to running has come; a microVM of 256 MiB, its peer a guest without disk and NIC',
+      },
+      {
+        name: 'fork-ready',
+        what: 'The same until its program runs: it has random bytes, clock, name and disk of its own',
+      },
+      {
+        name: 'fork-boot',
+        what: 'The same against a boot of the same image',
+        promise: 0.3,
+      },
+    ],
+    needsRoot: true,
+    prepare: async (signal) => void (await guestImages(signal)),
+    measure: forkRows,
   },
   {
     rows: [

@@ -261,9 +261,13 @@ export interface GuestInit {
   setUp(setup: GuestSetup, signal: AbortSignal): Promise<void>;
   /**
    * Waits until the init is there and leaves the guest as it is to be kept for forks: by this token they are known, all is
-   * written to its disks, and its links are down. At most 64 bytes.
+   * written to its disks, and its links are down. What its forks do first it has done as
+   * well, so that the files of that are in its memory. `token`: at most 64 bytes.
    */
-  prepareForForks(token: string, signal: AbortSignal): Promise<void>;
+  prepareForForks(
+    template: { readonly token: string; readonly setup: GuestSetup },
+    signal: AbortSignal,
+  ): Promise<void>;
   /** Sends the main program a signal, by number. */
   signalProgram(signalNumber: number, signal: AbortSignal): Promise<void>;
 }

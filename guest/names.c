@@ -37,10 +37,9 @@ static void replace(struct work_files *files, const char *path, FILE *file, char
         work_fail(files, "memory");
     if (!make_directories("/etc", 0755) || !replace_file(path, *text, *size, 0644))
         work_fail(files, "write %s", path);
-    work_reply(files, NULL);
 }
 
-void set_resolver(const struct fields *request, struct work_files *files)
+void write_resolver(const struct fields *request, struct work_files *files)
 {
     char *text = NULL;
     size_t size = 0, count;
@@ -65,7 +64,7 @@ void set_resolver(const struct fields *request, struct work_files *files)
     replace(files, "/etc/resolv.conf", file, &text, &size);
 }
 
-void set_hosts(const struct fields *request, struct work_files *files)
+void write_hosts(const struct fields *request, struct work_files *files)
 {
     char *text = NULL;
     size_t size = 0;
@@ -76,4 +75,16 @@ void set_hosts(const struct fields *request, struct work_files *files)
     fputs("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n", file);
     put_lines(file, request, files, TAG_HOST, "");
     replace(files, "/etc/hosts", file, &text, &size);
+}
+
+void set_resolver(const struct fields *request, struct work_files *files)
+{
+    write_resolver(request, files);
+    work_reply(files, NULL);
+}
+
+void set_hosts(const struct fields *request, struct work_files *files)
+{
+    write_hosts(request, files);
+    work_reply(files, NULL);
 }

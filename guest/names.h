@@ -4,6 +4,9 @@
 
 #include "workers.h"
 
+/* In a worker, which fails with the reason; the answer is the caller's. */
+work_function write_resolver, write_hosts;
+
 work_function set_resolver, set_hosts;
 
 #endif

@@ -4,6 +4,7 @@
 #include "renewal.h"
 
 #include "files.h"
+#include "names.h"
 #include "session.h"
 
 #include <errno.h>
@@ -88,7 +89,8 @@ static bool is_machine_id(const char *text)
     return strlen(text) == MACHINE_ID_LENGTH && strspn(text, "0123456789abcdef") == MACHINE_ID_LENGTH;
 }
 
-/* The files, which may lie on a disk. An image without /etc gets one. */
+/* The files, which may lie on a disk, by one helper: to make one takes a fork some ten milliseconds. An image
+ * without /etc gets one. */
 static void write_identity(const struct fields *request, struct work_files *files)
 {
     char *hostname = read_text_field(request, TAG_HOSTNAME);
@@ -109,6 +111,10 @@ static void write_identity(const struct fields *request, struct work_files *file
         length = snprintf(line, sizeof line, "%s\n", machine_id);
         if (!replace_file("/etc/machine-id", line, (size_t)length, 0444))
             work_fail(files, "write /etc/machine-id");
+    }
+    if (has_field(request, TAG_HOST)) {
+        write_resolver(request, files);
+        write_hosts(request, files);
     }
     work_reply(files, NULL);
 }
@@ -135,7 +141,8 @@ void set_identity(uint32_t id, const struct fields *request)
     }
     if (!good)
         refuse(id, EINVAL, "a host name, machine id or token of the wrong form");
-    else if (has_field(request, TAG_HOSTNAME) || has_field(request, TAG_MACHINE_ID))
+    else if (has_field(request, TAG_HOSTNAME) || has_field(request, TAG_MACHINE_ID) ||
+             has_field(request, TAG_HOST))
         (void)start_work(id, request, write_identity, WORK_ALONE);
     else
         reply_nothing(id);

@@ -37,6 +37,8 @@ export interface VolumeSpec {
   readonly readOnly: boolean;
   readonly base?: BlockSource;
   readonly owner?: VolumeOwner;
+  /** A guest that keeps an empty volume just like this one; see `shareVolume`. */
+  readonly like?: GuestId;
 }
 
 /** Variables of UEFI firmware: a small file that the guest's firmware writes. */
@@ -90,9 +92,14 @@ export interface Pool {
   /** Bytes that a volume's own file takes on the host, what lies under it not counted; undefined when it is missing. */
   allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined>;
   /**
-   * Lets others lie on a volume that is written no more: `readers` is the group that may read it. May be done again.
+   * Lets others lie on a volume that is written no more: `readers` is the group that may read it. Keeps an empty one like
+   * `over`, which lies on it, for others to be copied from. May be done again. Errors: FailedPrecondition when it is not there.
    */
-  shareVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>, readers: number | undefined): Promise<void>;
+  shareVolume(
+    volume: Pick<VolumeSpec, 'guest' | 'name'>,
+    sharing: { readonly readers: number | undefined; readonly over: VolumeSpec },
+    work: Work,
+  ): Promise<void>;
   /** May be done again. */
   deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
   /** The volume with its whole chain. Pure: says where it is, not whether. */

@@ -78,16 +78,14 @@ const isHostname = (variable: string): boolean => variable.startsWith('HOSTNAME=
  * `tries`: which try this is, from 1.
  */
 export const setUpInside = async (guest: Guest, tries: number, signal: AbortSignal): Promise<void> => {
-  const { program, nics } = guest.record.spec;
-  const { house } = guest;
-  if (!program) return;
-  const places = nics.map(({ mac, ipv4, network }) => ({ ...house.networks.byId(network), mac, ipv4 }));
+  const own = setupFor(guest);
+  if (!own) return;
   const fork = forkToSetUp(guest);
-  const setup = { ...setupOf(guest, program, places), ...(fork === undefined ? {} : { fork }) };
+  const setup = { ...own, ...(fork === undefined ? {} : { fork }) };
   await withInit(guest, fork ? FORK_TIMEOUT_MS : bootTimeoutMs(tries), signal, (init, limit) =>
     init.setUp(setup, limit),
   );
-  guest.readiness.prove({ kind: 'agent', at: house.clock.now() });
+  guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
 };
 
 /** Waits until the init is there, and leaves it as its forks are to find it. Errors: as `setUpInside`. */
@@ -96,7 +94,18 @@ export const prepareForForks = async (
   token: string,
   { tries, signal }: { readonly tries: number; readonly signal: AbortSignal },
 ): Promise<void> =>
-  await withInit(guest, bootTimeoutMs(tries), signal, (init, limit) => init.prepareForForks(token, limit));
+  await withInit(guest, bootTimeoutMs(tries), signal, async (init, limit) => {
+    const setup = setupFor(guest);
+    if (setup) await init.prepareForForks({ token, setup }, limit);
+  });
+
+/** Undefined for a guest that runs no program of an image. */
+const setupFor = (guest: Guest): GuestSetup | undefined => {
+  const { program, nics } = guest.record.spec;
+  const { networks } = guest.house;
+  const places = nics.map(({ mac, ipv4, network }) => ({ ...networks.byId(network), mac, ipv4 }));
+  return program && setupOf(guest, program, places);
+};
 
 const bootTimeoutMs = (tries: number): number => FIRST_BOOT_TIMEOUT_MS * 3 ** (tries - 1);
 

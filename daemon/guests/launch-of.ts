@@ -28,6 +28,7 @@ export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
     ...baseOf(guest, disk),
+    ...(guest.record.spec.forkOf === undefined ? {} : { like: guest.record.spec.forkOf }),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   };
 };

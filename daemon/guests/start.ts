@@ -155,14 +155,12 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   undo: () => letGoOfPorts(gathered),
 });
 
-/** The template whose memory it begins with, if that is there: once, because its disks go on from then. */
-const templateToFork = async (guest: Guest): Promise<GuestPlace | undefined> => {
-  const { house, driver, record, status } = guest;
+/** The template whose memory it begins with: once, because its disks go on from then. */
+const templateToFork = ({ house, record, status }: Guest): GuestPlace | undefined => {
   const { forkOf } = record.spec;
   if (forkOf === undefined || status.forkedAt !== undefined) return undefined;
   const template = house.inventory.guests.byId(forkOf);
-  const place = template && placeOf(house, template);
-  return place && (await driver.canFork(place)) ? place : undefined;
+  return template && placeOf(house, template);
 };
 
 const makeProcess = async (
@@ -226,7 +224,7 @@ const launch = (
     // An earlier daemon has launched it for this very start.
     if (gathered.found !== 'none') return await takeOver(guest, signal);
     const paused = operation.arguments['paused'] === true;
-    const forkOf = gathered.forkable || paused ? undefined : await templateToFork(guest);
+    const forkOf = gathered.forkable || paused ? undefined : templateToFork(guest);
     try {
       return await makeProcess(guest, operation, gathered, { forkOf, signal });
     } catch (error) {

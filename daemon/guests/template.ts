@@ -6,8 +6,10 @@
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import { changeRecord } from './device-work.ts';
+import { asForkOf } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { prepareForForks } from './inside.ts';
+import { volumeSpecOf } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
 
@@ -23,10 +25,14 @@ const keep = (guest: Guest): Step => ({
 
 const share = (guest: Guest): Step => ({
   name: 'share',
-  do: async () => {
-    const { pool } = guest.house;
-    for (const { name, readOnly } of guest.record.spec.disks)
-      if (!readOnly) await pool.shareVolume({ guest: guest.id, name }, guest.place.credentials?.groups[0]);
+  do: async (work) => {
+    const readers = guest.place.credentials?.groups[0];
+    for (const disk of asForkOf(guest.record.spec, guest.id).disks)
+      await guest.house.pool.shareVolume(
+        { guest: guest.id, name: disk.name },
+        { readers, over: volumeSpecOf(guest, disk) },
+        work,
+      );
   },
 });
 

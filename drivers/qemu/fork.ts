@@ -49,7 +49,8 @@ const openFrozen = async (place: GuestPlace): Promise<MemoryDescriptors> => {
   try {
     const holder = await lockHolder(lockPath(place));
     if (!holder) throw notFrozen(place);
-    opened.push(await openMemoryOf(holder.pid, place), await open(forkStatePath(place), 'r'));
+    opened.push(await openMemoryOf(holder.pid, place));
+    opened.push(await open(forkStatePath(place), 'r'));
     return { descriptors: opened.map(({ fd }) => fd), [Symbol.asyncDispose]: closeAll };
   } catch (error) {
     await closeAll();
@@ -59,12 +60,11 @@ const openFrozen = async (place: GuestPlace): Promise<MemoryDescriptors> => {
 
 /** For writing, because QEMU opens it so, too; it is sealed. */
 const openMemoryOf = async (pid: number, place: GuestPlace): Promise<FileHandle> => {
-  for (const number of await readdir(`/proc/${pid}/fd`)) {
-    const path = `/proc/${pid}/fd/${number}`;
-    const target = await readlink(path).catch(() => '');
-    if (target.startsWith(`/memfd:${MEMORY_NAME}`)) return await open(path, 'r+');
-  }
-  throw notFrozen(place);
+  const paths = (await readdir(`/proc/${pid}/fd`)).map((number) => `/proc/${pid}/fd/${number}`);
+  const targets = await Promise.all(paths.map((path) => readlink(path).catch(() => '')));
+  const path = paths[targets.findIndex((target) => target.startsWith(`/memfd:${MEMORY_NAME}`))];
+  if (path === undefined) throw notFrozen(place);
+  return await open(path, 'r+');
 };
 
 /** Whether a frozen guest is there to be forked. */

@@ -7,7 +7,7 @@
  * the guest's group: a guest that broke out of QEMU can neither touch its record nor put a link in the daemon's way.
  * What is half made is called `.partial-…` and is removed by whoever does it again.
  */
-import type { StatsFs } from 'node:fs';
+import { constants, type StatsFs } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
@@ -46,6 +46,8 @@ import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
 const RECORD = 'record.json';
+/** Begins the name of an empty volume that is kept to be copied. */
+const EMPTY = '.empty-';
 const FIRMWARE_VARIABLES = 'firmware-variables.fd';
 /** Unit of st_blocks, stat(2). */
 const BLOCK_BYTES = 512;
@@ -67,7 +69,7 @@ const exists = async (path: string): Promise<boolean> =>
   (await orIfMissing(stat(path), undefined)) !== undefined;
 
 /** A file of the chain is there and is a file. */
-const requireFile = async (link: BlockSource, signal: AbortSignal): Promise<void> => {
+const requireFile = async (link: Pick<BlockSource, 'path'>, signal: AbortSignal): Promise<void> => {
   const found = await waitOrAbort(orIfMissing(stat(link.path), undefined), signal);
   if (found?.isFile()) return;
   const what = found === undefined ? 'is missing' : 'is not a regular file';
@@ -165,9 +167,11 @@ class DirectoryPool implements Pool {
   }
 
   /** The guest's own uid may not write it any more either; what has it open is done with it. */
-  async shareVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>, readers: number | undefined): Promise<void> {
+  async shareVolume(...[volume, { readers, over }, work]: Parameters<Pool['shareVolume']>): Promise<void> {
     const path = this.#volumePath(volume);
     await withStorageErrors(`share ${path}`, async () => {
+      await requireFile({ path }, work.signal);
+      await this.#keepEmpty(volume, over, work);
       if (readers === undefined) return await chmod(path, 0o400);
       await chown(path, process.geteuid?.() ?? 0, readers);
       await chmod(path, 0o440);
@@ -298,6 +302,36 @@ class DirectoryPool implements Pool {
     }
   }
 
+  /** Relative to any guest's directory, the base is called the same. */
+  async #keepEmpty(
+    { guest, name }: Pick<VolumeSpec, 'guest' | 'name'>,
+    over: VolumeSpec,
+    work: Work,
+  ): Promise<void> {
+    const path = this.#emptyPath(guest, name);
+    const partial = join(dirname(path), `${PARTIAL}${basename(path)}`);
+    await rm(partial, { force: true });
+    if (await exists(path)) return;
+    await makeOverlay(partial, over, work);
+    await renameDurably(partial, path);
+  }
+
+  #emptyPath(guest: GuestId, name: string): string {
+    return join(this.#guestDirectory(guest), `${EMPTY}${deviceName.parse(name)}.qcow2`);
+  }
+
+  /** In a tenth of a millisecond instead of ten. */
+  async #copyEmpty({ like, name }: VolumeSpec, path: string): Promise<boolean> {
+    if (like === undefined) return false;
+    try {
+      await copyFile(this.#emptyPath(like, name), path, constants.COPYFILE_FICLONE);
+      return true;
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      return false;
+    }
+  }
+
   async #createVolume(volume: VolumeSpec, path: string, work: Work): Promise<void> {
     const directory = dirname(path);
     const partial = join(directory, `${PARTIAL}${volume.name}.qcow2`);
@@ -308,16 +342,21 @@ class DirectoryPool implements Pool {
     await requireChain(base, work.signal);
     await using undo = new UndoStack();
     undo.add(() => rm(partial, { force: true }));
-    const backing = base && { name: relative(directory, base.path), format: base.format };
-    await createQcow2(
-      { path: partial, sizeBytes: volume.sizeBytes, ...(backing && { backing }) },
-      { signal: work.signal },
-    );
+    if (!(await this.#copyEmpty(volume, partial))) await makeOverlay(partial, volume, work);
     await settleFile(partial, { mode: 0o600, owner });
     work.signal.throwIfAborted();
     await renameDurably(partial, path);
     undo.succeed();
   }
 }
+
+const makeOverlay = async (
+  path: string,
+  { base, sizeBytes }: VolumeSpec,
+  { signal }: Work,
+): Promise<void> => {
+  const backing = base && { name: relative(dirname(path), base.path), format: base.format };
+  await createQcow2({ path, sizeBytes, ...(backing && { backing }) }, { signal });
+};
 
 export const directoryPool = (options: DirectoryPoolOptions): Pool => new DirectoryPool(options);

@@ -267,6 +267,35 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
       });
     });
 
+    describe('shareVolume', () => {
+      it('lets volumes lie on it, also when it is done again, and those that ask for a copy of an empty one', async () => {
+        const below = await create(volumeOf({ base: await harness.makeBase(MEBIBYTE) }));
+        const over = volumeOf({ guest: newGuest(), base: { ...pool.source(below), readOnly: true } });
+        await pool.shareVolume(below, { readers: undefined, over }, work());
+        await pool.shareVolume(below, { readers: undefined, over }, work());
+        const before = await harness.fingerprint(pool.source(below).path);
+        for (const like of [{}, { like: below.guest }, { like: newGuest() }]) {
+          const volume = await create({ ...over, ...like, guest: newGuest() });
+          expect((await lease(volume)).backing?.path).toBe(pool.source(below).path);
+        }
+        expect(await harness.fingerprint(pool.source(below).path)).toBe(before);
+      });
+
+      it('leaves nothing when its guest is removed', async () => {
+        const below = await create(volumeOf());
+        await pool.shareVolume(below, { readers: undefined, over: volumeOf({ guest: newGuest() }) }, work());
+        await pool.removeGuest(below.guest);
+        expect(await pool.inspect()).toEqual([]);
+      });
+
+      it('refuses what is not there', async () => {
+        await pool.prepareGuest(guest, harness.owner);
+        await expect(
+          pool.shareVolume(volumeOf(), { readers: undefined, over: volumeOf() }, work()),
+        ).rejects.toMatchObject({ class: 'FailedPrecondition' });
+      });
+    });
+
     describe('deleteVolume and removeGuest', () => {
       it('removes a volume, also twice, and no other', async () => {
         const base = await harness.makeBase(MEBIBYTE);

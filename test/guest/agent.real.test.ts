@@ -454,6 +454,24 @@ describeWith(['root'], 'the agent of microVMs', () => {
       expect(agent.facts.token).toEqual(Buffer.from('token'));
     });
 
+    it('gets all of that in one request as well', async () => {
+      const machineId = 'fedcba9876543210fedcba9876543210';
+      const resolver = { nameservers: ['192.0.2.2'], search: ['c.test'] };
+      await agent.setIdentity(
+        { hostname: 'once', machineId, names: { resolver, hosts: ['192.0.2.8 once'] } },
+        never,
+      );
+      const files = ['/etc/hostname', '/etc/machine-id', '/etc/resolv.conf', '/etc/hosts'];
+      expect((await run(agent, ['cat', ...files])).stdout).toBe(
+        `once\n${machineId}\nnameserver 192.0.2.2\nsearch c.test\n` +
+          '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n192.0.2.8 once\n',
+      );
+      const broken = { resolver, hosts: ['192.0.2.7 a\n192.0.2.8 b'] };
+      await expect(agent.setIdentity({ hostname: 'once', names: broken }, never)).rejects.toThrow(
+        'several lines',
+      );
+    });
+
     it('does not take names and addresses that are none', async () => {
       await expect(agent.setIdentity({ machineId: 'short' }, never)).rejects.toMatchObject({
         data: { errno: 'EINVAL' },

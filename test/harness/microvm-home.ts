@@ -1,15 +1,21 @@
 /** A daemon's inventory with what container images boot by, and a small image of busybox. */
 import { join } from 'node:path';
+import type { CommandInput } from '../../protocol/commands.ts';
 import { makeMicrovmParts } from '../guests/microvm.ts';
 import { archiveOf, Layout, tool } from './oci-layout.ts';
-import type { RealDaemon } from './real-daemon.ts';
+import type { ChangingCommand } from './real-daemon.ts';
 import { makeDirectory } from './test-directory.ts';
+
+/** Who takes them in: a daemon of a test, or of the bench. */
+interface Importing {
+  readonly succeed: <N extends ChangingCommand>(name: N, args: CommandInput<N>) => Promise<unknown>;
+}
 
 export interface MicrovmImages {
   /** Holds all of it; the maker removes it. */
   readonly directory: string;
   /** Takes the images in: `box`, and the three by which it boots. */
-  importInto(daemon: RealDaemon): Promise<void>;
+  importInto(daemon: Importing): Promise<void>;
 }
 
 const UPPER_SIZE = '256M';

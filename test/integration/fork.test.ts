@@ -124,6 +124,27 @@ describeWith(
       },
     );
 
+    test('of twenty at once, each is itself, and nothing is left of them', async () => {
+      const { home, daemon } = await begin();
+      await makeTemplate(daemon, 'mother');
+      const names = Array.from({ length: 20 }, (_, index) => `fork${index}`);
+      const forks = await forkAll(daemon, 'mother', names);
+      const random = await Promise.all(
+        names.map(
+          async (name) =>
+            (await runRoost(home, ['exec', name, 'sh', '-c', 'head -c 16 /dev/urandom | md5sum'])).stdout,
+        ),
+      );
+      allDiffer(random);
+      allDiffer(
+        await Promise.all(
+          names.map(async (name) => (await runRoost(home, ['exec', name, 'cat', '/etc/machine-id'])).stdout),
+        ),
+      );
+      for (const fork of forks) expect(await wasForked(fork)).toBe(true);
+      await finish({ home, daemon });
+    });
+
     test('writes what is its own, and keeps it over a stop: then it boots from its own disk', async () => {
       const { home, daemon } = await begin();
       await makeTemplate(daemon, 'mother');

@@ -61,6 +61,11 @@ interface Pending {
   readonly options: CallOptions;
 }
 
+export interface Greeting {
+  /** Nothing was half sent to the agent before: it need not be told where a frame begins. */
+  readonly isClean?: boolean;
+}
+
 export interface CallOptions {
   /** `Infinity` for what lasts as long as its signal lets it. */
   readonly timeoutMs?: number;
@@ -99,10 +104,11 @@ export class AgentSession {
   static async open(
     lines: AgentLines,
     signal: AbortSignal,
+    greeting: Greeting = {},
   ): Promise<{ readonly session: AgentSession; readonly facts: AgentFacts }> {
     const session = new AgentSession(lines);
     try {
-      return { session, facts: await session.#greet(signal) };
+      return { session, facts: await session.#greet(greeting, signal) };
     } catch (error) {
       session.break(agentGone('it was not greeted'));
       throw error instanceof FieldError ? nonsense('hello', error) : error;
@@ -218,13 +224,14 @@ export class AgentSession {
     this.#ends.delete(process);
   }
 
-  async #greet(signal: AbortSignal): Promise<AgentFacts> {
+  async #greet({ isClean = false }: Greeting, signal: AbortSignal): Promise<AgentFacts> {
     const hello = new FieldWriter()
       .u16('version', PROTOCOL_VERSION)
       .u16('versionMax', PROTOCOL_VERSION)
       .payload();
     for (const name of ['control', 'streams'] as const) {
-      this.#send(name, [PREAMBLE, ...encodeFrame({ type: 'hello', id: 0, session: this.#id }, hello)]);
+      const frame = encodeFrame({ type: 'hello', id: 0, session: this.#id }, hello);
+      this.#send(name, isClean ? frame : [PREAMBLE, ...frame]);
     }
     const { control, streams } = this.#welcomes;
     const said = await waitOrAbort(control.promise, signal);

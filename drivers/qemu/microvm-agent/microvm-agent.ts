@@ -26,7 +26,7 @@ import {
   type ProcessEnd,
   processEnd,
 } from './agent-process.ts';
-import { type AgentFacts, type AgentLines, AgentSession } from './agent-session.ts';
+import { type AgentFacts, type AgentLines, AgentSession, type Greeting } from './agent-session.ts';
 import { FieldError, FieldReader, FieldWriter, required, tags } from './fields.ts';
 
 /** What the guest says of itself. */
@@ -55,6 +55,8 @@ export interface Identity {
   readonly machineId?: string;
   /** At most 64 bytes; comes back with the next greeting, in a fork of the guest too. */
   readonly token?: Uint8Array;
+  /** Written at the same time: /etc/resolv.conf, and the lines of /etc/hosts after `localhost`, of which there is one. */
+  readonly names?: { readonly resolver: Resolver; readonly hosts: readonly string[] };
 }
 
 /** An interface by its name or the hardware address it has now. */
@@ -100,8 +102,8 @@ export class MicrovmAgent {
   }
 
   /** Greets the agent behind two lines, which become the agent's. Rejects with RoostError, or the signal's reason. */
-  static async open(lines: AgentLines, signal: AbortSignal): Promise<MicrovmAgent> {
-    const { session, facts } = await AgentSession.open(lines, signal);
+  static async open(lines: AgentLines, signal: AbortSignal, greeting: Greeting = {}): Promise<MicrovmAgent> {
+    const { session, facts } = await AgentSession.open(lines, signal, greeting);
     return new MicrovmAgent(session, facts);
   }
 
@@ -109,10 +111,15 @@ export class MicrovmAgent {
   static async connect(
     paths: { readonly control: string; readonly streams: string },
     signal: AbortSignal,
+    greeting: Greeting = {},
   ): Promise<MicrovmAgent> {
     const control = await openLine(paths.control, signal);
     try {
-      return await MicrovmAgent.open({ control, streams: await openLine(paths.streams, signal) }, signal);
+      return await MicrovmAgent.open(
+        { control, streams: await openLine(paths.streams, signal) },
+        signal,
+        greeting,
+      );
     } catch (error) {
       control.destroy();
       throw error;
@@ -230,9 +237,15 @@ export class MicrovmAgent {
     await this.#ask('setClock', new FieldWriter().u64('time', timeNs), signal);
   }
 
-  async setIdentity({ hostname, machineId, token }: Identity, signal: AbortSignal): Promise<void> {
+  async setIdentity({ hostname, machineId, token, names }: Identity, signal: AbortSignal): Promise<void> {
     const fields = new FieldWriter().text('hostname', hostname).text('machineId', machineId);
-    await this.#ask('setIdentity', fields.bytes('token', token), signal);
+    fields.bytes('token', token);
+    if (names) {
+      const { nameservers, search, options } = names.resolver;
+      fields.texts('nameserver', nameservers).texts('search', search).texts('option', options);
+      fields.texts('host', names.hosts);
+    }
+    await this.#ask('setIdentity', fields, signal);
   }
 
   /** Resolves with the interface's name, and whether it has its carrier. */

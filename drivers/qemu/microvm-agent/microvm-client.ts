@@ -9,7 +9,7 @@ import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { finished, pipeline } from 'node:stream/promises';
 import { deferred, waitOrAbort } from '../../../lib/abort.ts';
 import type { Log } from '../../../lib/log.ts';
 import type { ExecRequest, ExecStatus } from '../../../protocol/agent.ts';
@@ -17,6 +17,7 @@ import { isRoostError, RoostError } from '../../../protocol/errors.ts';
 import type { GuestAgent, GuestInit, GuestSetup, Observer } from '../../driver.ts';
 import { AgentExecs } from './agent-execs.ts';
 import type { ProcessEnd } from './agent-process.ts';
+import type { Greeting } from './agent-session.ts';
 import { MicrovmAgent } from './microvm-agent.ts';
 import { OpenFiles } from './open-files.ts';
 
@@ -86,7 +87,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
 
   async setUp(setup: GuestSetup, signal: AbortSignal): Promise<void> {
     await waitOrAbort(this.#opened.promise, signal);
-    const agent = await this.#agent(signal);
+    const agent = await this.#agent(signal, { isClean: setup.fork !== undefined });
     if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
     if (setup.fork) requireToken(agent, setup.fork.token);
     // First of all: until then its random bytes are those of every other fork.
@@ -95,24 +96,28 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     const told = [
       agent.setClock(BigInt(Date.now()) * 1_000_000n, signal),
       ...setup.links.map((link, index) => setUpLink(agent, link, setup.fork?.macs[index], signal)),
-      agent.setIdentity({ hostname: setup.hostname, machineId: setup.machineId }, signal),
-      agent.setResolver(setup.resolver, signal),
-      agent.setHosts(setup.hosts, signal),
+      setIdentity(agent, setup, signal),
     ];
     for (const result of await Promise.allSettled(told))
       if (result.status === 'rejected') throw result.reason;
     this.#environment = setup.program.environment;
-    await this.#startMain(agent, setup.program, signal);
+    // In a template nothing runs but the init.
+    const runs = setup.fork === undefined && (await isRunning(agent, signal));
+    if (runs) this.follow();
+    else await this.#startMain(agent, setup.program, signal);
   }
 
-  async prepareForForks(token: string, signal: AbortSignal): Promise<void> {
+  async prepareForForks(
+    ...[{ token, setup }, signal]: Parameters<GuestInit['prepareForForks']>
+  ): Promise<void> {
     await waitOrAbort(this.#opened.promise, signal);
     const agent = await this.#agent(signal);
     if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
     // What every fork does first, so that its code is in memory already.
     await agent.seed(randomBytes(SEED_BYTES), signal);
     await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
-    await agent.processes(signal);
+    await setIdentity(agent, setup, signal);
+    for (const path of likelyFiles(setup.program)) await readAhead(agent, path, signal);
     await agent.setIdentity({ token: Buffer.from(token) }, signal);
     await agent.sync(signal);
   }
@@ -195,15 +200,15 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   // Inside
 
   /** The session; a broken one is made anew. */
-  async #agent(signal: AbortSignal): Promise<MicrovmAgent> {
+  async #agent(signal: AbortSignal, greeting: Greeting = {}): Promise<MicrovmAgent> {
     this.#closing.signal.throwIfAborted();
-    this.#session ??= this.#connect();
+    this.#session ??= this.#connect(greeting);
     return await waitOrAbort(this.#session, signal);
   }
 
-  async #connect(): Promise<MicrovmAgent> {
+  async #connect(greeting: Greeting): Promise<MicrovmAgent> {
     try {
-      const agent = await MicrovmAgent.connect(this.#options.paths, this.#closing.signal);
+      const agent = await MicrovmAgent.connect(this.#options.paths, this.#closing.signal, greeting);
       agent.broken.addEventListener('abort', () => this.#lost(agent), { once: true });
       return agent;
     } catch (error) {
@@ -224,8 +229,6 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   }
 
   async #startMain(agent: MicrovmAgent, program: GuestSetup['program'], signal: AbortSignal): Promise<void> {
-    const known = await agent.processes(signal);
-    if (known.some(({ process }) => process === MAIN)) return this.follow();
     const [first = '', ...rest] = program.argv;
     const main = await agent
       .exec(
@@ -259,8 +262,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
       const { signal } = this.#closing;
       await waitOrAbort(this.#opened.promise, signal);
       const agent = await this.#agent(signal);
-      const known = await agent.processes(signal);
-      if (!known.some(({ process }) => process === MAIN)) return;
+      if (!(await isRunning(agent, signal))) return;
       await this.#pump(await agent.attach({ process: MAIN, stdout: true, stderr: true }, signal));
     } finally {
       this.#following = false;
@@ -290,6 +292,30 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   }
 }
 
+/** Where a program is found by its name, and what most programs are linked with. */
+const likelyFiles = ({ argv: [name = ''], environment }: GuestSetup['program']): readonly string[] => {
+  const path = environment.findLast((variable) => variable.startsWith('PATH='))?.slice('PATH='.length) ?? '';
+  const programs = name.includes('/') ? [name] : path.split(':').map((directory) => `${directory}/${name}`);
+  return [...programs, ...LIBRARIES];
+};
+
+const LIBRARIES = [
+  '/lib64/ld-linux-x86-64.so.2',
+  '/lib/x86_64-linux-gnu/libc.so.6',
+  '/lib/ld-musl-x86_64.so.1',
+] as const;
+
+/** Reads a file, so that the guest has it in memory; one that is not there is none the less. */
+const readAhead = async (agent: MicrovmAgent, path: string, signal: AbortSignal): Promise<void> => {
+  try {
+    const { content } = await agent.readFile(path, signal);
+    await finished(content.resume(), { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isRoostError(error)) throw error;
+  }
+};
+
 const SUPPORTED = [
   'guest-exec',
   'guest-exec-status',
@@ -318,6 +344,23 @@ const setUpLink = async (
     { ...newMac, up: true, addresses, routes, replace: true },
     signal,
   );
+};
+
+/** Whether the main program runs, or has run. */
+const isRunning = async (agent: MicrovmAgent, signal: AbortSignal): Promise<boolean> =>
+  (await agent.processes(signal)).some(({ process }) => process === MAIN);
+
+/** An init that an earlier Roost built wants it in three requests. */
+const setIdentity = async (agent: MicrovmAgent, setup: GuestSetup, signal: AbortSignal): Promise<void> => {
+  const { hostname, machineId, resolver, hosts } = setup;
+  try {
+    await agent.setIdentity({ hostname, machineId, names: { resolver, hosts } }, signal);
+  } catch (error) {
+    if (!isRoostError(error) || error.data?.['errno'] !== 'EINVAL') throw error;
+    await agent.setIdentity({ hostname, machineId }, signal);
+    await agent.setResolver(resolver, signal);
+    await agent.setHosts(hosts, signal);
+  }
 };
 
 /** One that lost its memory boots afresh, or is another's: it answers as well. */

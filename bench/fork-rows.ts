@@ -1,0 +1,115 @@
+/**
+ * A guest made of a template, from `guest-fork` on the socket until it is seen to run, and until its program runs; against
+ * QEMU spawned by hand (the floor), and against the same guest booted.
+ */
+import { rm } from 'node:fs/promises';
+import type { Client } from '../cli/client.ts';
+import { MEBIBYTE } from '../protocol/types.ts';
+import { makeMicrovmImages } from '../test/harness/microvm-home.ts';
+import { openByHand } from './by-hand.ts';
+import { type Instance, type InstanceOptions, startInstance } from './instance.ts';
+import { type Figure, type SampleLimits, takeFigure } from './measure.ts';
+import { byHandRequest, importIdleKernel, kernelName, PEER } from './start-rows.ts';
+
+const limits: SampleLimits = { warmUps: 3, samples: 30, budgetMs: 40_000 };
+const bootLimits: SampleLimits = { warmUps: 1, samples: 8, budgetMs: 60_000 };
+const MEMORY_BYTES = 256 * MEBIBYTE;
+const FLOOR = 'bare';
+const TEMPLATE = 'template';
+const FORK = 'fork';
+const BOOT = 'boot';
+
+export const forkRows = async (options: InstanceOptions): Promise<readonly Figure[]> => {
+  const images = await makeMicrovmImages();
+  const instance = await startInstance(options);
+  const byHand = await openByHand(instance.scratchDirectory);
+  try {
+    await images.importInto(instance);
+    await prepare(instance);
+    const request = await byHandRequest(instance, FLOOR);
+    const floor = async (): Promise<number> => {
+      const ms = await byHand.start(request);
+      await byHand.end();
+      return ms;
+    };
+    const client = await instance.connect();
+    await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'] });
+    const peer = { name: PEER, sample: floor };
+    const booted = { name: 'the same guest, booted by Roost', sample: () => untilReady(instance, BOOT) };
+    const { signal } = options;
+    return [
+      await takeFigure(
+        'fork-running',
+        'ms',
+        { roost: () => untilRunning(instance, client), peer },
+        limits,
+        signal,
+      ),
+      await takeFigure('fork-ready', 'ms', { roost: () => untilReady(instance, FORK), peer }, limits, signal),
+      await takeFigure(
+        'fork-boot',
+        'ms',
+        { roost: () => untilReady(instance, FORK), peer: booted },
+        bootLimits,
+        signal,
+      ),
+    ];
+  } finally {
+    await byHand.close();
+    await instance.close();
+    await rm(images.directory, { recursive: true, force: true });
+  }
+};
+
+const prepare = async (instance: Instance): Promise<void> => {
+  await importIdleKernel(instance);
+  await instance.succeed('guest-create', {
+    name: FLOOR,
+    memoryBytes: MEMORY_BYTES,
+    agent: { enabled: false },
+    boot: { kind: 'kernel', kernel: kernelName },
+  });
+  await instance.succeed('guest-create', {
+    name: TEMPLATE,
+    machine: 'microvm',
+    memoryBytes: MEMORY_BYTES,
+    program: { image: 'box', command: ['sleep', '100000'] },
+  });
+  await instance.succeed('template-create', { guest: TEMPLATE });
+};
+
+const remove = async (instance: Instance, guest: string): Promise<void> =>
+  await instance.succeed('guest-delete', { guest, force: true });
+
+const untilRunning = async (instance: Instance, client: Client): Promise<number> => {
+  const events = client.events();
+  const begun = performance.now();
+  const accepted = client.call('guest-fork', { template: TEMPLATE, name: FORK });
+  let ms = Number.NaN;
+  for await (const { data } of events) {
+    if (data['name'] !== FORK) continue;
+    ms = performance.now() - begun;
+    if (data['to'] === 'running') break;
+    if (data['to'] === 'failed') throw new Error(`the fork failed: ${JSON.stringify(data)}`);
+  }
+  await instance.finished((await accepted).operation);
+  await remove(instance, FORK);
+  return ms;
+};
+
+/** A boot asks for a little more memory, so that no template has it. */
+const untilReady = async (instance: Instance, name: typeof FORK | typeof BOOT): Promise<number> => {
+  const begun = performance.now();
+  if (name === FORK) await instance.succeed('guest-fork', { template: TEMPLATE, name });
+  else
+    await instance.succeed('guest-create', {
+      name,
+      machine: 'microvm',
+      memoryBytes: MEMORY_BYTES + MEBIBYTE,
+      program: { image: 'box', command: ['sleep', '100000'] },
+      start: true,
+    });
+  const ms = performance.now() - begun;
+  await remove(instance, name);
+  return ms;
+};
