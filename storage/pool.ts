@@ -100,6 +100,8 @@ export interface Pool {
     sharing: { readonly readers: number | undefined; readonly over: VolumeSpec },
     work: Work,
   ): Promise<void>;
+  /** Gives a volume that nobody lies on back to its guest. May be done again; done already when it is not there. */
+  reclaimVolume(volume: VolumeSpec): Promise<void>;
   /** May be done again. */
   deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
   /** The volume with its whole chain. Pure: says where it is, not whether. */

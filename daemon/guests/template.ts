@@ -9,7 +9,7 @@ import { changeRecord } from './device-work.ts';
 import { asForkOf } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { prepareForForks } from './inside.ts';
-import { volumeSpecOf } from './launch-of.ts';
+import { volumeSpecOf, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
 
@@ -34,6 +34,10 @@ const share = (guest: Guest): Step => ({
         work,
       );
   },
+  undo: async () => {
+    if (guest.record.spec.template) return;
+    for (const volume of volumeSpecs(guest)) await guest.house.pool.reclaimVolume(volume);
+  },
 });
 
 const record = (guest: Guest, token: string): Step => ({
@@ -45,6 +49,14 @@ const record = (guest: Guest, token: string): Step => ({
       spec: { ...before.spec, template: before.spec.template ?? { madeAt, token } },
     }));
     guest.setStatus({ state: 'paused', reason: 'template' });
+  },
+  // Whoever saw that it is one may have forked it: then it stays one.
+  undo: async () => {
+    if (guest.house.inventory.guests.forksOf(guest.id).length > 0) return;
+    await changeRecord(guest, ({ spec: { template: _template, ...spec }, ...before }) => ({
+      ...before,
+      spec,
+    }));
   },
   isDone: () => guest.record.spec.template !== undefined,
 });

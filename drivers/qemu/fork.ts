@@ -8,7 +8,7 @@
  * places on the buses are the same in each fork; what is behind them (files, taps, sockets) is each one's own.
  */
 import { close } from 'node:fs';
-import { type FileHandle, open, readdir, readlink } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readlink, rename, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { createMemory, sealMemory } from '../../native/index.ts';
@@ -34,9 +34,11 @@ export interface MemoryDescriptors extends AsyncDisposable {
 const none: MemoryDescriptors = { descriptors: [], [Symbol.asyncDispose]: async () => undefined };
 
 /** Errors: FailedPrecondition when the guest to fork is not there any more. */
-export const openMemory = async ({ forkable, forkOf }: Launch): Promise<MemoryDescriptors> => {
+export const openMemory = async ({ forkable, forkOf, place }: Launch): Promise<MemoryDescriptors> => {
   if (forkOf) return await openFrozen(forkOf);
   if (!forkable) return none;
+  // That of an earlier run says nothing of this memory.
+  await rm(forkStatePath(place), { force: true });
   const memory = createMemory(MEMORY_NAME);
   return { descriptors: [memory], [Symbol.asyncDispose]: () => closeDescriptor(memory) };
 };
@@ -103,13 +105,16 @@ export const freeze = async (line: Line, pid: number, signal: AbortSignal): Prom
 
 const save = async (line: Line, signal: AbortSignal): Promise<void> => {
   const { place, monitor } = line;
-  const state = await open(forkStatePath(place), 'w', 0o600);
+  const path = forkStatePath(place);
+  const partial = `${path}.partial`;
+  const state = await open(partial, 'w', 0o600);
   try {
     await setCapabilities(monitor, signal);
     await monitor.sendDescriptor(STATE_NAME, state.fd, signal);
     await migration(line, signal, () =>
       monitor.execute('migrate', { uri: `fd:${STATE_NAME}` }, signal).then(() => undefined),
     );
+    await rename(partial, path);
   } finally {
     await state.close();
   }

@@ -179,6 +179,18 @@ class DirectoryPool implements Pool {
     });
   }
 
+  async reclaimVolume(volume: VolumeSpec): Promise<void> {
+    const path = this.#volumePath(volume);
+    const { owner } = volume;
+    await withStorageErrors(`give ${path} back`, async () => {
+      await removeFiles(dirname(path), [basename(this.#emptyPath(volume.guest, volume.name))]);
+      if (!(await exists(path))) return;
+      await chmod(path, 0o600);
+      if (owner) await chown(path, owner.uid, owner.gid);
+      await chmod(dirname(path), owner ? 0o710 : 0o700);
+    });
+  }
+
   async deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
     const path = this.#volumePath(volume);
     const file = `${volume.name}.qcow2`;

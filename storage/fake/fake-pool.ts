@@ -24,6 +24,7 @@ export type PoolEffect =
   | 'createVolume'
   | 'growVolume'
   | 'shareVolume'
+  | 'reclaimVolume'
   | 'deleteVolume'
   | 'createFirmwareVariables'
   | 'writeSeed'
@@ -120,6 +121,10 @@ export class FakePool implements Pool {
     await this.#effect('shareVolume', guest, name);
     if (!this.#guests.get(guest)?.volumes.has(name))
       throw new RoostError('FailedPrecondition', `Disk ${name} is missing`, { data: { disk: name } });
+  }
+
+  async reclaimVolume({ guest, name }: VolumeSpec): Promise<void> {
+    await this.#effect('reclaimVolume', guest, name);
   }
 
   async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {

@@ -281,6 +281,15 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
         expect(await harness.fingerprint(pool.source(below).path)).toBe(before);
       });
 
+      it('can be given back to its guest', async () => {
+        const below = await create(volumeOf());
+        await pool.shareVolume(below, { readers: undefined, over: volumeOf({ guest: newGuest() }) }, work());
+        await pool.reclaimVolume(below);
+        await pool.reclaimVolume(below);
+        await pool.reclaimVolume(volumeOf({ name: 'none' }));
+        expect(await lease(below)).toEqual(pool.source(below));
+      });
+
       it('leaves nothing when its guest is removed', async () => {
         const below = await create(volumeOf());
         await pool.shareVolume(below, { readers: undefined, over: volumeOf({ guest: newGuest() }) }, work());
