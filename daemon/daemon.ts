@@ -2,6 +2,7 @@
  * The daemon put together from its parts, and its life: take the state directory, open the inventory, answer queries,
  * look at every guest, be ready. Which drivers, pools and backends there are is decided by whoever calls.
  */
+import { setMaxListeners } from 'node:events';
 import { chownSync, closeSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Driver } from '../drivers/driver.ts';
@@ -167,6 +168,8 @@ export const buildCore = (
   inventory: Inventory,
   stopping: AbortSignal,
 ): Core => {
+  // Whatever waits listens to it, one for each guest and more.
+  setMaxListeners(0, stopping);
   const { config, log } = options;
   const { stateDirectory, runDirectory } = config;
   const clock = options.clock ?? systemClock;

@@ -3,6 +3,7 @@
  * while it does it (`working`); a tick that comes late tells of the rest. Three things stand apart, because they are
  * mended differently: work of ours under its name, the collection of garbage, and a processor that others had. The last
  * is what the kernel says that this thread waited in its run queue, and is no part of the others; a wait for a disk is.
+ * Collections are told a turn later than they were: what they fell into is judged when they are known.
  *
  * A name covers the synchronous part of its work. What runs on after an `await` has no name of its own; it is told as
  * having come after the last work that had one.
@@ -67,9 +68,19 @@ interface Span {
   readonly since: Moment;
 }
 
+/** A standstill that may have been a collection, in whole or in part. */
+interface Suspect {
+  readonly work: string;
+  readonly ms: number;
+  readonly cpuMs: number;
+  readonly from: number;
+  readonly to: number;
+  readonly at: number;
+}
+
 interface Watching {
   readonly clock: RunQueue;
-  told(name: string, ms: number, cpuMs: number): void;
+  told(name: string, since: Moment, now: Moment): void;
 }
 
 /** The process has one event loop, so there is one of these. */
@@ -96,7 +107,7 @@ export const working = <T>(name: string, work: () => T): T => {
     // The outer work stood still for as long; it is told by the name of what is inside of it.
     current = outer === undefined ? undefined : { name: outer.name, since: now };
     lastName = name;
-    if (ms >= BLOCK_MS) watching?.told(name, ms, now.cpuMs - since.cpuMs);
+    if (ms >= BLOCK_MS) watching?.told(name, since, now);
   }
 };
 
@@ -107,6 +118,9 @@ export class LoopWatch {
   readonly #worst: LoopBlock[] = [];
   readonly #latest: LoopBlock[] = [];
   #count = 0;
+  /** Those of the last turn, and the collections that are known of it. */
+  #suspects: Suspect[] = [];
+  #collected: { readonly from: number; readonly to: number }[] = [];
   /** What has a name of the time since the last tick. */
   readonly #named = { ms: 0, cpuMs: 0 };
   #clock: RunQueue | undefined;
@@ -123,18 +137,23 @@ export class LoopWatch {
     this.#clock = clock;
     watching = {
       clock,
-      told: (name, ms, cpuMs) => {
+      told: (name, since, now) => {
+        const ms = ownMs(since, now);
+        const cpuMs = now.cpuMs - since.cpuMs;
         this.#named.ms += ms;
         this.#named.cpuMs += cpuMs;
-        this.#keep(name, ms, cpuMs);
+        this.#suspect(name, { ms, cpuMs, from: since.wallMs, to: now.wallMs });
       },
     };
     this.#tickAt = clock.now();
     this.#timer = setInterval(() => this.#tick(clock), TICK_MS);
     this.#timer.unref();
     this.#collections = new PerformanceObserver((entries) => {
-      for (const { duration } of entries.getEntries())
-        if (duration >= BLOCK_MS) this.#keep(COLLECTION, duration, duration);
+      for (const { startTime, duration } of entries.getEntries()) {
+        this.#collected.push({ from: startTime, to: startTime + duration });
+        if (duration >= BLOCK_MS)
+          this.#keep({ work: COLLECTION, ms: duration, cpuMs: duration, at: Date.now() });
+      }
     });
     this.#collections.observe({ entryTypes: ['gc'] });
   }
@@ -154,19 +173,42 @@ export class LoopWatch {
   /** What is late and has no name was a continuation of something, or others had the processor. */
   #tick(clock: RunQueue): void {
     const now = clock.now();
+    this.#judge();
+    const before = this.#tickAt.wallMs;
     const unnamedMs = ownMs(this.#tickAt, now) - TICK_MS - this.#named.ms;
     const cpuMs = now.cpuMs - this.#tickAt.cpuMs - this.#named.cpuMs;
     const queuedMs = now.queuedMs - this.#tickAt.queuedMs;
     this.#tickAt = now;
     this.#named.ms = 0;
     this.#named.cpuMs = 0;
-    if (unnamedMs >= BLOCK_MS) this.#keep(`after ${lastName}`, unnamedMs, cpuMs);
-    if (queuedMs >= BLOCK_MS) this.#keep(WAITING, queuedMs, 0);
+    if (unnamedMs >= BLOCK_MS)
+      this.#suspect(`after ${lastName}`, { ms: unnamedMs, cpuMs, from: before, to: now.wallMs });
+    if (queuedMs >= BLOCK_MS) this.#keep({ work: WAITING, ms: queuedMs, cpuMs: 0, at: Date.now() });
   }
 
-  #keep(work: string, exactMs: number, exactCpuMs: number): void {
-    const cpuMs = tenths(Math.min(Math.max(0, exactCpuMs), exactMs));
-    const block: LoopBlock = { at: Date.now(), ms: tenths(exactMs), cpuMs, work };
+  #suspect(work: string, seen: Omit<Suspect, 'work' | 'at'>): void {
+    this.#suspects.push({ ...seen, work, at: Date.now() });
+  }
+
+  /** Tells those of the turn before: by now every collection that fell into them is known. */
+  #judge(): void {
+    const suspects = this.#suspects;
+    const collected = this.#collected;
+    this.#suspects = [];
+    this.#collected = [];
+    for (const { work, ms, cpuMs, from, to, at } of suspects) {
+      const collecting = collected.reduce(
+        (sum, one) => sum + Math.max(0, Math.min(to, one.to) - Math.max(from, one.from)),
+        0,
+      );
+      if (ms - collecting >= BLOCK_MS)
+        this.#keep({ work, ms: ms - collecting, cpuMs: cpuMs - collecting, at });
+    }
+  }
+
+  #keep(seen: LoopBlock): void {
+    const cpuMs = tenths(Math.min(Math.max(0, seen.cpuMs), seen.ms));
+    const block: LoopBlock = { ...seen, ms: tenths(seen.ms), cpuMs };
     this.#count += 1;
     this.#latest.unshift(block);
     this.#latest.length = Math.min(this.#latest.length, KEPT);

