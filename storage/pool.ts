@@ -100,6 +100,8 @@ export interface Pool {
     sharing: { readonly readers: number | undefined; readonly over: VolumeSpec },
     work: Work,
   ): Promise<void>;
+  /** Whether nothing was ever written to a volume that was copied from an empty one; false where that cannot be told. */
+  isPristine(volume: VolumeSpec): Promise<boolean>;
   /** Gives a volume that nobody lies on back to its guest. May be done again; done already when it is not there. */
   reclaimVolume(volume: VolumeSpec): Promise<void>;
   /** May be done again. */

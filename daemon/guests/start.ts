@@ -155,10 +155,16 @@ const ports = (guest: Guest, gathered: Gathered): Step => ({
   undo: () => letGoOfPorts(gathered),
 });
 
-/** The template whose memory it begins with: once, because its disks go on from then. */
-const templateToFork = ({ house, record, status }: Guest): GuestPlace | undefined => {
+/**
+ * The template whose memory it begins with: once, because its disks go on from then. That is asked of the disks as well,
+ * for an inventory may be older than they are.
+ */
+const templateToFork = async (guest: Guest): Promise<GuestPlace | undefined> => {
+  const { house, record, status } = guest;
   const { forkOf } = record.spec;
   if (forkOf === undefined || status.forkedAt !== undefined) return undefined;
+  for (const volume of volumeSpecs(guest))
+    if (!volume.readOnly && !(await house.pool.isPristine(volume))) return undefined;
   const template = house.inventory.guests.byId(forkOf);
   return template && placeOf(house, template);
 };
@@ -224,7 +230,7 @@ const launch = (
     // An earlier daemon has launched it for this very start.
     if (gathered.found !== 'none') return await takeOver(guest, signal);
     const paused = operation.arguments['paused'] === true;
-    const forkOf = gathered.forkable || paused ? undefined : templateToFork(guest);
+    const forkOf = gathered.forkable || paused ? undefined : await templateToFork(guest);
     try {
       return await makeProcess(guest, operation, gathered, { forkOf, signal });
     } catch (error) {

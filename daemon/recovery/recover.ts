@@ -163,6 +163,8 @@ const writeLedger = (
       observedAt: now,
       cursor: 0,
       restartCount: 0,
+      // Whether it has run before is lost; with the memory that it began with its disks would be ruined.
+      ...(guest.record.spec.forkOf === undefined ? {} : { forkedAt: now }),
     });
   }
 };

@@ -179,6 +179,17 @@ class DirectoryPool implements Pool {
     });
   }
 
+  /** What is written goes to the end of the file first. */
+  async isPristine({ guest, name, like }: VolumeSpec): Promise<boolean> {
+    if (like === undefined) return false;
+    const sizeOf = async (path: string): Promise<number | undefined> =>
+      (await orIfMissing(stat(path), undefined))?.size;
+    return await withStorageErrors(`look at disk ${name}`, async () => {
+      const size = await sizeOf(this.#volumePath({ guest, name }));
+      return size !== undefined && size === (await sizeOf(this.#emptyPath(like, name)));
+    });
+  }
+
   async reclaimVolume(volume: VolumeSpec): Promise<void> {
     const path = this.#volumePath(volume);
     const { owner } = volume;
@@ -314,7 +325,7 @@ class DirectoryPool implements Pool {
     }
   }
 
-  /** Relative to any guest's directory, the base is called the same. */
+  /** Its base is called as from a guest's directory beside this one, where its copies will be; from here it is the same. */
   async #keepEmpty(
     { guest, name }: Pick<VolumeSpec, 'guest' | 'name'>,
     over: VolumeSpec,
@@ -324,7 +335,7 @@ class DirectoryPool implements Pool {
     const partial = join(dirname(path), `${PARTIAL}${basename(path)}`);
     await rm(partial, { force: true });
     if (await exists(path)) return;
-    await makeOverlay(partial, over, work);
+    await makeOverlay(partial, over, { from: join(this.#guests, 'beside'), work });
     await renameDurably(partial, path);
   }
 
@@ -354,7 +365,8 @@ class DirectoryPool implements Pool {
     await requireChain(base, work.signal);
     await using undo = new UndoStack();
     undo.add(() => rm(partial, { force: true }));
-    if (!(await this.#copyEmpty(volume, partial))) await makeOverlay(partial, volume, work);
+    if (!(await this.#copyEmpty(volume, partial)))
+      await makeOverlay(partial, volume, { from: directory, work });
     await settleFile(partial, { mode: 0o600, owner });
     work.signal.throwIfAborted();
     await renameDurably(partial, path);
@@ -362,13 +374,14 @@ class DirectoryPool implements Pool {
   }
 }
 
+/** `from`: the directory from which the base is called. */
 const makeOverlay = async (
   path: string,
   { base, sizeBytes }: VolumeSpec,
-  { signal }: Work,
+  { from, work }: { readonly from: string; readonly work: Work },
 ): Promise<void> => {
-  const backing = base && { name: relative(dirname(path), base.path), format: base.format };
-  await createQcow2({ path, sizeBytes, ...(backing && { backing }) }, { signal });
+  const backing = base && { name: relative(from, base.path), format: base.format };
+  await createQcow2({ path, sizeBytes, ...(backing && { backing }) }, { signal: work.signal });
 };
 
 export const directoryPool = (options: DirectoryPoolOptions): Pool => new DirectoryPool(options);

@@ -123,6 +123,10 @@ export class FakePool implements Pool {
       throw new RoostError('FailedPrecondition', `Disk ${name} is missing`, { data: { disk: name } });
   }
 
+  isPristine(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
   async reclaimVolume({ guest, name }: VolumeSpec): Promise<void> {
     await this.#effect('reclaimVolume', guest, name);
   }

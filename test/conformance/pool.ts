@@ -17,6 +17,8 @@ export interface PoolHarness extends AsyncDisposable {
   makeBase(sizeBytes: number): Promise<BlockSource>;
   /** Makes the file of a volume or base be gone. */
   lose(path: string): Promise<void>;
+  /** Whether it can tell at all what nothing was written to. */
+  readonly tellsPristine: boolean;
   /** Writes into a finished volume, as its guest would. */
   writeInto(path: string): Promise<void>;
   /** What changes when the content of a volume or base does. */
@@ -279,6 +281,18 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
           expect((await lease(volume)).backing?.path).toBe(pool.source(below).path);
         }
         expect(await harness.fingerprint(pool.source(below).path)).toBe(before);
+      });
+
+      it('knows of a copy of an empty one whether it was written to', async () => {
+        const below = await create(volumeOf({ base: await harness.makeBase(MEBIBYTE) }));
+        const base = { ...pool.source(below), readOnly: true };
+        const over = volumeOf({ guest: newGuest(), base, like: below.guest });
+        expect(await pool.isPristine(over)).toBe(false);
+        await pool.shareVolume(below, { readers: undefined, over }, work());
+        const volume = await create(over);
+        expect(await pool.isPristine(volume)).toBe(harness.tellsPristine);
+        await harness.writeInto(pool.source(volume).path);
+        expect(await pool.isPristine(volume)).toBe(false);
       });
 
       it('can be given back to its guest', async () => {

@@ -61,6 +61,7 @@ const harness = async (owner: VolumeOwner | undefined): Promise<PoolHarness> => 
     owner,
     makeBase: (sizeBytes) => makeBase(scratch.path, sizeBytes),
     lose: (path) => rm(path),
+    tellsPristine: true,
     writeInto: async (path) => void (await run('qemu-io', '-f', 'qcow2', '-c', 'write -q -P 3 0 64k', path)),
     fingerprint: sha256OfFile,
     leaveHalfMade: async (volume) => {
