@@ -66,12 +66,15 @@ export interface SessionOptions {
   readonly events: EventLog;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Whether this turn of the event loop is used up; that of all sessions together unless given. */
+  readonly isTurnOver?: () => boolean;
 }
 
 export class Session implements CallSession {
   readonly #options: SessionOptions;
   readonly #controller = new AbortController();
   readonly #call: Call;
+  readonly #isTurnOver: () => boolean;
   readonly #stopListening: () => void;
   readonly #onDaemonStop = (): void => this.#controller.abort(this.#options.signal.reason);
   #queue: Incoming[] = [];
@@ -85,9 +88,12 @@ export class Session implements CallSession {
   /** Sequence of the last event that was sent, or passed over, for this client. */
   #seen: number;
   #behind = false;
+  /** A turn for what was missed is on its way. */
+  #catchingUp = false;
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#isTurnOver = options.isTurnOver ?? isTurnOver;
     // One for each command under way; how many there are is the client's choice.
     setMaxListeners(0, this.#controller.signal);
     this.#call = { ...options.asker, signal: this.#controller.signal, session: this };
@@ -114,11 +120,12 @@ export class Session implements CallSession {
 
   /** The carrier has room again. */
   drained(): void {
-    if (this.#behind) working('replay of events', () => this.#catchUp());
-    if (!this.#held || this.#options.carrier.bufferedBytes > HIGH_WATER_BYTES) return;
+    if (this.#options.carrier.bufferedBytes > HIGH_WATER_BYTES) return;
+    if (this.#behind) this.#catchUpSoon();
+    if (!this.#held) return;
     this.#held = false;
     this.#options.carrier.resume();
-    if (!this.#serving) this.#serve();
+    if (!this.#serving) this.#serveInTurn();
   }
 
   /** The connection is closed. */
@@ -143,7 +150,7 @@ export class Session implements CallSession {
     this.#seen = Math.min(since, this.#options.events.lastSequence);
     this.#behind = true;
     // After the reply, which says where the replay ends.
-    setImmediate(() => working('replay of events', () => this.#catchUp()));
+    this.#catchUpSoon();
   }
 
   becomeStream(stream: Duplex, replay: string): void {
@@ -164,7 +171,7 @@ export class Session implements CallSession {
     if (this.#streaming) return;
     this.#queue.push(incoming);
     if (this.#queue.length >= MAX_QUEUED_REQUESTS) this.#options.carrier.pause();
-    if (!this.#serving && !this.#held) this.#serve();
+    if (!this.#serving && !this.#held) this.#serveInTurn();
   }
 
   /**
@@ -183,7 +190,7 @@ export class Session implements CallSession {
         return;
       }
       if (this.#holdBack()) return;
-      if (this.#queue.length === 0 || !isTurnOver()) continue;
+      if (this.#queue.length === 0 || !this.#isTurnOver()) continue;
       setImmediate(() => this.#serve());
       return;
     }
@@ -191,7 +198,8 @@ export class Session implements CallSession {
   }
 
   #serveInTurn(): void {
-    if (isTurnOver()) setImmediate(() => this.#serve());
+    this.#serving = true;
+    if (this.#isTurnOver()) setImmediate(() => this.#serve());
     else this.#serve();
   }
 
@@ -274,6 +282,16 @@ export class Session implements CallSession {
     if (matches(this.#filter, event)) this.#send(eventMessage(eventView(event)));
   }
 
+  /** In a turn of its own, and once: a WebSocket says for each message that it was sent, also for those of a replay. */
+  #catchUpSoon(): void {
+    if (this.#catchingUp) return;
+    this.#catchingUp = true;
+    setImmediate(() => {
+      this.#catchingUp = false;
+      if (this.#behind) working('replay of events', () => this.#catchUp());
+    });
+  }
+
   /** Reads what was missed from the log, as far as the client takes it. */
   #catchUp(): void {
     const { events, carrier } = this.#options;
@@ -286,8 +304,7 @@ export class Session implements CallSession {
     }
     if (page.length === REPLAY_PAGE) {
       // Where the client has to read first, `drained` goes on.
-      if (carrier.bufferedBytes <= HIGH_WATER_BYTES)
-        setImmediate(() => working('replay of events', () => this.#catchUp()));
+      if (carrier.bufferedBytes <= HIGH_WATER_BYTES) this.#catchUpSoon();
       return;
     }
     this.#seen = Math.max(this.#seen, events.lastSequence);

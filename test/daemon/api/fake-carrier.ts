@@ -19,6 +19,8 @@ export class FakeCarrier implements Carrier {
   reads = true;
   paused = false;
   isClosed = false;
+  /** What a carrier does that says for each message when it was sent. */
+  afterSend = (): void => undefined;
   streamed: { readonly stream: Duplex; readonly replay: string } | undefined;
   #waiting: (() => void)[] = [];
 
@@ -26,6 +28,7 @@ export class FakeCarrier implements Carrier {
     this.sent.push(JSON.parse(text) as Message);
     if (!this.reads) this.bufferedBytes += text.length;
     for (const wake of this.#waiting.splice(0)) wake();
+    this.afterSend();
   }
 
   pause(): void {

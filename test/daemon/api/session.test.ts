@@ -36,7 +36,7 @@ afterEach(() => {
 type Commands = Readonly<Record<string, (args: Request['arguments'], call: Call) => unknown>>;
 
 /** A session over commands of a few lines. */
-const connect = (commands: Commands = {}): Session => {
+const connect = (commands: Commands = {}, isTurnOver = (): boolean => false): Session => {
   const known: Commands = {
     qmp_capabilities: (_args, { session }) => {
       session.negotiate();
@@ -70,6 +70,7 @@ const connect = (commands: Commands = {}): Session => {
     events,
     log: silentLog(),
     signal: stop.signal,
+    isTurnOver,
   });
   open.push(session);
   return session;
@@ -251,6 +252,38 @@ describe('a client that sends faster than it is served', () => {
   });
 });
 
+describe('a turn of the event loop that is used up', () => {
+  test('leaves what comes to the next ones, and nothing is lost or served twice', async () => {
+    let isOver = false;
+    const session = connect({}, () => isOver);
+    session.receive({ execute: 'qmp_capabilities' });
+    carrier.sent.splice(0);
+    isOver = true;
+    for (const id of [1, 2, 3]) session.receive({ execute: 'echo', arguments: {}, id });
+    expect(carrier.replies).toEqual([]);
+    await turn();
+    expect(carrier.replies).toEqual([{ return: {}, id: 1 }]);
+    session.receive({ execute: 'echo', arguments: {}, id: 4 });
+    await carrier.find(({ id }) => id === 4);
+    expect(carrier.replies.map(({ id }) => id)).toEqual([1, 2, 3, 4]);
+  });
+
+  test('is asked for by a client that reads again, too', async () => {
+    let isOver = false;
+    const session = connect({}, () => isOver);
+    session.receive({ execute: 'qmp_capabilities' });
+    carrier.sent.splice(0);
+    carrier.bufferedBytes = 2 * MIB;
+    session.receive({ execute: 'echo', arguments: {}, id: 1 });
+    carrier.bufferedBytes = 0;
+    isOver = true;
+    session.drained();
+    expect(carrier.replies).toEqual([]);
+    await turn();
+    expect(carrier.replies).toEqual([{ return: {}, id: 1 }]);
+  });
+});
+
 describe('a client that does not read its replies', () => {
   test('is not served until it does, and misses nothing then', async () => {
     let called = 0;
@@ -345,7 +378,7 @@ describe('events', () => {
     expect(sequences()).toEqual(Array.from({ length: 1501 }, (_, n) => n + 1));
   });
 
-  test('that a slow reader missed for good are reported as lost', () => {
+  test('that a slow reader missed for good are reported as lost', async () => {
     const session = negotiated();
     emit('g1');
     carrier.bufferedBytes = 2 * MIB;
@@ -353,6 +386,7 @@ describe('events', () => {
     inventory.db.sqlite.exec('DELETE FROM event WHERE sequence <= 5');
     carrier.bufferedBytes = 0;
     session.drained();
+    await carrier.find(({ sequence }) => sequence === 9);
     expect(carrier.events[1]).toMatchObject({ event: 'EVENTS_LOST', data: { from: 2, to: 5 } });
     expect(sequences()).toEqual([1, 5, 6, 7, 8, 9]);
   });
@@ -370,6 +404,23 @@ describe('events', () => {
     session.drained();
     await carrier.find(({ sequence }) => sequence === 3000);
     expect(sequences()).toEqual(Array.from({ length: 3000 }, (_, n) => n + 1));
+  });
+
+  test('of a replay come a page in a turn, also where each message says that it was sent', async () => {
+    for (let n = 0; n < 1000; n += 1) emit(`g${n}`);
+    const session = negotiated();
+    const pages: number[] = [];
+    const count = (): void => {
+      pages.push(carrier.events.length - pages.reduce((sum, page) => sum + page, 0));
+      if (carrier.events.length < 1000) setImmediate(count);
+    };
+    carrier.afterSend = () => session.drained();
+    session.receive({ execute: 'subscribe', arguments: { since: 0 } });
+    setImmediate(count);
+    await carrier.find(({ sequence }) => sequence === 1000);
+    await turn();
+    expect(sequences()).toEqual(Array.from({ length: 1000 }, (_, n) => n + 1));
+    expect(Math.max(...pages)).toBe(100);
   });
 
   test('do not reach a closed connection', () => {
