@@ -16,7 +16,6 @@ import {
   errorReply,
   eventMessage,
   greeting,
-  parseRequest,
   type Request,
   successReply,
   wireTimestamp,
@@ -27,6 +26,7 @@ import { inventoryFailure } from '../inventory/database.ts';
 import type { EventFilter, KeptEvent } from '../inventory/event-table.ts';
 import type { Call, CallSession } from './call.ts';
 import type { Dispatch } from './dispatch.ts';
+import { type Incoming, readIncoming } from './incoming.ts';
 
 /** What carries a session: a socket, a WebSocket. */
 export interface Carrier {
@@ -54,10 +54,6 @@ const REPLAY_PAGE = 100;
 const workName = ({ execute }: Request): string => findCommand(execute)?.name ?? 'an unknown command';
 
 const LIFECYCLE: ReadonlySet<EventName> = new Set(eventNames.filter((name) => events[name].lifecycle));
-
-type Incoming =
-  | { readonly kind: 'request'; readonly request: Request }
-  | { readonly kind: 'refused'; readonly reply: object };
 
 export interface SessionOptions {
   readonly carrier: Carrier;
@@ -105,17 +101,17 @@ export class Session implements CallSession {
 
   /** A JSON value from the client. */
   receive(value: unknown): void {
-    const parsed = parseRequest(value);
-    if (parsed.kind === 'request') this.#enqueue({ kind: 'request', request: parsed.request });
-    else this.#enqueue({ kind: 'refused', reply: errorReply(parsed.error.toWire(), parsed.id) });
+    this.#enqueue({ kind: 'value', value });
+  }
+
+  /** A message of the client that is to be one JSON value, in UTF-8. */
+  receiveText(text: Buffer): void {
+    this.#enqueue({ kind: 'text', text });
   }
 
   /** Bytes from the client that are no value. */
   receiveGarbage(message: string): void {
-    const error = new RoostError('InvalidArgument', `Not a JSON value: ${message}`, {
-      hint: 'Send one JSON value after another.',
-    });
-    this.#enqueue({ kind: 'refused', reply: errorReply(error.toWire(), undefined) });
+    this.#enqueue({ kind: 'garbage', message });
   }
 
   /** The carrier has room again. */
@@ -183,8 +179,7 @@ export class Session implements CallSession {
     if (this.#holdBack()) return;
     for (let incoming = this.#queue.shift(); incoming; incoming = this.#queue.shift()) {
       if (this.#queue.length === MAX_QUEUED_REQUESTS - 1 && !this.#held) this.#options.carrier.resume();
-      const waiting =
-        incoming.kind === 'refused' ? this.#send(incoming.reply) : this.#answerNamed(incoming.request);
+      const waiting = this.#serveOne(incoming);
       if (waiting) {
         void waiting.then(() => this.#serveInTurn());
         return;
@@ -195,6 +190,12 @@ export class Session implements CallSession {
       return;
     }
     this.#serving = false;
+  }
+
+  #serveOne(incoming: Incoming): Promise<void> | undefined {
+    const read = readIncoming(incoming);
+    if (read.kind === 'refused') return this.#send(errorReply(read.error.toWire(), read.id));
+    return working(workName(read.request), () => this.#answer(read.request));
   }
 
   #serveInTurn(): void {
@@ -210,10 +211,6 @@ export class Session implements CallSession {
     this.#held = true;
     this.#serving = false;
     return true;
-  }
-
-  #answerNamed(request: Request): Promise<void> | undefined {
-    return working(workName(request), () => this.#answer(request));
   }
 
   /** Answers one request. Returns a promise only when the next one has to wait for it. */

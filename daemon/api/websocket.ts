@@ -97,15 +97,8 @@ const serve = (client: WebSocket, token: TokenRecord, options: WebSocketOptions)
     signal: options.signal,
   });
   client.on('message', (data, isBinary) => {
-    if (isBinary) {
-      session.receiveGarbage('a binary message');
-      return;
-    }
-    try {
-      session.receive(JSON.parse(bytesOf(data).toString('utf8')));
-    } catch (error) {
-      session.receiveGarbage(error instanceof Error ? error.message : 'unreadable');
-    }
+    if (isBinary) session.receiveGarbage('a binary message');
+    else session.receiveText(bytesOf(data));
   });
   client.on('error', (error) => options.log.debug({ err: error }, 'connection broke'));
   client.on('close', () => session.closed());

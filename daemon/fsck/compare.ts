@@ -190,9 +190,10 @@ export const compare = (facts: Facts): readonly Difference[] => {
     .flatMap((row): readonly Difference[] => {
       const owner = facts.known(row.owner);
       const isThere = there.has(hostObjectKey(row.object));
+      // Nearly all rows are in order; the journal is asked about the others alone.
+      if (owner !== undefined && isThere) return [];
       const last = facts.lastOperation(row.owner.id);
-      if (owner === undefined) return [abandoned(row, isThere, last)];
-      return isThere ? [] : [lost(row, owner, last)];
+      return [owner === undefined ? abandoned(row, isThere, last) : lost(row, owner, last)];
     });
   const ofHost = facts.host
     .filter((object) => !rowed.has(hostObjectKey(object)))
