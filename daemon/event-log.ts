@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { EventView, RoostEvent } from '../protocol/events.ts';
 import { wireTimestamp } from '../protocol/wire.ts';
 import type { Database } from './inventory/database.ts';
-import type { EventFilter, EventTable, KeptEvent } from './inventory/event-table.ts';
+import type { EventFilter, EventSlice, EventTable, KeptEvent } from './inventory/event-table.ts';
 
 export type EventListener = (event: KeptEvent) => void;
 
@@ -62,7 +62,8 @@ export class EventLog {
     return () => this.#listeners.delete(listener);
   }
 
-  since(sequence: number, limit: number, filter?: EventFilter): readonly KeptEvent[] {
+  /** The next part of the log after a sequence; whoever wants all of it goes on after `through`. */
+  since(sequence: number, limit: number, filter?: EventFilter): EventSlice {
     return this.#table.since(sequence, limit, filter);
   }
 

@@ -5,7 +5,7 @@
  */
 
 /** What may be done in one turn before it is left to others, in milliseconds. */
-const TURN_MS = 5;
+const TURN_MS = 3;
 
 let beganAt: number | undefined;
 
@@ -19,3 +19,6 @@ export const isTurnOver = (): boolean => {
   });
   return false;
 };
+
+/** Resolves in the next turn, when everybody else had theirs. */
+export const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

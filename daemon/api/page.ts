@@ -7,18 +7,40 @@ export interface Page<T> {
   readonly more: boolean;
 }
 
-export const pageOf = <T>(items: Iterable<T>, limit: number | undefined): Page<T> => {
-  const page: T[] = [];
-  let bytes = 0;
-  for (const item of items) {
-    if (limit !== undefined && page.length >= limit) return { items: page, more: true };
-    if (limit === undefined) {
-      bytes += Buffer.byteLength(JSON.stringify(item)) + 1;
-      if (bytes > DEFAULT_PAGE_BYTES && page.length > 0) return { items: page, more: true };
-    }
-    page.push(item);
+class PageMaker<T> {
+  readonly items: T[] = [];
+  readonly #limit: number | undefined;
+  #bytes = 0;
+
+  constructor(limit: number | undefined) {
+    this.#limit = limit;
   }
-  return { items: page, more: false };
+
+  /** Takes an entry, or says that it is left for the next page. */
+  takes(item: T): boolean {
+    if (this.#limit === undefined) {
+      this.#bytes += Buffer.byteLength(JSON.stringify(item)) + 1;
+      if (this.#bytes > DEFAULT_PAGE_BYTES && this.items.length > 0) return false;
+    } else if (this.items.length >= this.#limit) return false;
+    this.items.push(item);
+    return true;
+  }
+}
+
+export const pageOf = <T>(items: Iterable<T>, limit: number | undefined): Page<T> => {
+  const page = new PageMaker<T>(limit);
+  for (const item of items) if (!page.takes(item)) return { items: page.items, more: true };
+  return { items: page.items, more: false };
+};
+
+/** The same of what is read bit by bit. */
+export const pageOfStream = async <T>(
+  items: AsyncIterable<T>,
+  limit: number | undefined,
+): Promise<Page<T>> => {
+  const page = new PageMaker<T>(limit);
+  for await (const item of items) if (!page.takes(item)) return { items: page.items, more: true };
+  return { items: page.items, more: false };
 };
 
 /** The part of a list sorted by name that comes after a name. */

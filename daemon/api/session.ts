@@ -295,17 +295,11 @@ export class Session implements CallSession {
     if (!this.#filter || this.#controller.signal.aborted) return;
     this.#reportLoss();
     const page = events.since(this.#seen, REPLAY_PAGE, this.#filter);
-    for (const event of page) {
-      this.#seen = event.sequence;
-      this.#send(eventMessage(eventView(event)));
-    }
-    if (page.length === REPLAY_PAGE) {
-      // Where the client has to read first, `drained` goes on.
-      if (carrier.bufferedBytes <= HIGH_WATER_BYTES) this.#catchUpSoon();
-      return;
-    }
-    this.#seen = Math.max(this.#seen, events.lastSequence);
-    this.#behind = false;
+    for (const event of page.events) this.#send(eventMessage(eventView(event)));
+    this.#seen = Math.max(this.#seen, page.through);
+    this.#behind = this.#seen < events.lastSequence;
+    // Where the client has to read first, `drained` goes on.
+    if (this.#behind && carrier.bufferedBytes <= HIGH_WATER_BYTES) this.#catchUpSoon();
   }
 
   #reportLoss(): void {

@@ -15,6 +15,8 @@ export const defaultRetention: EventRetention = { keepBytes: 64 * 1024 * 1024, k
 const PRUNE_EVERY = 1_000;
 /** Removed in one go, so that a lowered bound holds up nobody; the rest goes with the events that come. */
 const MOST_AT_ONCE = 5 * PRUNE_EVERY;
+/** Rows that one reading looks at: a filter may let through one in a million, and a reading holds up everybody. */
+const LOOKED_AT_ONCE = 2_000;
 /** Of a row besides its payload: numbers, name and guest. */
 const ROW_BYTES = 100;
 
@@ -34,8 +36,15 @@ interface Row {
   data: string;
 }
 
+/** A part of the log: what matches, and up to which sequence that is all. */
+export interface EventSlice {
+  readonly events: readonly KeptEvent[];
+  readonly through: number;
+}
+
 interface SinceParameters {
   sequence: number;
+  until: number;
   limit: number;
   names: string | null;
   guests: string | null;
@@ -81,7 +90,7 @@ export class EventTable {
       'SELECT sequence FROM event WHERE at_ms >= ? ORDER BY sequence LIMIT 1',
     );
     this.#since = db.prepare<[SinceParameters], Row>(
-      `SELECT * FROM event WHERE sequence > @sequence
+      `SELECT * FROM event WHERE sequence > @sequence AND sequence <= @until
          AND (@names IS NULL OR name IN (SELECT value FROM json_each(@names)))
          AND (@guests IS NULL OR guest IN (SELECT value FROM json_each(@guests)))
        ORDER BY sequence LIMIT @limit`,
@@ -134,10 +143,15 @@ export class EventTable {
     return this.#totalAt.get(sequence)?.total ?? 0;
   }
 
-  /** In their order. What a filter leaves out is not even read: many may be kept and few wanted. */
-  since(sequence: number, limit: number, filter?: EventFilter): readonly KeptEvent[] {
+  /** In their order. What a filter leaves out is not read: many may be kept and few wanted. */
+  since(sequence: number, limit: number, filter?: EventFilter): EventSlice {
+    const { oldest, newest } = this.bounds();
+    const from = Math.max(sequence, oldest - 1);
+    const until = Math.min(from + LOOKED_AT_ONCE, newest);
     const [names, guests] = [listed(filter?.names), listed(filter?.guests)];
-    return this.#since.all({ sequence, limit, names, guests }).map(fromRow);
+    const events = this.#since.all({ sequence: from, until, limit, names, guests }).map(fromRow);
+    const last = events.length === limit ? events.at(-1) : undefined;
+    return { events, through: last?.sequence ?? Math.max(sequence, until) };
   }
 
   /** A guest's own, in their order. */

@@ -83,7 +83,7 @@ export const queryEvents = defineCommand({
   arguments: z.strictObject({
     ...eventFilter,
     since: z.int().nonnegative().default(0).describe('Only events after this sequence'),
-    limit: z.int().min(1).max(10_000).optional().describe('Without it a page stays under 64 KiB'),
+    limit: z.int().min(1).max(1_000).optional().describe('Without it a page stays under 64 KiB'),
   }),
   returns: z.strictObject({
     events: z.array(eventView),

@@ -28,7 +28,7 @@ describe('the event log', () => {
       log.emit({ event: 'GUEST_CREATED', data: { ...created.data, guest } as never });
     log.emit(lost);
     const sequences = (filter: Parameters<EventLog['since']>[2], limit = 10): number[] =>
-      log.since(0, limit, filter).map(({ sequence }) => sequence);
+      log.since(0, limit, filter).events.map(({ sequence }) => sequence);
     expect(sequences({ names: new Set(['GUEST_CREATED']) })).toEqual([1, 2, 3]);
     expect(sequences({ names: new Set(['GUEST_CREATED', 'EVENTS_LOST']) })).toEqual([1, 2, 3, 4]);
     expect(sequences({ names: new Set(['GUEST_CREATED']), guests: new Set([GUEST]) }, 1)).toEqual([1]);
@@ -48,7 +48,7 @@ describe('the event log', () => {
       [1, 'GUEST_CREATED'],
       [2, 'EVENTS_LOST'],
     ]);
-    expect(log.since(0, 10).slice(0, 2)).toEqual(heard);
+    expect(log.since(0, 10).events.slice(0, 2)).toEqual(heard);
     expect(heard[0]).toMatchObject({ guest: GUEST, atMs: clock.now() });
     expect(heard[1]).toMatchObject({ atMs: 5 });
     expect(log.lastSequence).toBe(3);
@@ -70,7 +70,7 @@ describe('the event log', () => {
       expect(heard).toEqual([1]);
     });
     expect([heard, log.lastSequence]).toEqual([[1, 2], 2]);
-    expect(log.since(0, 10).map(({ event }) => event)).toEqual(['EVENTS_LOST', 'GUEST_CREATED']);
+    expect(log.since(0, 10).events.map(({ event }) => event)).toEqual(['EVENTS_LOST', 'GUEST_CREATED']);
   });
 
   test('tells in order what is emitted while it tells', () => {
@@ -109,7 +109,7 @@ describe('the event log', () => {
 
   test('an event is shown as the contract declares it', () => {
     log.emit(created, 1_700_000_000_999.9998);
-    const [event] = log.since(0, 1);
+    const [event] = log.since(0, 1).events;
     if (!event) throw new Error('no event');
     const view = eventView(event);
     expect(eventSchema.parse(view)).toEqual(view);

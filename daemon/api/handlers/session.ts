@@ -1,18 +1,19 @@
 /** Handlers of the session, the contract itself, events and tokens. */
+import { isTurnOver, nextTurn } from '../../../lib/turn.ts';
 import { commandNames } from '../../../protocol/commands.ts';
-import { type EventName, eventNames, events } from '../../../protocol/events.ts';
+import { type EventName, type EventView, eventNames, events } from '../../../protocol/events.ts';
 import { describeByName, describeContract } from '../../../protocol/introspect.ts';
 import { guestId } from '../../../protocol/types.ts';
 import { greeting } from '../../../protocol/wire.ts';
 import { eventView } from '../../event-log.ts';
-import type { EventFilter, KeptEvent } from '../../inventory/event-table.ts';
+import type { EventFilter } from '../../inventory/event-table.ts';
 import type { Handlers } from '../call.ts';
-import { pageOf } from '../page.ts';
+import { pageOfStream } from '../page.ts';
 import type { Services } from './services.ts';
 
 const lifecycle = eventNames.filter((name) => events[name].lifecycle);
 
-const READ_PAGE = 1000;
+const READ_PAGE = 500;
 
 type SessionCommands =
   | 'qmp_capabilities'
@@ -40,13 +41,13 @@ export const sessionHandlers = (services: Services): Pick<Handlers, SessionComma
     ...(args.guests === undefined ? {} : { guests: new Set(args.guests.map(guestIdOf)) }),
   });
 
-  /** Kept events after a sequence that the filter lets through, read page by page. */
-  function* kept(since: number, filter: EventFilter): Generator<KeptEvent> {
-    for (let after = since; ; ) {
-      const page = eventLog.since(after, READ_PAGE, filter);
-      yield* page;
-      if (page.length < READ_PAGE) return;
-      after = page.at(-1)?.sequence ?? after;
+  /** Kept events after a sequence that the filter lets through, read bit by bit while others have their turns. */
+  async function* kept(since: number, filter: EventFilter): AsyncGenerator<EventView> {
+    for (let after = since; after < eventLog.lastSequence; ) {
+      const { events, through } = eventLog.since(after, READ_PAGE, filter);
+      yield* events.map(eventView);
+      after = through;
+      if (isTurnOver()) await nextTurn();
     }
   }
 
@@ -62,12 +63,9 @@ export const sessionHandlers = (services: Services): Pick<Handlers, SessionComma
       session.subscribe(filterOf(args), args.since);
       return { lastSequence: eventLog.lastSequence };
     },
-    'query-events': (args) => {
+    'query-events': async (args) => {
       const lost = eventLog.lostAfter(args.since);
-      function* views(): Generator<ReturnType<typeof eventView>> {
-        for (const event of kept(args.since, filterOf(args))) yield eventView(event);
-      }
-      const page = pageOf(views(), args.limit);
+      const page = await pageOfStream(kept(args.since, filterOf(args)), args.limit);
       const last = page.items.at(-1);
       return {
         events: page.items,

@@ -347,6 +347,19 @@ describe('events', () => {
     expect(sequences()).toEqual(Array.from({ length: 1102 }, (_, n) => 101 + n));
   });
 
+  test('that are seldom among the others are found, however far behind', async () => {
+    for (let n = 0; n < 5000; n += 1) emit(`g${n}`);
+    emitOther();
+    const session = negotiated();
+    session.receive({
+      execute: 'subscribe',
+      arguments: { since: 0, events: ['OPERATION_CHANGED'] },
+    });
+    await carrier.find(({ sequence }) => sequence === 5001);
+    emitOther();
+    expect(sequences()).toEqual([5001, 5002]);
+  });
+
   test('since a sequence of the future begin now', async () => {
     const session = negotiated();
     session.receive({ execute: 'subscribe', arguments: { since: 999 } });

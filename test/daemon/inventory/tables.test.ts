@@ -327,12 +327,35 @@ describe('events', () => {
   test('are numbered from 1 and read from any place', () => {
     expect(inventory.events.bounds()).toEqual({ oldest: 1, newest: 0 });
     for (let at = 1; at <= 5; at += 1) expect(inventory.events.insert(event(at + 0.25))).toBe(at);
-    expect(inventory.events.since(3, 10)).toEqual([
-      { ...event(4.25), sequence: 4 },
-      { ...event(5.25), sequence: 5 },
-    ]);
-    expect(inventory.events.since(0, 2).map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect(inventory.events.since(3, 10)).toEqual({
+      events: [
+        { ...event(4.25), sequence: 4 },
+        { ...event(5.25), sequence: 5 },
+      ],
+      through: 5,
+    });
+    const first = inventory.events.since(0, 2);
+    expect(first.events.map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect(first.through).toBe(2);
+    expect(inventory.events.since(9, 2)).toEqual({ events: [], through: 9 });
     expect(inventory.events.bounds()).toEqual({ oldest: 1, newest: 5 });
+  });
+
+  test('that a filter seldom lets through are looked for bit by bit', () => {
+    const rare = { atMs: 1, event: 'OPERATION_CHANGED', data: {} } as const;
+    inventory.db.soon(() => {
+      for (let at = 1; at <= 5000; at += 1) inventory.events.insert(at === 4999 ? rare : event(at));
+    });
+    const found: number[] = [];
+    const stops: number[] = [];
+    for (let after = 0; after < 5000; ) {
+      const slice = inventory.events.since(after, 100, { names: new Set(['OPERATION_CHANGED']) });
+      found.push(...slice.events.map(({ sequence }) => sequence));
+      stops.push(slice.through);
+      after = slice.through;
+    }
+    expect(found).toEqual([4999]);
+    expect(stops).toEqual([2000, 4000, 5000]);
   });
 
   /** A table with bounds of its own, on the same database. */
@@ -348,7 +371,7 @@ describe('events', () => {
     const table = bounded({ keepBytes: 500 * bytes });
     fill(table, 3_000);
     expect(table.bounds()).toEqual({ oldest: 2_501, newest: 3_000 });
-    expect(table.since(0, 10_000)).toHaveLength(500);
+    expect(table.since(0, 10_000).events).toHaveLength(500);
     fill(table, 10);
     expect(table.bounds()).toEqual({ oldest: 2_501, newest: 3_010 });
   });

@@ -57,7 +57,7 @@ const noting = (
 };
 
 const eventsSeen = (): unknown[] =>
-  inventory.events.since(0, 100).map(({ data }) => data['step'] ?? data['state']);
+  inventory.events.since(0, 100).events.map(({ data }) => data['step'] ?? data['state']);
 
 describe('an operation that goes well', () => {
   test('does its steps in order, is journaled at every place and announced', async () => {
