@@ -11,7 +11,7 @@ import { checkSeed } from '../cloud-init/check-seed.ts';
 import type { StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { allocateNic, busyPorts } from './allocate-nic.ts';
-import { asForkOf, forkSpec, requireTemplate, templateFor, unlikeTemplate } from './forks.ts';
+import { asForkOf, forkSpec, isTemplate, requireTemplate, templateFor, unlikeTemplate } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { existenceObjects, recordRun } from './launch-of.ts';
@@ -73,8 +73,9 @@ export class GuestCreations {
       const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
       if (repeated) return { kind: 'repeated', operation: repeated } as const;
       refuseTakenName(this.#house, spec.name);
-      if (template) requireTemplate(template);
-      const stored = this.#allocate(spec.name, resolved, busy);
+      if (asked) requireTemplate(asked);
+      // One that was found and is to go meanwhile is nothing that anybody asked for: the guest boots.
+      const stored = this.#allocate(spec.name, template && isTemplate(template) ? resolved : like, busy);
       const now = this.#house.clock.now();
       const record = inventory.guests.insert({
         id,

@@ -11,10 +11,16 @@ import type { GuestId, NetworkId } from '../../protocol/types.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { Guest } from './guest.ts';
 
+const isGoing = (guest: Guest): boolean =>
+  guest.removed || guest.unfinished.some(({ kind }) => kind === 'guest-delete');
+
+export const isTemplate = (guest: Guest): boolean =>
+  guest.record.spec.template !== undefined && !isGoing(guest);
+
 /** Errors: FailedPrecondition for a guest that is no template, or will be none for long. */
 export const requireTemplate = (guest: Guest): Guest => {
-  const goes = guest.removed || guest.unfinished.some(({ kind }) => kind === 'guest-delete');
-  if (guest.record.spec.template && !goes) return guest;
+  if (isTemplate(guest)) return guest;
+  const goes = isGoing(guest);
   throw new RoostError(
     'FailedPrecondition',
     `Guest ${guest.name} is ${goes ? 'being deleted' : 'no template'}`,
@@ -66,7 +72,7 @@ export const templateFor = (
 ): Guest | undefined => {
   if (spec.program === undefined) return undefined;
   return candidates
-    .filter((guest) => guest.record.spec.template && !guest.removed && isAlike(guest, spec, machine))
+    .filter((guest) => isTemplate(guest) && isAlike(guest, spec, machine))
     .toSorted((one, other) => madeAt(other) - madeAt(one))[0];
 };
 

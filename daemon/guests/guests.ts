@@ -72,12 +72,7 @@ export class Guests {
     if (before) return before;
     refuseWhileHostStops(this.#house);
     const guest = this.registry.find(args.guest);
-    using _promised = guest.isLive()
-      ? undefined
-      : await this.#memory.promise(
-          { name: guest.name, spec: guest.record.spec, driver: guest.driver },
-          guest,
-        );
+    using _promised = await this.#promiseMemory(guest);
     return await this.accept('template-create', guest, args, asker.actor, () => {
       recordRun(guest);
       return guest.writeTarget('stopped', asker.actor);
@@ -89,12 +84,7 @@ export class Guests {
     if (before) return before;
     refuseWhileHostStops(this.#house);
     const guest = this.registry.find(args.guest);
-    using _promised = guest.isLive()
-      ? undefined
-      : await this.#memory.promise(
-          { name: guest.name, spec: guest.record.spec, driver: guest.driver },
-          guest,
-        );
+    using _promised = await this.#promiseMemory(guest);
     const byRestart = asker.actor === 'policy:restart';
     return await this.accept(
       'guest-start',
@@ -291,6 +281,14 @@ export class Guests {
   }
 
   // Inside
+
+  /** Nothing for one that lives: it has its memory. Errors: ResourceExhausted with the numbers. */
+  async #promiseMemory(guest: Guest): Promise<Disposable | undefined> {
+    const { name, record, driver } = guest;
+    return guest.isLive()
+      ? undefined
+      : await this.#memory.promise({ name, spec: record.spec, driver }, guest);
+  }
 
   /** A change of the record alone: done in the accepting transaction. */
   async #apply(

@@ -125,7 +125,8 @@ const withInit = async (
   act: (init: GuestInit, signal: AbortSignal) => Promise<void>,
 ): Promise<void> => {
   const { handle } = guest;
-  if (!handle?.init) return;
+  // Gone since it was resumed: nobody may take that for an answer of its init.
+  if (!handle?.init) throw endedEarly(guest);
   const ended = new AbortController();
   void handle.ended.then(() => ended.abort(endedEarly(guest)));
   using limit = deadline(timeoutMs, AbortSignal.any([signal, ended.signal]));

@@ -2,158 +2,31 @@
  * guest-start: lease the volumes, attach the ports, launch the process, let it run. A fork's first start begins with the
  * memory of its template; where that is not to be had it boots, as it does ever after.
  */
-import { close } from 'node:fs';
-import { promisify } from 'node:util';
 import type { GuestPlace } from '../../drivers/driver.ts';
 import { enter } from '../../lib/account.ts';
 import type { Work } from '../../lib/work.ts';
-import type { AttachedPort } from '../../network/backend.ts';
-import type { BlockSource } from '../../protocol/block-source.ts';
 import { isRoostError, RoostError, toRoostError } from '../../protocol/errors.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
+import {
+  attachPorts,
+  clearForAnother,
+  closeAll,
+  findProcess,
+  type Gathered,
+  isOwn,
+  leaseVolumes,
+  takeOver,
+} from './gather.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { machineSettings } from './guest-view.ts';
 import { setUpInside } from './inside.ts';
-import {
-  ensureFirmwareVariables,
-  launchOf,
-  portSpecs,
-  recordRun,
-  runObjects,
-  seedSpec,
-  volumeSpecs,
-} from './launch-of.ts';
+import { launchOf, runObjects, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
-
-const closeDescriptor = promisify(close);
-
-const closeAll = async (ports: AttachedPort[]): Promise<void> => {
-  for (const port of ports.splice(0))
-    if (port.descriptor !== undefined) await closeDescriptor(port.descriptor);
-};
-
-/** An undo that left something has failed. */
-const refuseLeftovers = (guest: Guest, left: readonly string[]): void => {
-  if (left.length === 0) return;
-  throw new RoostError('HostError', `What the start had made could not all be removed: ${left.join('; ')}`, {
-    data: { guest: guest.name, left: [...left] },
-    hint: 'fsck names what is left.',
-  });
-};
-
-/** What is still being done to a port must not come after its undoing. */
-const letGoOfPorts = async ({ ports, guards }: Gathered): Promise<void> => {
-  await Promise.allSettled(guards.splice(0));
-  await closeAll(ports);
-};
-
-/** Attached ports and leased volumes on their way to the launch. */
-interface Gathered {
-  sources: readonly BlockSource[];
-  seed: BlockSource | undefined;
-  readonly ports: AttachedPort[];
-  /** What has to hold before the guest runs: the rules of its ports. */
-  readonly guards: Promise<void>[];
-  /** Whether the process is to be kept for forks. */
-  readonly forkable: boolean;
-  /** As it was when the steps began. */
-  found: FoundProcess;
-  /** As it was when they were taken back. */
-  left?: FoundProcess;
-}
-
-/**
- * The process that the guest has: none; this start's own; or another's, by whoever made it, of which nothing is to be
- * made and nothing to be taken back. One that may be there counts as being there.
- */
-type FoundProcess = 'none' | 'own' | 'other';
-
-/** Written before the launch, so that it is known after a crash of the daemon, too. */
-const isOwn = (guest: Guest, operation: OperationRecord): boolean =>
-  guest.status.applied?.launchedBy === operation.id;
-
-const findProcess = async (guest: Guest, operation: OperationRecord): Promise<FoundProcess> => {
-  if (!guest.handle && (await guest.driver.probe(guest.place)) === 'gone') return 'none';
-  return isOwn(guest, operation) ? 'own' : 'other';
-};
-
-/** Takes over a process that nobody has the line to. */
-const takeOver = async (guest: Guest, signal: AbortSignal): Promise<void> => {
-  const { cursor } = guest.status;
-  guest.take(await guest.driver.attach(guest.place, { signal, cursor, observe: guest.observe }));
-};
-
-/** Refuses when the process of another cannot be reached: what it is doing is not known. */
-const requireReachable = async (guest: Guest, signal: AbortSignal): Promise<void> => {
-  if (guest.handle) return;
-  try {
-    await takeOver(guest, signal);
-  } catch (error) {
-    signal.throwIfAborted();
-    const pid = guest.status.process?.pid;
-    const why = toRoostError(error).message;
-    throw new RoostError(
-      'FailedPrecondition',
-      `Guest ${guest.name} has a process already, and it cannot be reached: ${why}`,
-      {
-        cause: error,
-        data: { guest: guest.name, state: guest.status.state, ...(pid === undefined ? {} : { pid }) },
-        hint: 'Wait until it answers, or stop the guest with force first.',
-      },
-    );
-  }
-};
-
-const volumes = (guest: Guest, operation: OperationRecord, gathered: Gathered): Step => ({
-  name: 'volumes',
-  do: async (work) => {
-    gathered.found = await findProcess(guest, operation);
-    if (gathered.found === 'other') return await requireReachable(guest, work.signal);
-    // Again, because whatever ended the run before released them.
-    guest.house.inventory.db.soon(() => recordRun(guest));
-    guest.setStatus({
-      state: guest.handle ? guest.status.state : 'starting',
-      reason: undefined,
-      restartAt: undefined,
-    });
-    await ensureFirmwareVariables(guest);
-    gathered.sources = await Promise.all(
-      volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, work.signal)),
-    );
-    // Here and not when something changes: it tells also of NICs and of the guest's name.
-    const seed = seedSpec(guest);
-    gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));
-  },
-  undo: async () => {
-    gathered.left = await findProcess(guest, operation);
-    // A process that is another's, or could not be ended, keeps what it has.
-    if (gathered.left === 'none') refuseLeftovers(guest, await guest.freeRun());
-  },
-});
-
-const ports = (guest: Guest, gathered: Gathered): Step => ({
-  name: 'ports',
-  do: async ({ signal }) => {
-    if (guest.handle || gathered.found !== 'none') return;
-    await letGoOfPorts(gathered);
-    for (const { network, port } of portSpecs(guest)) {
-      const attached = await guest.house.networks.attach(network, port, signal);
-      gathered.ports.push(attached);
-      for (const object of guest.house.networks.portObjects(network, port))
-        enter({ kind: 'made', object: hostObjectKey(object) });
-      const { guarded } = attached;
-      // Waited for later; a failure until then is nobody's unhandled one.
-      guarded?.catch(() => undefined);
-      if (guarded) gathered.guards.push(guarded);
-    }
-  },
-  undo: () => letGoOfPorts(gathered),
-});
 
 /**
  * The template whose memory it begins with: once, because its disks go on from then. That is asked of the disks as well,
@@ -207,13 +80,6 @@ const makeProcess = async (
   } finally {
     await closeAll(gathered.ports);
   }
-};
-
-/** Frees what a process had that is gone, so that the steps make all of it again. */
-const clearForAnother = async (guest: Guest, gathered: Gathered): Promise<void> => {
-  await letGoOfPorts(gathered);
-  refuseLeftovers(guest, await guest.freeRun());
-  gathered.found = 'none';
 };
 
 /** `before`: the steps that make what the process needs. */
@@ -318,7 +184,7 @@ export const begin = (guest: Guest, operation: OperationRecord, forkable = false
     found: 'none',
   };
   const paused = operation.arguments['paused'] === true;
-  const before = [volumes(guest, operation, gathered), ports(guest, gathered)];
+  const before = [leaseVolumes(guest, operation, gathered), attachPorts(guest, gathered)];
   const boot = [...before, launch(guest, operation, gathered, before), resume(guest, gathered, paused)];
   return {
     boot,
