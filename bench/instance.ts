@@ -19,10 +19,18 @@ export interface InstanceOptions {
   readonly signal: AbortSignal;
 }
 
+/** Milliseconds from the signal that ends the daemon. */
+export interface RestartTimes {
+  /** Until the next one has answered a request. */
+  readonly answeredMs: number;
+  readonly doneMs: number;
+}
+
 export interface Instance {
   readonly socketPath: string;
   /** For whatever the bench itself wants to put down. */
   readonly scratchDirectory: string;
+  /** After a restart another one. */
   readonly client: Client;
   /** A connection more, for what must not wait for others. */
   connect(): Promise<Client>;
@@ -30,6 +38,8 @@ export interface Instance {
   readonly succeed: <N extends CommandName>(name: N, args: CommandInput<N>) => Promise<void>;
   /** Waits until an accepted operation has succeeded. */
   finished(operation: string): Promise<void>;
+  /** Ends the daemon and starts it anew, with guests that run on; gives how long it took, in milliseconds. */
+  restart(until: (client: Client) => Promise<void>): Promise<RestartTimes>;
   /** Ends every guest, removes every network, ends the daemon, and takes its directories away. */
   close(): Promise<void>;
 }
@@ -49,41 +59,71 @@ export const startInstance = async (options: InstanceOptions): Promise<Instance>
     options.profileDirectory === undefined
       ? []
       : ['--cpu-prof', `--cpu-prof-dir=${options.profileDirectory}`, '--cpu-prof-interval=200'];
+  const socketPath = join(runDirectory, 'roost.sock');
+  const argv = [
+    ...profiling,
+    join(root, 'dist/roostd.js'),
+    '--config',
+    configPath,
+    '--state-dir',
+    stateDirectory,
+    '--run-dir',
+    runDirectory,
+  ];
+  let daemon: Daemon | undefined;
+  const launch = async (words: DaemonWords): Promise<Client> => {
+    daemon = await launchDaemon(argv, words, signal);
+    return await connect({ socketPath, signal });
+  };
+  const discard = async (): Promise<void> => {
+    await daemon?.end();
+    await rm(directory, { recursive: true, force: true });
+  };
+  try {
+    const client = await launch('ready');
+    const relaunch = async (): Promise<Client> => {
+      await daemon?.end();
+      return await launch('listening');
+    };
+    return instanceOf(client, { socketPath, scratchDirectory, signal, relaunch, discard });
+  } catch (error) {
+    await discard();
+    throw error;
+  }
+};
+
+interface Daemon {
+  end(): Promise<void>;
+}
+
+/** It answers when it listens; when it is ready it has looked at every guest. */
+type DaemonWords = 'listening' | 'ready';
+
+/** Resolves when it has said that. */
+const launchDaemon = async (
+  argv: readonly string[],
+  words: DaemonWords,
+  signal: AbortSignal,
+): Promise<Daemon> => {
   const child = spawn(
     process.execPath,
-    [
-      ...profiling,
-      join(root, 'dist/roostd.js'),
-      '--config',
-      configPath,
-      '--state-dir',
-      stateDirectory,
-      '--run-dir',
-      runDirectory,
-    ],
+    argv,
     // In a process group of its own: an interrupt at the terminal is for the bench, which still needs it to tidy up.
     { stdio: ['ignore', 'pipe', 'inherit'], cwd: '/', detached: true },
   );
   const ended = once(child, 'exit');
-  const discard = async (): Promise<void> => {
+  const end = async (): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
     await ended;
-    await rm(directory, { recursive: true, force: true });
   };
   try {
     await Promise.race([
-      said(child.stdout, '"msg":"ready"', signal),
-      ended.then(() => Promise.reject(new Error('roostd ended before it was ready'))),
+      said(child.stdout, `"msg":"${words}"`, signal),
+      ended.then(() => Promise.reject(new Error(`roostd ended before it was ${words}`))),
     ]);
-    const socketPath = join(runDirectory, 'roost.sock');
-    return instanceOf(await connect({ socketPath, signal }), {
-      socketPath,
-      scratchDirectory,
-      signal,
-      discard,
-    });
+    return { end };
   } catch (error) {
-    await discard();
+    await end();
     throw error;
   }
 };
@@ -92,11 +132,14 @@ interface Parts {
   readonly socketPath: string;
   readonly scratchDirectory: string;
   readonly signal: AbortSignal;
+  /** Ends the daemon, starts it anew, and gives a connection to it. */
+  readonly relaunch: () => Promise<Client>;
   readonly discard: () => Promise<void>;
 }
 
-const instanceOf = (client: Client, parts: Parts): Instance => {
-  const { socketPath, scratchDirectory, signal, discard } = parts;
+const instanceOf = (first: Client, parts: Parts): Instance => {
+  const { socketPath, scratchDirectory, signal, relaunch, discard } = parts;
+  let client = first;
   const finished = async (operation: string): Promise<void> => {
     const ended = (await client.callAny('operation-wait', { operation }, { signal })) as OperationView;
     if (ended.state === 'succeeded') return;
@@ -109,10 +152,21 @@ const instanceOf = (client: Client, parts: Parts): Instance => {
   return {
     socketPath,
     scratchDirectory,
-    client,
+    get client() {
+      return client;
+    },
     connect: () => connect({ socketPath, signal }),
     finished,
     succeed,
+    restart: async (until) => {
+      client.close();
+      const begun = performance.now();
+      client = await relaunch();
+      await client.call('query-version', {});
+      const answeredMs = performance.now() - begun;
+      await until(client);
+      return { answeredMs, doneMs: performance.now() - begun };
+    },
     close: async () => {
       try {
         await empty(client);

@@ -15,7 +15,7 @@ const STOPPED = 1000;
 const RUNNING = 20;
 /** Requests for new guests that are on their way at a time. */
 const IN_FLIGHT = 16;
-const MEMORY_BYTES = 16 * MEBIBYTE;
+export const SMALL_MEMORY_BYTES = 16 * MEBIBYTE;
 const NEWLINE = 0x0a;
 
 const listLimits: SampleLimits = { warmUps: 5, samples: 50, budgetMs: 15_000 };
@@ -42,11 +42,8 @@ export const listRows = async (options: InstanceOptions): Promise<readonly Figur
       'cli-ls-1020',
       'ms',
       {
-        roost: programSampler(
-          [join(import.meta.dirname, '../bin/roost'), '--socket', instance.socketPath, 'ls'],
-          STOPPED + RUNNING,
-        ),
-        peer: { name: 'node -e 0', sample: programSampler(['-e', '0'], 0) },
+        roost: programSampler(roostList(instance), STOPPED + RUNNING),
+        peer: { name: 'node -e 0', sample: programSampler([process.execPath, '-e', '0'], 0) },
       },
       cliLimits,
       signal,
@@ -63,6 +60,15 @@ export const listRows = async (options: InstanceOptions): Promise<readonly Figur
   }
 };
 
+/** The command line that lists all guests of an instance. */
+export const roostList = ({ socketPath }: Instance): readonly string[] => [
+  process.execPath,
+  join(import.meta.dirname, '../bin/roost'),
+  '--socket',
+  socketPath,
+  'ls',
+];
+
 /** Makes guests without disks; resolves when every one of them is there. */
 export const createAll = async (
   instance: Instance,
@@ -77,7 +83,7 @@ export const createAll = async (
       next += 1;
       await instance.succeed('guest-create', {
         name,
-        memoryBytes: MEMORY_BYTES,
+        memoryBytes: SMALL_MEMORY_BYTES,
         boot: { kind: 'kernel', kernel: kernelName },
         start,
       });
@@ -88,7 +94,15 @@ export const createAll = async (
 };
 
 /** From the request until the last byte of the reply; what a client makes of it is its own time. */
-export const listSampler = async (instance: Instance, guests: number): Promise<Sampler> => {
+export const listSampler = async (
+  instance: Instance,
+  guests: number,
+  fields?: readonly string[],
+): Promise<Sampler> => {
+  const request = JSON.stringify({
+    execute: 'query-guests',
+    arguments: { limit: 100_000, ...(fields === undefined ? {} : { fields }) },
+  });
   const socket = connect(instance.socketPath);
   await replyOf(socket);
   for (const request of ['{"execute":"qmp_capabilities"}', silence]) {
@@ -97,7 +111,7 @@ export const listSampler = async (instance: Instance, guests: number): Promise<S
   }
   return async () => {
     const begun = performance.now();
-    socket.write(`{"execute":"query-guests","arguments":{"limit":100000}}`);
+    socket.write(request);
     const reply = await replyOf(socket);
     const ms = performance.now() - begun;
     const { return: page } = JSON.parse(reply) as { return: { guests: unknown[] } };
@@ -106,10 +120,10 @@ export const listSampler = async (instance: Instance, guests: number): Promise<S
   };
 };
 
-const silence = '{"execute":"events-subscribe","arguments":{"events":[]}}';
+export const silence = '{"execute":"events-subscribe","arguments":{"events":[]}}';
 
 /** The next line from a socket on which nothing else comes. */
-const replyOf = (socket: Socket): Promise<string> =>
+export const replyOf = (socket: Socket): Promise<string> =>
   new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     const done = (): void => {
@@ -126,24 +140,24 @@ const replyOf = (socket: Socket): Promise<string> =>
     socket.once('error', reject);
   });
 
-/** From the spawn of a Node program until it is gone and its output is read. */
-const programSampler =
-  (args: readonly string[], guests: number): Sampler =>
+/** From the spawn of a program until it is gone and its output is read, which names so many guests. */
+export const programSampler =
+  ([program = '', ...args]: readonly string[], guests: number): Sampler =>
   async () => {
     const begun = performance.now();
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     const chunks: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
     const [code] = (await once(child, 'close')) as [number | null];
     const ms = performance.now() - begun;
-    if (code !== 0) throw new Error(`${args.join(' ')} ended with ${code}`);
+    if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}`);
     if (guests > 0) {
       const lines = Buffer.concat(chunks).toString('utf8').split('\n');
-      expectCount(lines.filter((line) => /\b(stopped|running)-\d{4}\b/.test(line)).length, guests);
+      expectCount(lines.filter((line) => /\b(stopped|running)-\d{4,}\b/.test(line)).length, guests);
     }
     return ms;
   };
 
-const expectCount = (found: number, wanted: number): void => {
+export const expectCount = (found: number, wanted: number): void => {
   if (found !== wanted) throw new Error(`${found} guests were listed instead of ${wanted}`);
 };

@@ -1,7 +1,7 @@
 /**
  * Measures Roost against what one would do instead.
  *   bench/run                      every row, and writes bench/results.json and docs/SPECIFICATION.md
- *   bench/run NAME…                these rows only; the others keep their results
+ *   bench/run NAME…                these rows only; the others keep their last figures
  *   bench/run --profile DIR NAME…  the daemons leave profiles of their processor time in DIR
  *
  * As root it runs in network, process and mount namespaces of its own: nothing that it makes can outlive it, however it
@@ -68,8 +68,7 @@ const measureAll = async (options: InstanceOptions): Promise<void> => {
   }
   process.stdout.write(`\n${tableOf(figures)}\n`);
   if (values.profile !== undefined) return;
-  await writeResults(figures);
-  if (figures.length === rowNames.length) await writeSpecification(figures, await describeHost(options));
+  await writeSpecification(await writeResults(figures), await describeHost(options));
 };
 
 const main = async (): Promise<number> => {

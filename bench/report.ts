@@ -4,7 +4,7 @@ import { arch, availableParallelism, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { HostView } from '../protocol/host.ts';
 import type { Figure, Row, Spread } from './measure.ts';
-import { type RowText, rowGroups } from './rows.ts';
+import { type RowText, rowGroups, rowNames } from './rows.ts';
 
 const root = join(import.meta.dirname, '..');
 const resultsPath = join(root, 'bench/results.json');
@@ -38,16 +38,24 @@ export const tableOf = (figures: readonly Figure[]): string => {
 
 const spreadText = ({ p10, p90 }: Spread): string => (p10 === p90 ? '' : `${p10}–${p90}`);
 
-/** Replaces the rows that were measured, and keeps the others. */
-export const writeResults = async (figures: readonly Figure[]): Promise<void> => {
-  const kept = new Map<string, Row>((await readResults()).map((row) => [row.name, row]));
-  for (const { row } of figures) kept.set(row.name, row);
-  await writeFile(resultsPath, `${JSON.stringify([...kept.values()], undefined, 2)}\n`);
+/** A row as it is kept: with the spread of each side. */
+type KeptRow = Row & { readonly spread?: Figure['spread'] };
+
+/** Replaces the rows that were measured, and gives them with the others, in the order of the rows. */
+export const writeResults = async (figures: readonly Figure[]): Promise<readonly Figure[]> => {
+  const kept = new Map((await readResults()).map((row) => [row.name, row]));
+  for (const { row, spread } of figures) kept.set(row.name, { ...row, spread });
+  const rows = rowNames.flatMap((name) => kept.get(name) ?? []);
+  await writeFile(resultsPath, `${JSON.stringify(rows, undefined, 2)}\n`);
+  return rows.map(({ spread, ...row }) => ({
+    row,
+    spread: spread ?? { roost: { p10: row.roost, p90: row.roost } },
+  }));
 };
 
-const readResults = async (): Promise<readonly Row[]> => {
+const readResults = async (): Promise<readonly KeptRow[]> => {
   try {
-    return JSON.parse(await readFile(resultsPath, 'utf8')) as Row[];
+    return JSON.parse(await readFile(resultsPath, 'utf8')) as KeptRow[];
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
     throw error;
@@ -72,7 +80,7 @@ const specificationOf = (figures: readonly Figure[], host: HostView): string => 
     '',
     'What Roost promises of its speed, with the command that measures it. Only ratios are promises: both sides run on the',
     'same machine, in the same run, in turn, and do the same work. Times and sizes are for information.',
-    'Written by `make bench`; do not edit.',
+    'Written by `make bench` and `bench/run`, each row with its last figure; do not edit.',
     '',
     '## Promises',
     '',

@@ -3,10 +3,15 @@
 import { guestImages } from '../test/guests/guest-images.ts';
 import { bootToSsh, prepareDebian } from './boot-rows.ts';
 import { createRows } from './create-rows.ts';
+import { eventRows } from './event-rows.ts';
 import { forkRows } from './fork-rows.ts';
 import type { InstanceOptions } from './instance.ts';
+import { prepareLibvirt } from './libvirt/daemon.ts';
+import { libvirtListRows, libvirtStartRow } from './libvirt-rows.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
+import { requestRows } from './request-rows.ts';
+import { restartRows } from './restart-rows.ts';
 import { startBare, startDiskNic } from './start-rows.ts';
 import { stoppedRows } from './stopped-rows.ts';
 
@@ -113,6 +118,78 @@ export const rowGroups: readonly RowGroup[] = [
     ],
     needsRoot: false,
     measure: listRows,
+  },
+  {
+    rows: [
+      {
+        name: 'start-libvirt',
+        what: 'Like start-bare, against libvirtd with an equal domain',
+        promise: 0.5,
+      },
+    ],
+    needsRoot: true,
+    prepare: prepareLibvirt,
+    measure: libvirtStartRow,
+  },
+  {
+    rows: [
+      { name: 'define-libvirt', what: '`guest-create` of a guest without disks, until it has succeeded' },
+      {
+        name: 'list-10-bulk',
+        what: '`query-guests` of all names and states of 10 guests, until its last byte',
+      },
+      { name: 'list-10-states', what: 'The same, where libvirt is asked for each state' },
+      { name: 'list-1000-bulk', what: 'Like list-10-bulk, of 1,000' },
+      { name: 'list-1000-states', what: 'Like list-10-states, of 1,000', promise: 0.5 },
+      { name: 'list-10000-bulk', what: 'Like list-10-bulk, of 10,000' },
+      { name: 'list-growth', what: 'Exponent of the time from 1,000 to 10,000 guests; 1 is in proportion' },
+      {
+        name: 'cli-ls-1000-virsh',
+        what: '`roost ls` of 1,000 guests, from the spawn to its end',
+        promise: 1,
+      },
+      { name: 'daemon-memory-0', what: 'Resident memory of the daemon without a guest' },
+      { name: 'daemon-memory-1000', what: 'The same with 1,000 guests in the inventory' },
+      { name: 'daemon-memory-10000', what: 'The same with 10,000' },
+    ],
+    needsRoot: true,
+    prepare: prepareLibvirt,
+    measure: libvirtListRows,
+  },
+  {
+    rows: [
+      { name: 'request-1-qmp', what: 'The state of one guest, asked again and again on one connection' },
+      { name: 'request-1-libvirt', what: 'The same against libvirt' },
+      { name: 'request-50', what: 'The same on 50 connections at a time: time by number of requests' },
+      { name: 'request-50-p99', what: 'Of these, how long the slowest in a hundred took' },
+    ],
+    needsRoot: true,
+    prepare: prepareLibvirt,
+    measure: requestRows,
+  },
+  {
+    rows: [
+      {
+        name: 'event-delay',
+        what: 'From QEMU’s time stamp of a pause until a client has read GUEST_STATE_CHANGED',
+      },
+      { name: 'event-delay-100', what: 'The same until the last of 100 clients has' },
+      { name: 'subscriber-memory', what: 'Resident memory that each of them adds' },
+    ],
+    needsRoot: false,
+    measure: eventRows,
+  },
+  {
+    rows: [10, 50, 200].flatMap((count) => [
+      {
+        name: `restart-${count}`,
+        what: `From the signal that ends the daemon until the next one has taken back ${count} running guests`,
+      },
+      { name: `restart-${count}-answer`, what: 'Of that, until it has answered a first request' },
+    ]),
+    needsRoot: true,
+    prepare: prepareLibvirt,
+    measure: restartRows,
   },
   {
     rows: [

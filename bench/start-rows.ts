@@ -16,7 +16,7 @@ import { type Figure, type SampleLimits, type Sampler, takeFigure } from './meas
 const limits: SampleLimits = { warmUps: 3, samples: 40, budgetMs: 40_000 };
 export const PEER = 'the same command line by hand from Node';
 const NETWORK = 'bench';
-const MEMORY_BYTES = 64 * MEBIBYTE;
+export const MEMORY_BYTES = 64 * MEBIBYTE;
 const TAP_BY_HAND = 'bench-tap';
 
 export const kernelName = 'idle-kernel';
@@ -98,7 +98,11 @@ const bridgeOf = async (client: Client): Promise<string> => {
   return bridge;
 };
 
-const startSampler = async (instance: Instance, guest: string, signal: AbortSignal): Promise<Sampler> => {
+export const startSampler = async (
+  instance: Instance,
+  guest: string,
+  signal: AbortSignal,
+): Promise<Sampler> => {
   const client = await instance.connect();
   await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'], guests: [guest] });
   return async () => {

@@ -21,6 +21,16 @@ const requireBanner =
   "import { createRequire as createRequireOfBundle } from 'node:module';\n" +
   'const require = createRequireOfBundle(import.meta.url);';
 
+/** zod brings its messages in fifty languages; ours are English, and what is not there is not read at each start. */
+const englishOnly = {
+  name: 'english-only',
+  setup(build) {
+    build.onResolve({ filter: /\/locales\/index\.js$/ }, ({ resolveDir }) => ({
+      path: join(resolveDir, '../locales/en.js'),
+    }));
+  },
+};
+
 const common = {
   absWorkingDir: root,
   bundle: true,
@@ -37,6 +47,7 @@ const common = {
   legalComments: 'none',
   logLevel: 'silent',
   outdir: dist,
+  plugins: [englishOnly],
 };
 
 function programs() {
