@@ -32,7 +32,7 @@ export interface Sides {
   readonly libvirtd: Libvirtd;
   readonly libvirt: LibvirtClient;
   /** Of a domain that boots the kernel that does nothing. */
-  xmlOf(name: string, memoryBytes: number): string;
+  readonly xmlOf: (name: string, memoryBytes: number) => string;
 }
 
 export const withLibvirtd = async (

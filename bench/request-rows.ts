@@ -34,7 +34,7 @@ const asking =
     return reply;
   };
 
-const roostAsker = async (path: string): Promise<{ readonly ask: Ask; close(): void }> => {
+const roostAsker = async (path: string): Promise<{ readonly ask: Ask; readonly close: () => void }> => {
   const socket = connect(path);
   await replyOf(socket);
   for (const request of [NEGOTIATION, silence]) await asking(socket, request)();
@@ -42,7 +42,9 @@ const roostAsker = async (path: string): Promise<{ readonly ask: Ask; close(): v
 };
 
 /** A QEMU without a machine, which calls the bench: so it is known when its monitor is there. */
-const openQemu = async (directory: string): Promise<{ readonly ask: Ask; close(): Promise<void> }> => {
+const openQemu = async (
+  directory: string,
+): Promise<{ readonly ask: Ask; readonly close: () => Promise<void> }> => {
   const path = join(directory, 'qmp');
   const server = createServer().listen(path);
   await once(server, 'listening');

@@ -2,7 +2,8 @@
  * Notices when the event loop stood still, and says during what. Whoever does work that might take long says its name
  * while it does it (`working`); a tick that comes late tells of the rest. Three things stand apart, because they are
  * mended differently: work of ours under its name, the collection of garbage, and a processor that others had. The last
- * is what the kernel says that this thread waited in its run queue, and is no part of the others; a wait for a disk is.
+ * is what the kernel says that this thread waited in its run queue, and what a host of this host took of its processors
+ * (steal time); it is no part of the others. A wait for a disk is.
  * Collections are told a turn later than they were: what they fell into is judged when they are known.
  *
  * A name covers the synchronous part of its work. What runs on after an `await` has no name of its own; it is told as
@@ -14,6 +15,9 @@ import { PerformanceObserver, performance } from 'node:perf_hooks';
 /** From here on a standstill is kept, in milliseconds. */
 export const BLOCK_MS = 20;
 const TICK_MS = 10;
+const STOLEN_TIME_EVERY_MS = 1_000;
+/** USER_HZ is 100 on every machine that Node runs on. */
+const MS_A_TICK_OF_STAT = 10;
 const KEPT = 8;
 const WAITING = 'waiting for a processor';
 const COLLECTION = 'garbage collection';
@@ -60,6 +64,37 @@ class RunQueue {
 
   close(): void {
     closeSync(this.#file);
+  }
+}
+
+/** Milliseconds of this host's processors that its own host gave to others (proc(5), /proc/stat: steal), in steps of 10. */
+class StolenTime {
+  readonly #file = openSync('/proc/stat', 'r');
+  readonly #bytes = Buffer.alloc(256);
+  /** Seldom: on a host of many processors the kernel takes long to tell. The newest comes first. */
+  #looks: { readonly wallMs: number; readonly stolenMs: number }[] = [];
+
+  look(wallMs: number): void {
+    const [last] = this.#looks;
+    if (last !== undefined && wallMs - last.wallMs < STOLEN_TIME_EVERY_MS) return;
+    this.#looks = [{ wallMs, stolenMs: this.#read() }, ...this.#looks.slice(0, 1)];
+  }
+
+  /** Since the last look before that moment: at most what was taken from this thread. */
+  since(wallMs: number): number {
+    const before = this.#looks.find((look) => look.wallMs <= wallMs);
+    return before === undefined ? 0 : this.#read() - before.stolenMs;
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #read(): number {
+    const length = readSync(this.#file, this.#bytes, 0, this.#bytes.length, 0);
+    // cpu user nice system idle iowait irq softirq steal
+    const steal = /^cpu +(?:\d+ ){7}(\d+)/.exec(this.#bytes.toString('latin1', 0, length))?.[1];
+    return Number(steal ?? 0) * MS_A_TICK_OF_STAT;
   }
 }
 
@@ -124,6 +159,7 @@ export class LoopWatch {
   /** What has a name of the time since the last tick. */
   readonly #named = { ms: 0, cpuMs: 0 };
   #clock: RunQueue | undefined;
+  #stolen: StolenTime | undefined;
   #tickAt: Moment = { wallMs: 0, cpuMs: 0, queuedMs: 0 };
   #timer: NodeJS.Timeout | undefined;
   #collections: PerformanceObserver | undefined;
@@ -135,6 +171,7 @@ export class LoopWatch {
   start(): void {
     const clock = new RunQueue();
     this.#clock = clock;
+    this.#stolen = new StolenTime();
     watching = {
       clock,
       told: (name, since, now) => {
@@ -164,6 +201,8 @@ export class LoopWatch {
     this.#collections?.disconnect();
     this.#clock?.close();
     this.#clock = undefined;
+    this.#stolen?.close();
+    this.#stolen = undefined;
   }
 
   blocks(): LoopBlocks {
@@ -174,6 +213,7 @@ export class LoopWatch {
   #tick(clock: RunQueue): void {
     const now = clock.now();
     this.#judge();
+    this.#stolen?.look(now.wallMs);
     const before = this.#tickAt.wallMs;
     const unnamedMs = ownMs(this.#tickAt, now) - TICK_MS - this.#named.ms;
     const cpuMs = now.cpuMs - this.#tickAt.cpuMs - this.#named.cpuMs;
@@ -201,9 +241,16 @@ export class LoopWatch {
         (sum, one) => sum + Math.max(0, Math.min(to, one.to) - Math.max(from, one.from)),
         0,
       );
-      if (ms - collecting >= BLOCK_MS)
-        this.#keep({ work, ms: ms - collecting, cpuMs: cpuMs - collecting, at });
+      this.#tell({ work, ms: ms - collecting, cpuMs: cpuMs - collecting, from, at });
     }
+  }
+
+  /** The kernel counts as computing also what others had of a processor meanwhile. */
+  #tell({ work, ms, cpuMs, from, at }: Omit<Suspect, 'to'>): void {
+    if (ms < BLOCK_MS) return;
+    const stolenMs = Math.min(ms, this.#stolen?.since(from) ?? 0);
+    if (stolenMs >= BLOCK_MS) this.#keep({ work: WAITING, ms: stolenMs, cpuMs: 0, at });
+    if (ms - stolenMs >= BLOCK_MS) this.#keep({ work, ms: ms - stolenMs, cpuMs: cpuMs - stolenMs, at });
   }
 
   #keep(seen: LoopBlock): void {

@@ -42,8 +42,8 @@ const readDomain = (reader: XdrReader): Domain => ({
 });
 
 interface Waiting {
-  resolve(body: Buffer): void;
-  reject(error: Error): void;
+  readonly resolve: (body: Buffer) => void;
+  readonly reject: (error: Error) => void;
 }
 
 export class LibvirtClient {

@@ -6,6 +6,7 @@ import { open, stat } from 'node:fs/promises';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { ByteBudget } from '../../lib/byte-budget.ts';
 import { working } from '../../lib/loop-watch.ts';
+import { isTurnOver, nextTurn } from '../../lib/turn.ts';
 import type { Observer } from '../driver.ts';
 import { EventInterpreter } from './interpret-events.ts';
 import { parseBlackBox } from './qmp/black-box.ts';
@@ -142,7 +143,7 @@ export async function readEvents(
     for (;;) {
       const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
       const chunk = buffer.subarray(0, bytesRead);
-      const consumed = working('events of QEMU', () => readChunk(chunk, at, tell));
+      const consumed = await readChunk(chunk, at, tell);
       // A line that fills the whole buffer is none of QEMU's.
       const step = consumed === 0 && bytesRead === CHUNK_BYTES ? bytesRead : consumed;
       if (step === 0) return at;
@@ -159,18 +160,40 @@ export async function readEvents(
   }
 }
 
-/** Goes through a chunk line by line, because each event needs its own place. Returns the bytes done with. */
-function readChunk(chunk: Buffer, offset: number, tell: (placed: PlacedEvent) => void): number {
+/** Goes through a chunk in as many turns as it takes. Returns the bytes done with. */
+async function readChunk(
+  chunk: Buffer,
+  offset: number,
+  tell: (placed: PlacedEvent) => void,
+): Promise<number> {
+  for (let done = 0; ; ) {
+    const from = done;
+    const part = working('events of QEMU', () => readLines(chunk.subarray(from), offset + from, tell));
+    done += part.bytes;
+    if (!part.isCutShort) return done;
+    await nextTurn();
+  }
+}
+
+interface ReadLines {
+  readonly bytes: number;
+  /** Whether there is more that this turn has no time for. */
+  readonly isCutShort: boolean;
+}
+
+/** Line by line, because each event needs its own place. */
+function readLines(chunk: Buffer, offset: number, tell: (placed: PlacedEvent) => void): ReadLines {
   let start = 0;
   while (start < chunk.length) {
+    if (start > 0 && isTurnOver()) return { bytes: start, isCutShort: true };
     const lineEnd = chunk.indexOf(LINE_FEED, start);
     const end = lineEnd === -1 ? chunk.length : lineEnd + 1;
     const { events, consumed } = parseBlackBox(chunk.subarray(start, end));
-    if (consumed === 0) return start;
+    if (consumed === 0) break;
     start = end;
     for (const event of events) tell({ event, cursor: offset + end });
   }
-  return start;
+  return { bytes: start, isCutShort: false };
 }
 
 /** The last events in the log, enough of them to tell how the run ended. */

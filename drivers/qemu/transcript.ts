@@ -138,8 +138,8 @@ export class TranscriptWriter {
 
   /** Writes what is left; what is entered later is nobody's. */
   async close(): Promise<void> {
-    await this.flush();
     this.#closed = true;
+    await this.flush();
   }
 
   #enter(entry: NewEntry): void {

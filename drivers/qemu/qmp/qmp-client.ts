@@ -17,8 +17,9 @@ import type { Duplex } from 'node:stream';
 import { abortReason, deferred, waitOrAbort } from '../../../lib/abort.ts';
 import { ByteBudget } from '../../../lib/byte-budget.ts';
 import { connectUnixSocket } from '../../../lib/connect-unix-socket.ts';
-import { JsonValueReader } from '../../../lib/json-values.ts';
+import { type JsonReadResult, JsonValueReader } from '../../../lib/json-values.ts';
 import { working } from '../../../lib/loop-watch.ts';
+import { isTurnOver } from '../../../lib/turn.ts';
 import { sendDescriptor } from '../../../native/index.ts';
 import { type PendingCall, PendingCalls } from './pending-calls.ts';
 import { type QmpCommandName, type QmpCommands, qmpReturns } from './qmp-commands.ts';
@@ -83,6 +84,12 @@ export class QmpClient implements AsyncDisposable {
   #violations = 0;
   readonly #budget = new ByteBudget(READ_BUDGET);
   #resting: NodeJS.Timeout | undefined;
+  /** What is understood and not dealt with yet. */
+  readonly #heard: JsonReadResult[] = [];
+  /** A turn for it is on its way. */
+  #handling = false;
+  /** How the line ended, which counts when all that was heard is dealt with. */
+  #hangUp: QmpEnd | undefined;
 
   private constructor(stream: Duplex, options: QmpSessionOptions) {
     this.#stream = stream;
@@ -91,11 +98,11 @@ export class QmpClient implements AsyncDisposable {
     this.ended = this.#ended.promise;
     stream.on('data', (chunk: Buffer) => this.#receive(chunk));
     stream.on('error', (error) =>
-      this.#finish(isHangUp(error) ? { reason: 'eof' } : { reason: 'socket-error', error }),
+      this.#hungUp(isHangUp(error) ? { reason: 'eof' } : { reason: 'socket-error', error }),
     );
-    stream.on('end', () => this.#finish({ reason: 'eof' }));
+    stream.on('end', () => this.#hungUp({ reason: 'eof' }));
     stream.on('close', () => {
-      this.#finish({ reason: 'eof' });
+      this.#hungUp({ reason: 'eof' });
       this.#streamClosed.resolve();
     });
   }
@@ -241,16 +248,40 @@ export class QmpClient implements AsyncDisposable {
   #receive(chunk: Buffer): void {
     this.#lastHeardAt = performance.now();
     this.#rest(this.#budget.spend(chunk.length));
-    for (const result of working('parsing what QEMU said', () => this.#reader.push(chunk))) {
-      if (this.#end !== undefined) return;
-      if (result.kind === 'error') {
-        const error = new QmpProtocolError(`QEMU sent what is not a QMP message: ${result.message}`);
-        this.#finish({ reason: 'protocol-error', error });
-        return;
-      }
-      this.#options.onTraffic?.('received', result.value, result.bytes);
-      this.#route(result.value);
+    this.#heard.push(...working('parsing what QEMU said', () => this.#reader.push(chunk)));
+    if (!this.#handling) this.#handleInTurn();
+  }
+
+  /** QEMU may say a thousand things in one piece; the others come to their turns in between, and it is not read on. */
+  #handleInTurn(): void {
+    this.#handling = false;
+    for (let result = this.#heard.shift(); result; result = this.#heard.shift()) {
+      this.#handle(result);
+      if (this.#heard.length === 0 || !isTurnOver()) continue;
+      this.#handling = true;
+      this.#stream.pause();
+      setImmediate(() => this.#handleInTurn());
+      return;
     }
+    if (this.#hangUp !== undefined) this.#finish(this.#hangUp);
+    else if (this.#resting === undefined) this.#stream.resume();
+  }
+
+  #handle(result: JsonReadResult): void {
+    if (this.#end !== undefined) return;
+    if (result.kind === 'error') {
+      const error = new QmpProtocolError(`QEMU sent what is not a QMP message: ${result.message}`);
+      this.#finish({ reason: 'protocol-error', error });
+      return;
+    }
+    this.#options.onTraffic?.('received', result.value, result.bytes);
+    this.#route(result.value);
+  }
+
+  /** What QEMU had said before counts. */
+  #hungUp(end: QmpEnd): void {
+    this.#hangUp ??= end;
+    if (!this.#handling) this.#finish(this.#hangUp);
   }
 
   /** Reads no further for a while. */
@@ -259,7 +290,7 @@ export class QmpClient implements AsyncDisposable {
     this.#stream.pause();
     this.#resting = setTimeout(() => {
       this.#resting = undefined;
-      this.#stream.resume();
+      if (!this.#handling) this.#stream.resume();
     }, delayMs);
     this.#resting.unref();
   }

@@ -176,3 +176,17 @@ it('that cannot be written has a gap and disturbs nobody', async () => {
   expect(await writer.read(ALL)).toMatchObject({ entries: [] });
   await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' });
 });
+
+it('has nothing written after its close, also of what was said while it closed', async () => {
+  const { path, open } = await inDirectory();
+  const writer = open();
+  talk(writer, 1);
+  const closed = writer.close();
+  // The last writing has begun by then.
+  for (let step = 0; step < 5; step += 1) await Promise.resolve();
+  talk(writer, 2);
+  await closed;
+  await rm(path);
+  await writer.flush();
+  await expect(stat(path)).rejects.toThrow('ENOENT');
+});

@@ -408,6 +408,42 @@ describe('a QEMU that breaks the rules', () => {
     expect(events.map((event) => event.data['offset'])).toEqual(Array.from({ length: 20_000 }, (_, i) => i));
   });
 
+  test('a flood of events leaves turns to others, and what came before a hang-up counts', async () => {
+    let turns = 0;
+    const count = (): void => {
+      turns += 1;
+      if (turns < 10) setImmediate(count);
+    };
+    const heard: unknown[] = [];
+    const { client } = await session(
+      async (peer) => {
+        const command = await peer.receive();
+        const flood = Array.from({ length: 500 }, (_, offset) =>
+          JSON.stringify({
+            event: 'RTC_CHANGE',
+            data: { offset },
+            timestamp: { seconds: 1, microseconds: 0 },
+          }),
+        );
+        peer.raw(flood.join('\n'));
+        peer.reply(command, status);
+        peer.destroy();
+      },
+      {
+        onEvent: ({ data }) => {
+          if (heard.length === 0) setImmediate(count);
+          heard.push(data['offset']);
+          // As long as it takes for a few of them to use up a turn.
+          const since = performance.now();
+          while (performance.now() - since < 0.1);
+        },
+      },
+    );
+    expect(await queryStatus(client)).toEqual(status);
+    expect(heard).toEqual(Array.from({ length: 500 }, (_, offset) => offset));
+    expect(turns).toBeGreaterThan(3);
+  });
+
   test('a listener that throws is reported and harms no one', async () => {
     const violations: QmpViolation[] = [];
     const { client } = await session(
