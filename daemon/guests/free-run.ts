@@ -60,3 +60,19 @@ export const runRemains = (guest: Guest): readonly Remains[] => {
     },
   ];
 };
+
+/** What `Guest.freeRun` does. */
+export const freeRun = async (guest: Guest): Promise<readonly string[]> => {
+  const { inventory } = guest.house;
+  const { handle } = guest;
+  guest.handle = undefined;
+  guest.agent.took(undefined);
+  guest.readiness.end();
+  guest.freezing.end();
+  await handle?.release();
+  const failures = await takeAway(guest, runRemains(guest));
+  if (failures.length === 0)
+    inventory.db.soon(() => inventory.ledger.release({ kind: 'guest', id: guest.id }, 'run'));
+  guest.setStatus({ process: undefined, applied: undefined, cursor: 0 });
+  return failures;
+};

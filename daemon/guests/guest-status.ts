@@ -1,4 +1,5 @@
 /** What a guest's state and its operations say of it. */
+import type { GuestHandle } from '../../drivers/driver.ts';
 import type { GuestState } from '../../protocol/guest.ts';
 import type { GuestStatus } from '../inventory/guest-table.ts';
 
@@ -34,4 +35,20 @@ export const withoutOldSilence = (status: GuestStatus): GuestStatus => {
   if (status.state === 'unresponsive' || status.process?.silentSince === undefined) return status;
   const { silentSince: _over, ...process } = status.process;
   return { ...status, process };
+};
+
+/** What is kept of a process that is taken charge of; of the same one as before, what is known of it. */
+export const processOf = (
+  before: GuestStatus['process'],
+  { process, accel }: Pick<GuestHandle, 'process' | 'accel'>,
+  now: number,
+): NonNullable<GuestStatus['process']> => {
+  const isSame = before?.pid === process.pid && before.startTicks === process.startTicks;
+  return {
+    ...process,
+    startedAt: isSame ? before.startedAt : now,
+    accel,
+    ...(isSame && before.ready ? { ready: before.ready } : {}),
+    ...(isSame && before.frozen ? { frozen: before.frozen } : {}),
+  };
 };

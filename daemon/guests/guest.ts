@@ -29,9 +29,16 @@ import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
 import { EventBudget } from './event-budget.ts';
 import { followEnd } from './follow-end.ts';
-import { runRemains, takeAway } from './free-run.ts';
+import { freeRun } from './free-run.ts';
 import { Freezing } from './freezing.ts';
-import { isDeviceWork, isStart, LIVE_STATES, silentStatus, withoutOldSilence } from './guest-status.ts';
+import {
+  isDeviceWork,
+  isStart,
+  LIVE_STATES,
+  processOf,
+  silentStatus,
+  withoutOldSilence,
+} from './guest-status.ts';
 import { guestView } from './guest-view.ts';
 import { endsWithHost, keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
@@ -75,6 +82,8 @@ export class Guest {
   #beforeBoot: ReadonlySet<OperationId> = new Set();
   #record: GuestRecord;
   #status: GuestStatus;
+  /** When the question was asked whose answer is the newest word on its state, in milliseconds since the epoch. */
+  #askedAt = 0;
   #unfinished: OperationRecord[] = [];
   #view: GuestView | undefined;
   readonly #observers = new Set<() => void>();
@@ -300,12 +309,7 @@ export class Guest {
   /** Takes charge of a live process. */
   take(handle: GuestHandle): void {
     this.handle = handle;
-    const before = this.#status.process;
-    const same = before?.pid === handle.process.pid && before.startTicks === handle.process.startTicks;
-    const startedAt = same ? before.startedAt : this.house.clock.now();
-    const ready = same && before.ready ? { ready: before.ready } : {};
-    const frozen = same && before.frozen ? { frozen: before.frozen } : {};
-    this.setStatus({ process: { ...handle.process, startedAt, accel: handle.accel, ...ready, ...frozen } });
+    this.setStatus({ process: processOf(this.#status.process, handle, this.house.clock.now()) });
     this.agent.took(handle);
     this.readiness.begin();
     this.freezing.begin();
@@ -319,7 +323,12 @@ export class Guest {
     if (this.removed) return;
     switch (observation.kind) {
       case 'state':
-        this.#observeState(observation.observed, cursor);
+        if (observation.at >= this.#askedAt) this.#observeState(observation.observed, cursor);
+        else {
+          // The last answer knew of it: taken for new it would have a guest paused that runs. Clocks are set back, too.
+          this.setStatus({ cursor });
+          void this.mailbox.post(() => this.lookAgain());
+        }
         return;
       case 'guest-shutdown':
         this.setStatus({ cursor, state: 'stopping', reason: undefined });
@@ -354,8 +363,11 @@ export class Guest {
   async lookAgain(): Promise<void> {
     const { handle } = this;
     if (!handle) return;
+    const askedAt = this.house.clock.now();
     try {
-      this.#observeState(await handle.queryState(this.house.stopping), this.#status.cursor);
+      const observed = await handle.queryState(this.house.stopping);
+      this.#askedAt = askedAt;
+      this.#observeState(observed, this.#status.cursor);
     } catch (err) {
       this.house.log.debug({ err, guest: this.name }, 'state could not be asked');
     }
@@ -388,18 +400,7 @@ export class Guest {
    * be freed: its rows stay.
    */
   async freeRun(): Promise<readonly string[]> {
-    const { inventory } = this.house;
-    const { handle } = this;
-    this.handle = undefined;
-    this.agent.took(undefined);
-    this.readiness.end();
-    this.freezing.end();
-    await handle?.release();
-    const failures = await takeAway(this, runRemains(this));
-    if (failures.length === 0)
-      inventory.db.soon(() => inventory.ledger.release({ kind: 'guest', id: this.id }, 'run'));
-    this.setStatus({ process: undefined, applied: undefined, cursor: 0 });
-    return failures;
+    return await freeRun(this);
   }
 
   /** Writes it beside the disks. In the mailbox. */

@@ -155,6 +155,11 @@ export class FakeHost {
     this.setState(this.#alive(id), observed);
   }
 
+  /** Tells only now of a change that was before all others. */
+  tellLate(id: GuestId, observed: ObservedState): void {
+    this.#alive(id).record({ kind: 'state', observed, at: 0 });
+  }
+
   emit(id: GuestId, event: string, data: Readonly<Record<string, unknown>> = {}): void {
     this.#alive(id).record({ kind: 'driver-event', event, data, at: this.now() });
   }

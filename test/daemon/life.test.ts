@@ -103,6 +103,20 @@ describe('the life of a guest', () => {
     expect(house.host.calls).toEqual(['launch web1']);
   });
 
+  test('what is told late of a time before it was asked changes nothing', async () => {
+    const { house, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    await client.done('guest-pause', { guest: 'web1' });
+    await client.done('guest-resume', { guest: 'web1' });
+    const before = client.events.length;
+    house.host.tellLate('web1', { state: 'paused', reason: 'user' });
+    // Would be found done already if it counted.
+    const paused = await client.finish('guest-pause', { guest: 'web1' });
+    expect(paused.steps.map(({ name }) => name)).toEqual(['pause']);
+    const changes = client.events.slice(before).filter(({ event }) => event === 'GUEST_STATE_CHANGED');
+    expect(changes.map(({ data }) => data['to'])).toEqual(['paused']);
+  });
+
   test('a start of a running guest and a stop of a stopped one succeed without work', async () => {
     const { house, client } = await begin();
     await client.done('guest-create', aGuest('web1'));

@@ -76,6 +76,10 @@ export class NamedHost {
     this.host.kill(this.#require(name));
   }
 
+  tellLate(name: string, observed: ObservedState): void {
+    this.host.tellLate(this.#require(name), observed);
+  }
+
   change(name: string, observed: ObservedState): void {
     this.host.change(this.#require(name), observed);
   }
