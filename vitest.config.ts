@@ -38,6 +38,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: [...real, ...endToEnd],
+          // A process of its own for each of these small files took longer than the tests themselves.
+          isolate: false,
           // A deadline for a test that hangs, generous because machines are shared.
           testTimeout: 20_000,
           hookTimeout: 20_000,

@@ -1,9 +1,9 @@
 /** Runs in every test file before its own code: gives it its place, and looks afterwards at what it left. */
 import { afterAll, beforeAll } from 'vitest';
 import { cleanUp, countHandles, type HandleCounts, waitForNoLeaks } from './leak-check.ts';
-import { worker } from './worker.ts';
+import { startWorker } from './worker.ts';
 
-const own = worker();
+const own = startWorker();
 let handlesBefore: HandleCounts = new Map();
 
 beforeAll(() => {

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 export const MARKER = 'ROOST_TEST_WORKER';
 export const DIRECTORY_PREFIX = 'roost-test-';
@@ -19,10 +19,10 @@ export interface Worker {
   readonly instances: Set<string>;
 }
 
-function makeWorker(): Worker {
+function makeWorker(parent: string): Worker {
   // Short: paths of sockets in it have 107 bytes at most.
   const id = `${process.pid}-${randomBytes(2).toString('hex')}`;
-  const directory = join(tmpdir(), `${DIRECTORY_PREFIX}${id}`);
+  const directory = join(parent, `${DIRECTORY_PREFIX}${id}`);
   mkdirSync(directory);
   // Guests that run under a uid of their own have to reach their files in it.
   chmodSync(directory, 0o755);
@@ -35,10 +35,16 @@ declare global {
   var roostTestWorker: Worker | undefined;
 }
 
-/** This file's worker; made on first use, and one even where modules are loaded twice. */
-export function worker(): Worker {
-  globalThis.roostTestWorker ??= makeWorker();
+/** A new worker for the file that begins; files that share a process come one after the other. */
+export function startWorker(): Worker {
+  const earlier = globalThis.roostTestWorker;
+  globalThis.roostTestWorker = makeWorker(earlier === undefined ? tmpdir() : dirname(earlier.directory));
   return globalThis.roostTestWorker;
+}
+
+/** This file's worker, one even where modules are loaded twice. */
+export function worker(): Worker {
+  return globalThis.roostTestWorker ?? startWorker();
 }
 
 /**
