@@ -306,10 +306,12 @@ export class Guest {
 
   // The process
 
-  /** Takes charge of a live process. */
+  /** Takes charge of a live process, also while nothing can be recorded: what it is, it tells again. */
   take(handle: GuestHandle): void {
     this.handle = handle;
-    this.setStatus({ process: processOf(this.#status.process, handle, this.house.clock.now()) });
+    this.house.operations.recordNews('the process of a guest', () =>
+      this.setStatus({ process: processOf(this.#status.process, handle, this.house.clock.now()) }),
+    );
     this.agent.took(handle);
     this.readiness.begin();
     this.freezing.begin();

@@ -51,7 +51,10 @@ const attach = async (guest: Guest, startLeft: boolean, pauseMs = 0): Promise<vo
       return;
     }
     house.log.warn({ err: error, guest: guest.name }, 'the guest lives but its monitor is silent');
-    if (guest.status.state !== 'unresponsive') guest.setStatus({ state: 'unresponsive', reason: 'silent' });
+    if (guest.status.state !== 'unresponsive')
+      house.operations.recordNews('that a guest is silent', () =>
+        guest.setStatus({ state: 'unresponsive', reason: 'silent' }),
+      );
     void attachWhenHeard(guest, pauseMs);
   }
 };

@@ -1,4 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { GuestTable } from '../../daemon/inventory/guest-table.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
 
 const begin = async (): Promise<{ house: FakeHouse; daemon: FakeDaemon; client: FakeDaemon['client'] }> => {
@@ -284,6 +286,20 @@ describe('a restart of the daemon', () => {
     expect((await next.client.call('query-guest', { guest: 'web2' })).state).toBe('running');
     house.host.speak('web1');
     await next.client.waitForState('web1', 'running');
+  });
+
+  test('a guest is taken back whole though that could not be recorded', async () => {
+    const { house, daemon, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    await daemon.stop();
+    const write = vi.spyOn(GuestTable.prototype, 'writeStatus').mockImplementationOnce(() => {
+      throw new RoostError('ResourceExhausted', 'The inventory could not be written');
+    });
+    const next = await house.start();
+    expect(write).toHaveBeenCalled();
+    expect((await next.client.call('query-guest', { guest: 'web1' })).state).toBe('running');
+    house.host.kill('web1');
+    await next.client.waitForState('web1', 'failed');
   });
 
   test('since when a monitor is silent is told, also by the next daemon, until it speaks', async () => {
