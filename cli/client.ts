@@ -186,14 +186,15 @@ export class Client {
   }
 
   /**
-   * Attaches the connection to a console: from then on it is the bytes of the returned socket, which is paused and
+   * Calls a command after which the connection carries bytes: it is the returned socket from then on, which is paused and
    * holds back nothing that came after the reply. No further calls.
    */
-  async attachConsole(
-    args: CommandInput<'guest-console'>,
+  async attach<N extends 'guest-console' | 'guest-exec-session' | 'guest-attach'>(
+    name: N,
+    args: CommandInput<N>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Socket> {
-    await this.#send('guest-console', args, true, options.signal);
+    await this.#send(name, args as Message, true, options.signal);
     return this.#socket;
   }
 
@@ -211,7 +212,7 @@ export class Client {
 
   async #send(name: string, args: Message, raw: boolean, signal: AbortSignal | undefined): Promise<unknown> {
     if (this.#lost) throw this.#lost;
-    if (this.#raw) throw new Error('The connection carries a console; commands need another');
+    if (this.#raw) throw new Error('The connection carries bytes; commands need another');
     this.#lastId += 1;
     const id = this.#lastId;
     const pending: Pending = { ...deferred<unknown>(), name, raw };
@@ -321,9 +322,8 @@ export const connect = async (options: ConnectOptions): Promise<Client> => {
   } catch (error) {
     client?.close();
     if (signal.aborted) throw abortReason(signal);
-    if (error instanceof DeadlineError) {
-      throw client ? silent(socketPath, timeoutMs) : connectFailure(socketPath, error);
-    }
+    // One that stands still long enough takes no connections either.
+    if (error instanceof DeadlineError) throw silent(socketPath, timeoutMs);
     if (error instanceof CliFailure) throw error;
     throw connectFailure(socketPath, error);
   }

@@ -41,6 +41,9 @@ export class Connection {
     return await this.#returning;
   };
 
+  /** A further one, which is the caller's to close. */
+  readonly another = (): Promise<Client> => this.#connect();
+
   async close(): Promise<void> {
     try {
       (await this.#client)?.close();

@@ -7,6 +7,7 @@ import { deferred } from '../lib/abort.ts';
 import type { CommandInput } from '../protocol/commands.ts';
 import { toFailure, unreachable } from './failure.ts';
 import type { Context, Io } from './io.ts';
+import { enterRawMode } from './raw-mode.ts';
 import type { Invocation } from './verb.ts';
 
 /** Ctrl-]. */
@@ -16,13 +17,6 @@ const MAX_REPLAY_BYTES = 65_536;
 
 /** Why it ended: the user left, standard input or the console closed. */
 type Ending = 'left' | 'closed';
-
-/** Puts the terminal into raw mode; the returned function undoes it. */
-const enterRawMode = ({ stdin }: Io): (() => void) => {
-  if (stdin.isTTY !== true || stdin.setRawMode === undefined) return () => undefined;
-  stdin.setRawMode(true);
-  return () => void stdin.setRawMode?.(false);
-};
 
 /** Carries bytes both ways until one side has had enough. Throws the signal's reason, or CliFailure. */
 const carry = async (socket: Socket, io: Io, isTerminal: boolean): Promise<Ending> => {
@@ -76,11 +70,10 @@ export const attachConsole = async (invocation: Invocation, context: Context): P
   const replay = Number(invocation.flags['replay'] ?? DEFAULT_REPLAY_BYTES);
   const args: CommandInput<'guest-console'> = { guest, replayBytes: Math.min(replay, MAX_REPLAY_BYTES) };
   const client = await context.client();
-  const socket = await client.attachConsole(args, { signal });
+  const socket = await client.attach('guest-console', args, { signal });
   const isTerminal = io.stdin.isTTY === true;
   if (isTerminal) note(`Console of ${guest}. Ctrl-] leaves; the guest goes on.`);
   const restore = enterRawMode(io);
-  process.once('exit', restore);
   try {
     const ending = await carry(socket, io, isTerminal);
     restore();
@@ -91,7 +84,5 @@ export const attachConsole = async (invocation: Invocation, context: Context): P
   } catch (error) {
     restore();
     throw signal.aborted ? error : toFailure(error);
-  } finally {
-    process.off('exit', restore);
   }
 };

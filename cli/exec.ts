@@ -1,9 +1,11 @@
 /**
- * `roost exec`: a program in a guest as if it were run here, as far as the QEMU guest agent can: its input is given
- * whole before it starts, its output comes when it has ended, its exit code is ours.
+ * `roost exec`: a program in a guest as if it were run here; its exit code is ours. Our own agent gives its streams. The
+ * QEMU guest agent runs it to its end: its input is given whole before it starts, its output comes when it has ended.
  */
 import type { CommandInput } from '../protocol/commands.ts';
-import { usageFailure } from './failure.ts';
+import { requireTerminal } from './attach.ts';
+import { carryByteSession, exitCodeOf, terminalSizeOf } from './byte-session.ts';
+import { CliFailure, usageFailure } from './failure.ts';
 import type { Context, Io } from './io.ts';
 import type { Invocation } from './verb.ts';
 
@@ -33,18 +35,61 @@ const write = (stream: NodeJS.WritableStream, data: string | undefined): Promise
     else stream.write(Buffer.from(data, 'base64'), () => resolve());
   });
 
-export const execInGuest = async (invocation: Invocation, context: Context): Promise<number> => {
-  const { io, note, signal, json } = context;
-  const { flags, positionals } = invocation;
-  const guest = String(positionals['NAME']);
+/** What the agent is asked for, whichever way. */
+const programOf = ({
+  flags,
+  positionals,
+}: Invocation): { guest: string; path: string; arg: string[]; env?: string[] } => {
   const [path = '', ...arg] = positionals['CMD'] ?? [];
-  const detach = flags['detach'] === true;
-  const request: CommandInput<'guest-exec'> = {
-    guest,
+  return {
+    guest: String(positionals['NAME']),
     path,
-    arg,
-    captureOutput: !detach,
+    arg: arg.map(String),
     ...(Array.isArray(flags['env']) ? { env: flags['env'].map(String) } : {}),
+  };
+};
+
+/** Its streams are ours. Resolves with its exit code; undefined where the agent cannot do that. */
+const runHere = async (invocation: Invocation, context: Context): Promise<number | undefined> => {
+  const { io, signal } = context;
+  const { flags } = invocation;
+  const [interactive, terminal] = [flags['interactive'] === true, flags['terminal'] === true];
+  requireTerminal(context, { interactive, terminal });
+  const size = terminal ? (terminalSizeOf(io) ?? { rows: 24, columns: 80 }) : undefined;
+  const request: CommandInput<'guest-exec-session'> = {
+    ...programOf(invocation),
+    interactive,
+    ...(size === undefined ? {} : { terminal: size }),
+    ...(typeof flags['user'] === 'string' ? { user: flags['user'] } : {}),
+    ...(typeof flags['workdir'] === 'string' ? { workingDirectory: flags['workdir'] } : {}),
+  };
+  const client = await context.client();
+  const socket = await client.attach('guest-exec-session', request, { signal }).catch((error: unknown) => {
+    if (isUnsupported(error)) return undefined;
+    throw error;
+  });
+  if (!socket) return undefined;
+  const ending = await carryByteSession(socket, io, { interactive, terminal, mayLeave: false });
+  // Nothing but the program ends it.
+  return ending === 'left' ? 0 : exitCodeOf(ending);
+};
+
+/** What only our own agent can do. */
+const NEEDS_SESSION = ['terminal', 'user', 'workdir'] as const;
+
+const isUnsupported = (error: unknown): boolean =>
+  error instanceof CliFailure && error.wire.class === 'Unsupported';
+
+/** Prints its output when it has ended. Resolves with its exit code. */
+const runToEnd = async (invocation: Invocation, context: Context): Promise<number> => {
+  const { io, note, signal, json } = context;
+  const { flags } = invocation;
+  const detach = flags['detach'] === true;
+  const program = programOf(invocation);
+  const { guest } = program;
+  const request: CommandInput<'guest-exec'> = {
+    ...program,
+    captureOutput: !detach,
     ...(flags['interactive'] === true ? { inputData: await inputOf(io) } : {}),
   };
   const client = await context.client();
@@ -71,4 +116,19 @@ export const execInGuest = async (invocation: Invocation, context: Context): Pro
     note(`roost: whether it has ended is not known; it is process ${pid} in guest ${guest}`);
     throw error;
   }
+};
+
+export const execInGuest = async (invocation: Invocation, context: Context): Promise<number> => {
+  const needed = NEEDS_SESSION.find((name) => invocation.flags[name] !== undefined);
+  const apart = invocation.flags['detach'] === true || context.json;
+  if (apart && needed !== undefined)
+    throw usageFailure(`--${needed} does not go with --detach or --json`, 'Leave one of them out.');
+  const exitCode = apart ? undefined : await runHere(invocation, context);
+  if (exitCode !== undefined) return exitCode;
+  if (needed !== undefined)
+    throw usageFailure(
+      `The agent in the guest knows no --${needed}: it runs programs to their end only`,
+      "Use 'roost ssh' or 'roost console'.",
+    );
+  return await runToEnd(invocation, context);
 };

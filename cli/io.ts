@@ -1,10 +1,10 @@
 /** What a run of `roost` has of the world: its streams, its environment, the clock and the signal that ends it. */
-import type { ReadStream } from 'node:tty';
+import type { ReadStream, WriteStream } from 'node:tty';
 import type { Client } from './client.ts';
 
 export interface Io {
   readonly stdin: NodeJS.ReadableStream & Partial<Pick<ReadStream, 'isTTY' | 'setRawMode' | 'unref'>>;
-  readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  readonly stdout: NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'rows' | 'columns'>>;
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly uid: number;
@@ -30,6 +30,8 @@ export interface Context {
   readonly signal: AbortSignal;
   /** The connection of this run, made at its first use. */
   readonly client: () => Promise<Client>;
+  /** A connection of one's own, to be closed, for what takes a connection over. */
+  readonly anotherClient: () => Promise<Client>;
   /** The connection after one was lost with a failure, once the daemon is back. Throws the failure if it does not come. */
   readonly again: (lost: Client | undefined, failure: unknown) => Promise<Client>;
   /** Lines on standard output. */
@@ -43,7 +45,7 @@ const asText = (lines: readonly string[] | string): string =>
   (typeof lines === 'string' ? [lines] : lines).map((line) => `${line}\n`).join('');
 
 export const createContext = (
-  options: Pick<Context, 'io' | 'json' | 'wait' | 'socketPath' | 'client' | 'again'>,
+  options: Pick<Context, 'io' | 'json' | 'wait' | 'socketPath' | 'client' | 'anotherClient' | 'again'>,
 ): Context => ({
   ...options,
   signal: options.io.signal,

@@ -9,10 +9,14 @@ import type { CommandInput, CommandName } from '../protocol/commands.ts';
 import type { GuestView } from '../protocol/guest.ts';
 import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
+import { type AttachOptions, attachHere, requireTerminal } from './attach.ts';
+import { exitCodeOf as endOfSession } from './byte-session.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
 import { lastingCall, lastingWait } from './lasting.ts';
 import type { Arguments, Invocation } from './verb.ts';
+
+type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
 
 /** Those of docker run: it could not be run at all, not be executed, not be found. */
 const exitCodes = { notRun: 125, notExecutable: 126, notFound: 127, signalled: 128 } as const;
@@ -92,6 +96,8 @@ const specOf = (invocation: Invocation, image: string, name: string): CommandInp
       ...(Array.isArray(flags['env']) ? { environment: flags['env'].map(String) } : {}),
       ...(workingDirectory === undefined ? {} : { workingDirectory }),
       ...(user === undefined ? {} : { user }),
+      ...(flags['terminal'] === true ? { terminal: true } : {}),
+      ...(flags['interactive'] === true ? { interactive: true } : {}),
     },
     ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
     ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
@@ -147,6 +153,27 @@ const runToEnd = async (context: Context, guest: string): Promise<number> => {
   return exitCodeOf(view);
 };
 
+/** Its streams here, if it has a terminal or takes input. Resolves with its exit code. */
+const runHere = async (
+  context: Context,
+  guest: string,
+  { terminal, interactive }: Streams,
+): Promise<number | 'left'> => {
+  if (!terminal && !interactive) return await runToEnd(context, guest);
+  const ending = await attachHere(context, { guest, terminal, interactive, fromOffset: 0 }).catch(
+    (error: unknown) => {
+      // It has ended before it could be attached to.
+      if (error instanceof CliFailure && error.wire.class === 'FailedPrecondition') return undefined;
+      throw error;
+    },
+  );
+  if (ending === undefined) return await runToEnd(context, guest);
+  if (ending === 'left') return ending;
+  if (!('error' in ending)) return endOfSession(ending);
+  // Nobody could tell the end of the program: the guest has one as well.
+  return exitCodeOf(await lastingWait(context, 'guest-wait', { guest, until: 'stopped' }));
+};
+
 /** Also after an interrupt, by a signal of its own: the guest is the user's, and they want to be rid of it. */
 const remove = async (context: Context, guest: string): Promise<void> => {
   const client = await context.client();
@@ -157,10 +184,13 @@ const remove = async (context: Context, guest: string): Promise<void> => {
 export const runImage = async (invocation: Invocation, context: Context): Promise<number> => {
   const { flags, positionals } = invocation;
   const name = textOf(flags, 'name') ?? `run-${randomBytes(4).toString('hex')}`;
+  const streams = { terminal: flags['terminal'] === true, interactive: flags['interactive'] === true };
+  if (flags['detach'] !== true) requireTerminal(context, streams);
   await buildWhatIsMissing(context);
   const image = await imageFor(context, String(positionals['IMAGE']));
   const spec = specOf(invocation, image, name);
   let made = false;
+  let left = flags['detach'] === true;
   try {
     const { operation } = (await lastingCall(context, 'guest-create', () => ({
       ...spec,
@@ -177,7 +207,9 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
       context.print(name);
       return 0;
     }
-    return await runToEnd(context, name);
+    const ended = await runHere(context, name, streams);
+    left = ended === 'left';
+    return ended === 'left' ? 0 : ended;
   } catch (error) {
     if (error instanceof Interrupted && made && flags['rm'] !== true)
       context.note(
@@ -185,6 +217,6 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
       );
     throw error;
   } finally {
-    if (made && flags['rm'] === true && flags['detach'] !== true) await remove(context, name);
+    if (made && flags['rm'] === true && !left) await remove(context, name);
   }
 };

@@ -79,7 +79,15 @@ const parseAndRun = async (io: Io, scanned: Scanned): Promise<number> => {
       const { json } = scanned;
       code = await chosen.run(
         invocation,
-        createContext({ io, json, wait, socketPath, client: connection.get, again: connection.again }),
+        createContext({
+          io,
+          json,
+          wait,
+          socketPath,
+          client: connection.get,
+          anotherClient: connection.another,
+          again: connection.again,
+        }),
       );
     } finally {
       await connection.close();

@@ -15,15 +15,17 @@
  * - `ended` of a handle resolves exactly once, whoever ended the guest, and never rejects.
  * - Every observation carries the cursor after it; observing again from a cursor repeats nothing and misses nothing.
  */
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type {
   AgentInfo,
   AgentInterface,
   ExecRequest,
   ExecStatus,
   FsfreezeStatus,
+  ProgramRequest,
 } from '../protocol/agent.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
+import type { TerminalSize } from '../protocol/byte-session.ts';
 import type { GuestSpec, GuestState } from '../protocol/guest.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { NetPort } from '../protocol/net-port.ts';
@@ -182,6 +184,30 @@ export type Observation =
 /** Called for each observation, in order; `cursor` is the place after it in the driver's own record of events. */
 export type Observer = (observation: Observation, cursor: number) => void;
 
+/** How a program in a guest ended: one of the two. */
+export interface ProgramEnd {
+  readonly exitCode?: number;
+  /** Number of the signal that ended it. */
+  readonly signal?: number;
+}
+
+/** A program in a guest whose streams are at hand. The program, not the guest's word of it, ends its streams. */
+export interface ProgramLine {
+  /** Undefined where nobody was to write to it. */
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable | undefined;
+  /** Undefined where the program has a terminal, which is its standard output. */
+  readonly stderr: Readable | undefined;
+  /** Its output may be under way still. Rejects with Unavailable when nobody can tell any more. */
+  readonly ended: Promise<ProgramEnd>;
+  /** Sends it a signal, by number; with a terminal its whole process group gets it. */
+  kill(signalNumber: number, signal: AbortSignal): Promise<void>;
+  /** Changes the size of its terminal. */
+  resize(size: TerminalSize, signal: AbortSignal): Promise<void>;
+  /** Lets go of it: what it writes from now on is read by nobody. May be called twice. */
+  release(): void;
+}
+
 /**
  * The agent in a guest. What it says is the guest's own word, bounded and of the right form; it may be silent for ever,
  * so that every method waits for its signal at most. One request is under way at a time, the others wait. A request that
@@ -201,6 +227,11 @@ export interface GuestAgent {
   exec(request: ExecRequest, signal: AbortSignal): Promise<number>;
   /** How a program is; it is forgotten by the agent once it was told to have exited. */
   execStatus(pid: number, signal: AbortSignal): Promise<ExecStatus>;
+  /**
+   * Starts a program and gives its streams; absent where the agent only runs programs to their end. Errors also:
+   * FailedPrecondition where it cannot be executed.
+   */
+  openProgram?(request: ProgramRequest, signal: AbortSignal): Promise<ProgramLine>;
   /** Opens a file by a mode of fopen(3). Resolves with the agent's handle of it. */
   openFile(path: string, mode: string, signal: AbortSignal): Promise<number>;
   readFile(handle: number, count: number, signal: AbortSignal): Promise<{ bytes: Buffer; eof: boolean }>;
@@ -244,6 +275,10 @@ export interface GuestSetup {
     readonly environment: readonly string[];
     readonly workingDirectory?: string;
     readonly user?: string;
+    /** It has a terminal, whose size is told later. */
+    readonly terminal?: boolean;
+    /** Its standard input is open, for those who attach. */
+    readonly interactive?: boolean;
   };
 }
 
@@ -270,6 +305,11 @@ export interface GuestInit {
   ): Promise<void>;
   /** Sends the main program a signal, by number. */
   signalProgram(signalNumber: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Gives the streams of the main program to one more: its output from that place of its log on, from its end unless given,
+   * then what comes. Its standard error is apart only as far as it comes from now on. Letting go of it leaves it as it is.
+   */
+  attachProgram(fromOffset: number | undefined, signal: AbortSignal): Promise<ProgramLine>;
 }
 
 /** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */

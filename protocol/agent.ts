@@ -3,6 +3,7 @@
  * them. All of it is said by the guest: of the right form and bounded, and no more than that. Bytes travel as base64.
  */
 import { z } from 'zod';
+import { terminalSize } from './byte-session.ts';
 
 /** Bytes of a file in one read or write. */
 export const MAX_FILE_CHUNK_BYTES = 65_536;
@@ -57,6 +58,30 @@ export const execRequest = z.strictObject({
   captureOutput: z.boolean().default(true).describe('Keep what it writes, for guest-exec-status'),
 });
 export type ExecRequest = Readonly<z.infer<typeof execRequest>>;
+
+/** A program that is talked with while it runs; see byte-session.ts. */
+export const programRequest = z.strictObject({
+  path: execRequest.shape.path,
+  arg: execRequest.shape.arg,
+  env: execRequest.shape.env,
+  workingDirectory: z
+    .string()
+    .max(4096)
+    .startsWith('/', 'must be absolute')
+    .optional()
+    .describe('Where it starts; / unless given'),
+  user: z
+    .string()
+    .min(1)
+    .max(256)
+    .optional()
+    .describe("USER, UID, USER:GROUP …, as the guest knows them; the agent's own unless given"),
+  terminal: terminalSize
+    .optional()
+    .describe('Gives it a terminal of this size; then it has no standard error of its own'),
+  interactive: z.boolean().default(false).describe('Give it standard input; it is empty otherwise'),
+});
+export type ProgramRequest = Readonly<z.infer<typeof programRequest>>;
 
 export const execStatus = z.strictObject({
   exited: z.boolean(),

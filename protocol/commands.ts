@@ -63,6 +63,8 @@ const declared = [
   agent.guestInfo,
   agent.guestNetworkGetInterfaces,
   agent.guestExec,
+  agent.guestExecSession,
+  agent.guestAttach,
   agent.guestExecStatus,
   agent.guestFileOpen,
   agent.guestFileRead,

@@ -113,6 +113,8 @@ export const programSpec = z.strictObject({
   environment: z.array(variable).max(4096).default([]).describe('NAME=VALUE, over those of the image'),
   workingDirectory: z.string().max(4096).startsWith('/', 'must be absolute').optional(),
   user: z.string().min(1).max(256).optional().describe('USER, UID, USER:GROUP …, as the image knows them'),
+  terminal: z.boolean().default(false).describe('Give it a terminal, which is its input and its output'),
+  interactive: z.boolean().default(false).describe('Keep its standard input open, for guest-attach'),
 });
 
 /** What a guest that boots a container image runs: told without its environment, which has secrets in it. */
@@ -121,6 +123,8 @@ export const programView = z.strictObject({
   argv: z.array(z.string()),
   workingDirectory: z.string().optional(),
   user: z.string().optional(),
+  terminal: z.boolean().optional(),
+  interactive: z.boolean().optional(),
   stopSignal: z.string().describe('What asks it to end, as SIGTERM'),
 });
 

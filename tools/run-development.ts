@@ -176,7 +176,7 @@ const ensureNetwork = async (client: Client): Promise<void> => {
 /** Watches the guest's console until it says that it is up; resolves with what it wrote last. */
 const watchBoot = async (up: RegExp, signal: AbortSignal): Promise<string> => {
   const client = await connect({ socketPath, signal });
-  const console = await client.attachConsole({ guest: GUEST, replayBytes: 65_536 }, { signal });
+  const console = await client.attach('guest-console', { guest: GUEST, replayBytes: 65_536 }, { signal });
   const startedAt = systemClock.now();
   let text = '';
   try {

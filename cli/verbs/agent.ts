@@ -66,16 +66,24 @@ export const agentVerbs: readonly Verb[] = [
   },
   {
     words: 'exec',
-    command: 'guest-exec',
-    uses: ['guest-exec-status'],
+    command: 'guest-exec-session',
+    uses: ['guest-exec', 'guest-exec-status'],
+    summary: 'Run a program in a guest by its agent',
     details:
-      'Needs an agent in the guest: the QEMU guest agent, or our own where a container image runs. Its output comes when it has ended; its exit code is that of roost.',
+      'Its exit code is that of roost. Where a container image runs, it is as if the program ran here: with -it on this terminal. By the QEMU guest agent its output comes when it has ended, and its input, up to 256 KiB, is given before.',
     positionals: [
       guest,
       { name: 'CMD', variadic: true, command: true, description: 'The program and its arguments' },
     ],
     flags: [
-      { name: 'interactive', short: 'i', description: 'Give it standard input, up to 256 KiB' },
+      { name: 'interactive', short: 'i', description: 'Give it standard input' },
+      {
+        name: 'terminal',
+        short: 't',
+        description: 'Give it a terminal, as -it for a shell',
+      },
+      { name: 'user', short: 'u', member: 'user', value: 'user' },
+      { name: 'workdir', short: 'w', member: 'workingDirectory', value: 'path' },
       { name: 'env', short: 'e', member: 'env', value: 'NAME=value' },
       { name: 'detach', short: 'd', description: 'Print its process id and do not wait for its end' },
     ],

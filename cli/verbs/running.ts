@@ -1,4 +1,5 @@
 /** Running container images. */
+import { attachToGuest } from '../attach.ts';
 import { runImage } from '../run-image.ts';
 import { createTemplate, fork } from '../templates.ts';
 import type { Verb } from '../verb.ts';
@@ -14,6 +15,7 @@ export const runningVerbs: readonly Verb[] = [
       'operation-wait',
       'guest-wait',
       'query-guest-log',
+      'guest-attach',
       'guest-delete',
     ],
     summary: 'Run a container image as a guest of its own',
@@ -26,6 +28,8 @@ export const runningVerbs: readonly Verb[] = [
     flags: [
       { name: 'name', type: 'string', value: 'name', description: 'Name of the guest, run-… unless given' },
       { name: 'detach', short: 'd', description: 'Print the name once it runs, and leave it' },
+      { name: 'interactive', short: 'i', description: 'Keep its standard input open, and be it' },
+      { name: 'terminal', short: 't', description: 'Give it a terminal, as -it for a shell' },
       { name: 'rm', description: 'Delete the guest when it has ended' },
       { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
       {
@@ -53,6 +57,17 @@ export const runningVerbs: readonly Verb[] = [
       },
     ],
     run: runImage,
+  },
+  {
+    words: 'attach',
+    command: 'guest-attach',
+    uses: ['query-guest'],
+    summary: "Attach to the streams of a guest's main program",
+    details:
+      'Of a guest that runs a container image. Its input is yours where it was made with -i, its terminal where it was made with -t: then Ctrl-] leaves, and the guest goes on. Exits as the program does.',
+    positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
+    flags: [{ name: 'no-input', description: 'Only watch' }],
+    run: attachToGuest,
   },
   {
     words: 'template create',

@@ -1,6 +1,8 @@
-/** Waiting for a program in a guest. */
+/** Programs in a guest: begun with their streams, and waited for. */
+import type { ProgramLine } from '../../drivers/driver.ts';
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
-import type { ExecStatus } from '../../protocol/agent.ts';
+import type { ExecStatus, ProgramRequest } from '../../protocol/agent.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { Guest } from './guest.ts';
 
 const FIRST_PAUSE_MS = 20;
@@ -29,3 +31,17 @@ export const execStatus = async (
     await waitOrAbort(over.promise, signal).finally(cancelTimer);
   }
 };
+
+/** Starts a program and gives its streams. Errors: those of every request, Unsupported where the agent cannot. */
+export const openProgram = async (
+  guest: Guest,
+  request: ProgramRequest,
+  waiting: { readonly signal: AbortSignal; readonly timeoutMs: number },
+): Promise<ProgramLine> =>
+  await guest.agent.use((agent, limit) => {
+    if (agent.openProgram) return agent.openProgram(request, limit);
+    throw new RoostError('Unsupported', `The agent in guest ${guest.name} runs programs to their end only`, {
+      data: { guest: guest.name },
+      hint: 'Use guest-exec, or log in by its console or by SSH.',
+    });
+  }, waiting);

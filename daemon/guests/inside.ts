@@ -1,5 +1,5 @@
 /** A guest that boots a container image, seen from inside: what its init is told, and that it ends with its program. */
-import type { GuestInit, GuestSetup } from '../../drivers/driver.ts';
+import type { GuestInit, GuestSetup, ProgramLine } from '../../drivers/driver.ts';
 import { DeadlineError, deadline } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
@@ -48,7 +48,7 @@ export const setupOf = (
     kind === 'user' ? [userNetwork.nameserver] : gateway === undefined ? [] : [gateway],
   );
   const own = places.find(({ ipv4 }) => ipv4 !== undefined)?.ipv4 ?? '127.0.1.1';
-  const { argv, environment, workingDirectory, user } = program;
+  const { argv, environment, workingDirectory, user, terminal, interactive } = program;
   return {
     hostname: name,
     machineId: id.replaceAll('-', ''),
@@ -66,6 +66,8 @@ export const setupOf = (
       environment: [...environment, ...(environment.some(isHostname) ? [] : [`HOSTNAME=${name}`])],
       ...(workingDirectory === undefined ? {} : { workingDirectory }),
       ...(user === undefined ? {} : { user }),
+      ...(terminal === undefined ? {} : { terminal }),
+      ...(interactive === undefined ? {} : { interactive }),
     },
   };
 };
@@ -164,4 +166,39 @@ export const endWithProgram = (guest: Guest, { exitCode, signal }: ProgramEnd): 
       if (!house.stopping.aborted)
         house.log.warn({ err, guest: guest.name }, 'the guest outlives its program');
     });
+};
+
+const ATTACH_TIMEOUT_MS = 10_000;
+
+/**
+ * The streams of the main program, for one more. Errors: FailedPrecondition when it does not run, Unsupported for a guest
+ * that boots no container image, Unavailable when its init is out of reach.
+ */
+export const attachProgram = async (
+  guest: Guest,
+  fromOffset: number | undefined,
+  signal: AbortSignal,
+): Promise<ProgramLine> => {
+  const { handle, name } = guest;
+  if (guest.record.spec.program === undefined)
+    throw new RoostError('Unsupported', `Guest ${name} runs no program of a container image`, {
+      data: { guest: name },
+      hint: 'Use guest-console.',
+    });
+  if (!handle?.init)
+    throw new RoostError('FailedPrecondition', `Guest ${name} is ${guest.state}: its program does not run`, {
+      data: { guest: name, state: guest.state },
+      hint: 'Start it first. What its program wrote before is in its log.',
+    });
+  using limit = deadline(ATTACH_TIMEOUT_MS, signal);
+  try {
+    return await handle.init.attachProgram(fromOffset, limit.signal);
+  } catch (error) {
+    if (!(limit.signal.reason instanceof DeadlineError)) throw error;
+    throw new RoostError('Unavailable', `The program of guest ${name} cannot be reached`, {
+      cause: error,
+      data: { guest: name },
+      hint: 'Its init does not answer. What its program writes is in its log as soon as it does.',
+    });
+  }
 };

@@ -62,6 +62,8 @@ export const programOf = (spec: ProgramSpec, image: ImageId, config: OciConfig):
     ]),
     ...(workingDirectory === undefined ? {} : { workingDirectory }),
     ...(user === undefined ? {} : { user }),
+    ...(spec.terminal ? { terminal: true } : {}),
+    ...(spec.interactive ? { interactive: true } : {}),
     stopSignal: signalName(config.stopSignal ?? DEFAULT_STOP_SIGNAL),
   };
 };

@@ -57,6 +57,8 @@ export interface StoredProgram {
   readonly environment: readonly string[];
   readonly workingDirectory?: string;
   readonly user?: string;
+  readonly terminal?: boolean;
+  readonly interactive?: boolean;
   /** As SIGTERM. */
   readonly stopSignal: string;
 }

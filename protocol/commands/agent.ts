@@ -11,6 +11,7 @@ import {
   execStatus,
   fsfreezeStatus,
   MAX_FILE_CHUNK_BYTES,
+  programRequest,
 } from '../agent.ts';
 import { defineCommand } from '../command.ts';
 import { accepted, changing } from '../operation.ts';
@@ -71,6 +72,37 @@ export const guestExecStatus = defineCommand({
     waitMs: durationMs.max(86_400_000).default(0).describe('Answer when it has exited, or after this time'),
   }),
   returns: execStatus,
+});
+
+export const guestExecSession = defineCommand({
+  name: 'guest-exec-session',
+  summary: 'Run a program in a guest and talk with it over this connection',
+  description:
+    'After the reply the connection carries frames of channels and no more JSON (protocol/byte-session.ts): a byte with the number of the channel, four with the length of the payload, the most significant first, and the payload. Channels are 0 standard input (empty: its end), 1 standard output, 2 standard error, 3 the end (JSON: exitCode, signal or error; the last frame), 4 the size of the terminal (JSON: rows, columns), 5 a signal (JSON: signal). The program gets SIGHUP when the connection closes while it has a terminal; without one it runs on, with nobody who reads what it writes. Needs an agent that can do this, as that of guests with a container image. On a WebSocket binary messages carry the bytes.',
+  role: 'operate',
+  nature: 'session',
+  since,
+  arguments: z.strictObject({ ...asked, ...programRequest.shape }),
+  returns: z.strictObject({ guest: z.string() }),
+});
+
+export const guestAttach = defineCommand({
+  name: 'guest-attach',
+  summary: "Attach this connection to the streams of a guest's main program",
+  description:
+    'After the reply the connection carries frames as that of guest-exec-session does. Several clients may be attached; each gets all that the program writes, and all write to its one input. An end of input closes it, unless it is a terminal. Closing the connection leaves the program as it is.',
+  role: 'operate',
+  nature: 'session',
+  since,
+  arguments: z.strictObject({
+    guest: guestReference,
+    fromOffset: z
+      .int()
+      .nonnegative()
+      .optional()
+      .describe('Send what the program has written first, from this byte of its log on, as standard output'),
+  }),
+  returns: z.strictObject({ guest: z.string(), terminal: z.boolean(), interactive: z.boolean() }),
 });
 
 export const guestFileOpen = defineCommand({

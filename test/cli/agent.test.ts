@@ -1,9 +1,12 @@
-/** `roost exec` and `roost cp` against a scripted daemon. */
+/** `roost exec` and `roost cp` against a scripted daemon. It has no `guest-exec-session` unless a test gives it one. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { type ChannelFrame, ChannelFrameReader, encodeChannelFrame } from '../../lib/channel-frames.ts';
+import { sessionChannels } from '../../protocol/byte-session.ts';
 import { testDirectory } from '../harness/test-directory.ts';
-import { FakeDaemon, type Handler, Refusal } from './fake-daemon.ts';
+import { FakeDaemon, type Handler, NO_REPLY, Refusal } from './fake-daemon.ts';
 import { runCli } from './run-cli.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
@@ -65,7 +68,7 @@ beforeEach(async () => {
 const roost = (args: readonly string[], stdin = '') =>
   runCli([...args], { env: { ROOST_SOCKET: daemon.socketPath }, stdin });
 
-describe('exec', () => {
+describe('exec by an agent that runs programs to their end', () => {
   it('passes output, error output and the exit code through', async () => {
     ending = { exited: true, exitcode: 7, outData: base64('out\n'), errData: base64('err\n') };
     expect(await roost(['exec', 'web1', '--', 'ls', '-l', '--json'])).toMatchObject({
@@ -73,7 +76,7 @@ describe('exec', () => {
       stdout: 'out\n',
       stderr: 'err\n',
     });
-    expect(daemon.calls[0]).toMatchObject({
+    expect(daemon.calls[1]).toMatchObject({
       command: 'guest-exec',
       args: { guest: 'web1', path: 'ls', arg: ['-l', '--json'], captureOutput: true },
     });
@@ -92,7 +95,7 @@ describe('exec', () => {
   it('gives it standard input only when asked to', async () => {
     await roost(['exec', '-i', '-e', 'A=b', 'web1', '--', 'cat'], 'in');
     await roost(['exec', 'web1', '--', 'cat'], 'in');
-    const [first, , second] = daemon.calls;
+    const [first, second] = daemon.calls.filter(({ command }) => command === 'guest-exec');
     expect(first?.args).toMatchObject({ inputData: base64('in'), env: ['A=b'] });
     expect(second?.args).not.toHaveProperty('inputData');
   });
@@ -109,6 +112,75 @@ describe('exec', () => {
     const ran = await roost(['exec', 'web1', '--', 'work']);
     expect(ran.code).toBe(1);
     expect(ran.stderr).toContain('431');
+  });
+});
+
+describe('exec by an agent that gives the streams', () => {
+  /** A program that answers each frame as `answer` says, and is told what it was asked for. */
+  const program = (answer: (frame: ChannelFrame, socket: Socket) => void): void => {
+    const reader = new ChannelFrameReader(65_536);
+    daemon.handle('guest-exec-session', (_, peer) => {
+      peer.becomeConsole(
+        (reply) => [reply],
+        (chunk) => {
+          for (const frame of reader.push(chunk)) answer(frame, peer.socket);
+        },
+      );
+      return NO_REPLY;
+    });
+  };
+  const write = (socket: Socket, channel: number, text: string): void =>
+    void socket.write(encodeChannelFrame(channel, Buffer.from(text)));
+
+  it('passes input, both outputs and the exit code through', async () => {
+    program(({ channel, payload }, socket) => {
+      expect(channel).toBe(sessionChannels.stdin);
+      if (payload.length > 0) {
+        write(socket, sessionChannels.stdout, `<${payload.toString()}>`);
+        return;
+      }
+      write(socket, sessionChannels.stderr, 'no more');
+      write(socket, sessionChannels.end, '{"exitCode":5}');
+    });
+    expect(await roost(['exec', '-i', '-u', 'web', '-w', '/srv', 'web1', '--', 'cat', '-n'], 'in')).toEqual({
+      code: 5,
+      stdout: '<in>',
+      stderr: 'no more',
+    });
+    expect(daemon.calls.map(({ args }) => args)).toEqual([
+      { guest: 'web1', path: 'cat', arg: ['-n'], interactive: true, user: 'web', workingDirectory: '/srv' },
+    ]);
+  });
+
+  it('ends like a shell for a signal, with the words of an error, and says when it was lost', async () => {
+    const endWith = (end: (socket: Socket) => void): void => program((_, socket) => end(socket));
+    endWith((socket) => write(socket, sessionChannels.end, '{"signal":15}'));
+    expect(await roost(['exec', '-i', 'web1', 'work'], 'x')).toMatchObject({ code: 143, stderr: '' });
+    endWith((socket) =>
+      write(socket, sessionChannels.end, '{"error":{"class":"Unavailable","desc":"The agent is gone"}}'),
+    );
+    const failed = await roost(['exec', '-i', 'web1', 'work'], 'x');
+    expect({ ...failed, code: failed.code > 0 }).toMatchObject({
+      code: true,
+      stderr: expect.stringContaining('The agent is gone'),
+    });
+    endWith((socket) => void socket.destroy());
+    expect((await roost(['exec', '-i', 'web1', 'work'], 'x')).stderr).toContain('The program was lost');
+  });
+
+  it('refuses what does not go together before anything is asked', async () => {
+    expect(await roost(['exec', '-it', 'web1', 'sh'])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('Standard input is no terminal'),
+    });
+    expect((await roost(['exec', '-d', '-t', 'web1', 'sh'])).code).toBe(2);
+    expect(daemon.calls).toEqual([]);
+  });
+
+  it('refuses a terminal where the agent has none, and names what does', async () => {
+    const ran = await roost(['exec', '-t', 'web1', 'sh']);
+    expect(ran).toMatchObject({ code: 2, stderr: expect.stringContaining('roost ssh') });
+    expect(daemon.calls.map(({ command }) => command)).toEqual(['guest-exec-session']);
   });
 });
 

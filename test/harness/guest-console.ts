@@ -27,7 +27,7 @@ export const openGuestConsole = async (
   const { runDirectory } = await daemon.client.call('query-daemon', {});
   const socketPath = join(runDirectory, 'roost.sock');
   const client = await connect({ socketPath, signal: new AbortController().signal });
-  const socket = await client.attachConsole({ guest, replayBytes });
+  const socket = await client.attach('guest-console', { guest, replayBytes });
   const chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   let unseen = '';
   return {

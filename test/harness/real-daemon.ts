@@ -275,7 +275,7 @@ export const waitForConsole = async (
   const { runDirectory } = await daemon.client.call('query-daemon', {});
   const socketPath = join(runDirectory, 'roost.sock');
   const client = await connect({ socketPath, signal: new AbortController().signal });
-  const console = await client.attachConsole({ guest, replayBytes: 65_536 });
+  const console = await client.attach('guest-console', { guest, replayBytes: 65_536 });
   let text = '';
   try {
     for await (const chunk of console) {

@@ -9,7 +9,8 @@ import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
-import { runRoost } from '../harness/roost-cli.ts';
+import { roostProgram, runRoost } from '../harness/roost-cli.ts';
+import { Terminal } from '../harness/terminal.ts';
 import { TestClient } from '../harness/test-client.ts';
 
 let images: MicrovmImages;
@@ -44,6 +45,12 @@ const running = async (
 
 const ended = async (daemon: RealDaemon, name: string): ReturnType<RealDaemon['guest']> =>
   await daemon.guestWhen(name, ({ state }) => state === 'stopped');
+
+/** A command line of `roost` in a terminal, and the exit code behind it. */
+const terminalOf = (home: DaemonHome, args: readonly string[], before = 'true'): Terminal =>
+  new Terminal(
+    `${before}; ROOST_SOCKET="${join(home.runDirectory, 'roost.sock')}" "${process.execPath}" "${roostProgram}" ${args.join(' ')}; echo "code $?"`,
+  );
 
 const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
   for (const { name } of (await daemon.client.call('query-guests', {})).guests)
@@ -192,6 +199,84 @@ describeWith(
       expect(await runRoost(home, ['cp', 'one:/www/file', `${file}.back`])).toMatchObject({ code: 0 });
       expect((await readFile(`${file}.back`)).equals(await readFile(file))).toBe(true);
       await finish({ home, daemon });
+    });
+
+    test('gives a program in it streams that last, and a terminal', async () => {
+      const { home, daemon } = await begin();
+      await running(daemon, 'shell', script('sleep 1000'));
+      const exec = (...words: string[]) => runRoost(home, ['exec', '-i', 'shell', ...words]);
+      // More than the QEMU guest agent takes at all.
+      const text = 'a line of text\n'.repeat(50_000);
+      const copied = await runRoost(home, ['exec', '-i', 'shell', 'cat'], { stdin: text });
+      expect({ ...copied, stdout: copied.stdout === text }).toEqual({ code: 0, stdout: true, stderr: '' });
+      expect(
+        await runRoost(home, ['exec', '-w', '/tmp', 'shell', 'sh', '-c', 'pwd; echo err >&2; exit 3']),
+      ).toEqual({
+        code: 3,
+        stdout: '/tmp\n',
+        stderr: 'err\n',
+      });
+      expect(await exec('/no/such')).toMatchObject({
+        code: expect.toSatisfy((code: number) => code > 0),
+        stderr: expect.stringContaining('The program /no/such cannot be run'),
+      });
+      expect((await exec('sh', '-c', 'kill -15 $$')).code).toBe(143);
+      const terminal = terminalOf(home, ['exec', '-it', 'shell', 'sh'], 'stty rows 31 cols 77');
+      await terminal.seen('# ');
+      terminal.type('stty size\r');
+      await terminal.seen('31 77');
+      terminal.type('exit 4\r');
+      await terminal.ended();
+      expect(terminal.output).toMatch(/code 4\r\n/);
+      // Who is cut off hangs up.
+      const cut = await runRoost(
+        home,
+        ['exec', '-t', 'shell', 'sh', '-c', 'echo $$ > /tmp/pid; echo ready; sleep 1000'],
+        {
+          interruptAt: 'ready',
+        },
+      );
+      expect(cut.code).toBe(130);
+      expect(
+        await exec('sh', '-c', 'while kill -0 $(cat /tmp/pid) 2>/dev/null; do sleep 0.1; done'),
+      ).toMatchObject({
+        code: 0,
+      });
+      await finish({ home, daemon });
+    });
+
+    test('is run on a terminal, left, and come back to by others and after a restart of the daemon', async () => {
+      const { home, daemon } = await begin();
+      const terminal = terminalOf(home, ['run', '-it', '--name', 'inter', 'box', 'sh']);
+      await terminal.seen('# ');
+      terminal.type('echo a$((1+1))b\r');
+      await terminal.seen('a2b');
+      terminal.type('\u001d');
+      await terminal.ended();
+      expect(terminal.output).toMatch(/Left inter[^]*code 0\r\n/);
+      expect(await daemon.guest('inter')).toMatchObject({
+        state: 'running',
+        program: { terminal: true, interactive: true },
+      });
+      await daemon.kill9();
+      const next = await home.start();
+      const again = terminalOf(home, ['attach', 'inter']);
+      await again.seen('Attached to inter');
+      again.type('echo c$((2+2))d; exit 5\r');
+      await again.seen('c4d');
+      await again.ended();
+      expect(again.output).toMatch(/code 5\r\n/);
+      expect((await ended(next, 'inter')).lastExit).toMatchObject({ exitCode: 5 });
+      expect((await runRoost(home, ['logs', 'inter'])).stdout).toMatch(/a2b[^]*c4d/);
+      expect(await runRoost(home, ['run', '--rm', '-i', 'box', 'cat'], { stdin: 'over\n' })).toEqual({
+        code: 0,
+        stdout: 'over\n',
+        stderr: '',
+      });
+      expect(await runRoost(home, ['attach', 'inter'])).toMatchObject({
+        code: expect.toSatisfy((code: number) => code > 0),
+      });
+      await finish({ home, daemon: next });
     });
 
     test('is run by one command, from its image to its exit code, and deleted', async () => {

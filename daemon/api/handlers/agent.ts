@@ -1,7 +1,9 @@
 /** Handlers of what the agent in a guest does. */
 
-import { execStatus } from '../../guests/agent-exec.ts';
+import { execStatus, openProgram } from '../../guests/agent-exec.ts';
 import type { AgentFiles } from '../../guests/agent-files.ts';
+import { ByteSession } from '../../guests/byte-session.ts';
+import { attachProgram } from '../../guests/inside.ts';
 import type { Handlers } from '../call.ts';
 import type { Services } from './services.ts';
 
@@ -10,6 +12,8 @@ export type AgentCommands =
   | 'guest-network-get-interfaces'
   | 'guest-exec'
   | 'guest-exec-status'
+  | 'guest-exec-session'
+  | 'guest-attach'
   | `guest-file-${'open' | 'read' | 'write' | 'seek' | 'close'}`
   | `guest-fsfreeze-${'status' | 'freeze' | 'thaw'}`;
 
@@ -27,6 +31,19 @@ export const agentHandlers = ({ guests }: Services, files: AgentFiles): Pick<Han
   },
   'guest-exec-status': ({ guest, ...request }, { signal }) =>
     execStatus(guests.registry.find(guest), request, signal),
+  'guest-exec-session': async ({ guest: reference, timeoutMs, ...request }, call) => {
+    const guest = guests.registry.find(reference);
+    const line = await openProgram(guest, request, { signal: call.signal, timeoutMs });
+    call.session.becomeStream(new ByteSession(line, request.terminal !== undefined, guest.house), '');
+    return { guest: guest.name };
+  },
+  'guest-attach': async ({ guest: reference, fromOffset }, call) => {
+    const guest = guests.registry.find(reference);
+    const line = await attachProgram(guest, fromOffset, call.signal);
+    call.session.becomeStream(new ByteSession(line, false, guest.house), '');
+    const { terminal = false, interactive = false } = guest.record.spec.program ?? {};
+    return { guest: guest.name, terminal, interactive };
+  },
   'guest-file-open': async ({ guest, ...request }, call) => ({
     handle: await files.open(guests.registry.find(guest), call, request),
   }),

@@ -1,4 +1,5 @@
 /** Programs that are run to their end in a microVM, with what they wrote: what `guest-exec` and its status need. */
+import { randomInt } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import type { ExecRequest, ExecStatus } from '../../../protocol/agent.ts';
 import { RoostError } from '../../../protocol/errors.ts';
@@ -11,6 +12,8 @@ const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 const MAX_KEPT = 256;
 /** Below are the numbers of others. */
 const FIRST = 1_000;
+/** Programs of an earlier daemon may run on under theirs. */
+const FIRSTS = 2 ** 30;
 
 class Captured {
   readonly #chunks: Buffer[] = [];
@@ -49,7 +52,13 @@ interface Run {
 
 export class AgentExecs {
   readonly #runs = new Map<number, Run>();
-  #last = FIRST;
+  #last = FIRST + randomInt(FIRSTS);
+
+  /** A number that no program has. */
+  number(): number {
+    this.#last += 1;
+    return this.#last;
+  }
 
   /** Resolves with the number by which its status is asked for. Errors: those of `MicrovmAgent.exec`. */
   async start(
@@ -64,8 +73,7 @@ export class AgentExecs {
     }: ExecRequest & { readonly environment: readonly string[] },
     signal: AbortSignal,
   ): Promise<number> {
-    this.#last += 1;
-    const number = this.#last;
+    const number = this.number();
     const program = await agent.exec(
       {
         process: number,

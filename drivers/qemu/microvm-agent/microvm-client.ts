@@ -5,22 +5,22 @@
  * told once.
  */
 import { randomBytes } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import type { Readable } from 'node:stream';
-import { finished, pipeline } from 'node:stream/promises';
+import { finished } from 'node:stream/promises';
 import { deferred, waitOrAbort } from '../../../lib/abort.ts';
 import type { Log } from '../../../lib/log.ts';
-import type { ExecRequest, ExecStatus } from '../../../protocol/agent.ts';
+import type { ExecRequest, ExecStatus, ProgramRequest } from '../../../protocol/agent.ts';
 import { isRoostError, RoostError } from '../../../protocol/errors.ts';
-import type { GuestAgent, GuestInit, GuestSetup, Observer } from '../../driver.ts';
+import type { GuestAgent, GuestInit, GuestSetup, Observer, ProgramEnd, ProgramLine } from '../../driver.ts';
 import { AgentExecs } from './agent-execs.ts';
-import type { ProcessEnd } from './agent-process.ts';
+import type { AgentProcess } from './agent-process.ts';
 import type { Greeting } from './agent-session.ts';
-import { MicrovmAgent } from './microvm-agent.ts';
+import { MainProgram } from './main-program.ts';
+import { MicrovmAgent, type ProcessInGuest } from './microvm-agent.ts';
 import { OpenFiles } from './open-files.ts';
+import { openProgramLine } from './program-line.ts';
 
+/** Until somebody is attached who has one. */
+const DEFAULT_TERMINAL = { rows: 24, columns: 80 } as const;
 /** The main program's number; others count from above it. */
 const MAIN = 1;
 const SEED_BYTES = 64;
@@ -45,9 +45,11 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   #session: Promise<MicrovmAgent> | undefined;
   #isOpen = false;
   #following = false;
+  /** The main program, once it is followed. */
+  #main = deferred<MainProgram>();
   #environment: readonly string[] = [];
   /** Told of the end of the main program, once for each daemon that has seen the guest. */
-  onProgramEnded: (end: ProcessEnd) => void = () => undefined;
+  onProgramEnded: (end: ProgramEnd) => void = () => undefined;
 
   constructor(options: MicrovmClientOptions) {
     this.#options = options;
@@ -127,6 +129,10 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     await agent.signalProcess(MAIN, signalNumber, signal);
   }
 
+  async attachProgram(fromOffset: number | undefined, signal: AbortSignal): Promise<ProgramLine> {
+    return (await waitOrAbort(this.#main.promise, signal)).attach(fromOffset);
+  }
+
   /** Takes the main program up that an earlier daemon has started, if there is one. */
   follow(): void {
     void this.#followMain().catch((error: unknown) => this.#notFollowed(error));
@@ -157,6 +163,16 @@ export class MicrovmClient implements GuestAgent, GuestInit {
 
   execStatus(pid: number): Promise<ExecStatus> {
     return this.#execs.status(pid);
+  }
+
+  async openProgram(request: ProgramRequest, signal: AbortSignal): Promise<ProgramLine> {
+    const agent = await this.#agent(signal);
+    const number = this.#execs.number();
+    return await openProgramLine(agent, number, { environment: this.#environment, ...request }, signal).catch(
+      (error: unknown) => {
+        throw cannotRun(request.path, error);
+      },
+    );
   }
 
   async openFile(path: string, mode: string, signal: AbortSignal): Promise<number> {
@@ -219,6 +235,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
 
   #lost(agent: MicrovmAgent): void {
     this.#session = undefined;
+    this.#main = deferred<MainProgram>();
     this.#execs.lost();
     this.#files.lost();
     if (!this.#closing.signal.aborted)
@@ -238,8 +255,10 @@ export class MicrovmClient implements GuestAgent, GuestInit {
           environment: program.environment,
           ...(program.workingDirectory === undefined ? {} : { directory: program.workingDirectory }),
           ...(program.user === undefined ? {} : { user: program.user }),
+          ...(program.terminal ? { terminal: DEFAULT_TERMINAL } : {}),
+          stdin: program.interactive ?? false,
           stdout: true,
-          stderr: true,
+          stderr: !program.terminal,
         },
         signal,
       )
@@ -247,7 +266,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
         throw cannotRun(first, error);
       });
     this.#following = true;
-    void this.#pump(main)
+    void this.#pump(agent, main, program.terminal ?? false)
       .catch((error: unknown) => this.#notFollowed(error))
       .finally(() => {
         this.#following = false;
@@ -262,28 +281,25 @@ export class MicrovmClient implements GuestAgent, GuestInit {
       const { signal } = this.#closing;
       await waitOrAbort(this.#opened.promise, signal);
       const agent = await this.#agent(signal);
-      if (!(await isRunning(agent, signal))) return;
-      await this.#pump(await agent.attach({ process: MAIN, stdout: true, stderr: true }, signal));
+      const found = await mainOf(agent, signal);
+      if (!found) return;
+      const main = await attachMain(agent, !found.terminal, signal);
+      await this.#pump(agent, main, found.terminal);
     } finally {
       this.#following = false;
     }
   }
 
-  async #pump(main: {
-    readonly stdout: Readable | undefined;
-    readonly stderr: Readable | undefined;
-    wait(signal: AbortSignal): Promise<ProcessEnd>;
-  }): Promise<void> {
-    const { programLog } = this.#options;
-    await mkdir(dirname(programLog), { recursive: true, mode: 0o700 });
-    const write = async (from: Readable | undefined): Promise<void> => {
-      if (from) await pipeline(from, createWriteStream(programLog, { flags: 'a', mode: 0o600 }));
-    };
-    const written = Promise.allSettled([write(main.stdout), write(main.stderr)]);
-    const end = await main.wait(this.#closing.signal);
+  async #pump(agent: MicrovmAgent, process: AgentProcess, hasTerminal: boolean): Promise<void> {
+    const { broken } = agent;
+    const logPath = this.#options.programLog;
+    const { main, ended, done } = await MainProgram.follow(process, { logPath, hasTerminal, broken });
+    this.#main.resolve(main);
+    // Its failure is that of the end as well, or is told behind it.
+    done.catch(() => undefined);
     // What it left running may keep its outputs open: its end is its own.
-    this.onProgramEnded(end);
-    await written;
+    this.onProgramEnded(await waitOrAbort(ended, this.#closing.signal));
+    await done;
   }
 
   #notFollowed(error: unknown): void {
@@ -348,7 +364,25 @@ const setUpLink = async (
 
 /** Whether the main program runs, or has run. */
 const isRunning = async (agent: MicrovmAgent, signal: AbortSignal): Promise<boolean> =>
-  (await agent.processes(signal)).some(({ process }) => process === MAIN);
+  (await mainOf(agent, signal)) !== undefined;
+
+const mainOf = async (agent: MicrovmAgent, signal: AbortSignal): Promise<ProcessInGuest | undefined> =>
+  (await agent.processes(signal)).find(({ process }) => process === MAIN);
+
+/** Its input is told of by nobody, so it is tried. */
+const attachMain = async (
+  agent: MicrovmAgent,
+  stderr: boolean,
+  signal: AbortSignal,
+): Promise<AgentProcess> => {
+  const outputs = { process: MAIN, stdout: true, stderr };
+  try {
+    return await agent.attach({ ...outputs, stdin: true }, signal);
+  } catch (error) {
+    if (!isRoostError(error) || error.data?.['errno'] !== 'EINVAL') throw error;
+    return await agent.attach(outputs, signal);
+  }
+};
 
 /** An init that an earlier Roost built wants it in three requests. */
 const setIdentity = async (agent: MicrovmAgent, setup: GuestSetup, signal: AbortSignal): Promise<void> => {
