@@ -50,7 +50,7 @@ export const bootToSsh = async (options: InstanceOptions): Promise<readonly Figu
         return () => byHand.end();
       });
     const sides = { roost, peer: { name: PEER, sample: peer } };
-    return [await takeFigure('boot-to-ssh', 's', sides, limits, options.signal)];
+    return [await takeFigure('boot-to-ssh', 's', sides, limits, options)];
   } finally {
     await byHand.close();
     await instance.close();

@@ -23,7 +23,7 @@ export const createRows = async (options: InstanceOptions): Promise<readonly Fig
     const measure = (row: string, disk: { readonly image?: string }, backing: readonly string[]) => {
       const roost = createSampler(instance, disk);
       const peer = { name: PEER, sample: byHandSampler(instance, backing) };
-      return takeFigure(row, 'ms', { roost, peer }, limits, options.signal);
+      return takeFigure(row, 'ms', { roost, peer }, limits, options);
     };
     return [
       await measure('create-blank', {}, []),

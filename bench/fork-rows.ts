@@ -37,22 +37,27 @@ export const forkRows = async (options: InstanceOptions): Promise<readonly Figur
     await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'] });
     const peer = { name: PEER, sample: floor };
     const booted = { name: 'the same guest, booted by Roost', sample: () => untilReady(instance, BOOT) };
-    const { signal } = options;
     return [
       await takeFigure(
         'fork-running',
         'ms',
         { roost: () => untilRunning(instance, client), peer },
         limits,
-        signal,
+        options,
       ),
-      await takeFigure('fork-ready', 'ms', { roost: () => untilReady(instance, FORK), peer }, limits, signal),
+      await takeFigure(
+        'fork-ready',
+        'ms',
+        { roost: () => untilReady(instance, FORK), peer },
+        limits,
+        options,
+      ),
       await takeFigure(
         'fork-boot',
         'ms',
         { roost: () => untilReady(instance, FORK), peer: booted },
         bootLimits,
-        signal,
+        options,
       ),
     ];
   } finally {

@@ -10,13 +10,13 @@ import { join } from 'node:path';
 import { type Client, connect } from '../cli/client.ts';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
 import type { OperationView } from '../protocol/operation.ts';
+import type { TakeOptions } from './measure.ts';
 
 const root = join(import.meta.dirname, '..');
 
-export interface InstanceOptions {
+export interface InstanceOptions extends TakeOptions {
   /** Where the daemon leaves a profile of its processor time when it ends. */
   readonly profileDirectory?: string;
-  readonly signal: AbortSignal;
 }
 
 /** Milliseconds from the signal that ends the daemon. */
@@ -62,7 +62,7 @@ export const startInstance = async (options: InstanceOptions): Promise<Instance>
   const socketPath = join(runDirectory, 'roost.sock');
   const argv = [
     ...profiling,
-    join(root, 'dist/roostd.js'),
+    join(root, 'bin/roostd'),
     '--config',
     configPath,
     '--state-dir',

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import type { CommandName } from '../protocol/commands.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
 import { type Instance, type InstanceOptions, startInstance } from './instance.ts';
 import { type Figure, figureOf, type SampleLimits, type Sampler, takeFigure } from './measure.ts';
@@ -14,7 +15,7 @@ import { importIdleKernel, kernelName } from './start-rows.ts';
 const STOPPED = 1000;
 const RUNNING = 20;
 /** Requests for new guests that are on their way at a time. */
-const IN_FLIGHT = 16;
+export const IN_FLIGHT = 16;
 export const SMALL_MEMORY_BYTES = 16 * MEBIBYTE;
 const NEWLINE = 0x0a;
 
@@ -23,7 +24,6 @@ const cliLimits: SampleLimits = { warmUps: 2, samples: 20, budgetMs: 20_000 };
 
 /** All of them, because one set of guests serves them all. */
 export const listRows = async (options: InstanceOptions): Promise<readonly Figure[]> => {
-  const { signal } = options;
   const instance = await startInstance(options);
   try {
     await importIdleKernel(instance);
@@ -36,17 +36,17 @@ export const listRows = async (options: InstanceOptions): Promise<readonly Figur
       'ms',
       { roost: await listSampler(instance, STOPPED + RUNNING) },
       listLimits,
-      signal,
+      options,
     );
     const cli = await takeFigure(
       'cli-ls-1020',
       'ms',
       {
-        roost: programSampler(roostList(instance), STOPPED + RUNNING),
+        roost: programSampler(roostArgv(instance, 'ls'), STOPPED + RUNNING),
         peer: { name: 'node -e 0', sample: programSampler([process.execPath, '-e', '0'], 0) },
       },
       cliLimits,
-      signal,
+      options,
     );
     const { memoryBytes } = await instance.client.call('query-daemon', {});
     return [
@@ -60,13 +60,12 @@ export const listRows = async (options: InstanceOptions): Promise<readonly Figur
   }
 };
 
-/** The command line that lists all guests of an instance. */
-export const roostList = ({ socketPath }: Instance): readonly string[] => [
-  process.execPath,
+/** A command line of an instance, as a shell runs it. */
+export const roostArgv = ({ socketPath }: Instance, ...args: readonly string[]): readonly string[] => [
   join(import.meta.dirname, '../bin/roost'),
   '--socket',
   socketPath,
-  'ls',
+  ...args,
 ];
 
 /** Makes guests without disks; resolves when every one of them is there. */
@@ -75,34 +74,54 @@ export const createAll = async (
   count: number,
   prefix: string,
   start: boolean,
+): Promise<void> =>
+  // Those that start share the processors with what QEMU does, so they come one after the other.
+  await forEach(count, start ? 1 : IN_FLIGHT, async (index) => {
+    const name = `${prefix}-${String(index).padStart(4, '0')}`;
+    await instance.succeed('guest-create', {
+      name,
+      memoryBytes: SMALL_MEMORY_BYTES,
+      boot: { kind: 'kernel', kernel: kernelName },
+      start,
+    });
+  });
+
+/** Does something for each number below `count`, so many of them at a time. */
+export const forEach = async (
+  count: number,
+  atATime: number,
+  act: (index: number) => Promise<void>,
 ): Promise<void> => {
   let next = 0;
   const worker = async (): Promise<void> => {
     while (next < count) {
-      const name = `${prefix}-${String(next).padStart(4, '0')}`;
       next += 1;
-      await instance.succeed('guest-create', {
-        name,
-        memoryBytes: SMALL_MEMORY_BYTES,
-        boot: { kind: 'kernel', kernel: kernelName },
-        start,
-      });
+      await act(next - 1);
     }
   };
-  // Those that start share the processors with what QEMU does, so they come one after the other.
-  await Promise.all(Array.from({ length: start ? 1 : IN_FLIGHT }, worker));
+  await Promise.all(Array.from({ length: atATime }, worker));
 };
 
-/** From the request until the last byte of the reply; what a client makes of it is its own time. */
 export const listSampler = async (
   instance: Instance,
   guests: number,
   fields?: readonly string[],
+): Promise<Sampler> =>
+  await querySampler(
+    instance,
+    'query-guests',
+    { limit: 100_000, ...(fields === undefined ? {} : { fields }) },
+    (answer) => expectCount((answer as { guests: unknown[] }).guests.length, guests),
+  );
+
+/** From the request until the last byte of the reply; what a client makes of it is its own time. */
+export const querySampler = async (
+  instance: Instance,
+  command: CommandName,
+  args: Readonly<Record<string, unknown>>,
+  check: (answer: unknown) => void,
 ): Promise<Sampler> => {
-  const request = JSON.stringify({
-    execute: 'query-guests',
-    arguments: { limit: 100_000, ...(fields === undefined ? {} : { fields }) },
-  });
+  const request = JSON.stringify({ execute: command, arguments: args });
   const socket = connect(instance.socketPath);
   await replyOf(socket);
   for (const request of ['{"execute":"qmp_capabilities"}', silence]) {
@@ -114,8 +133,7 @@ export const listSampler = async (
     socket.write(request);
     const reply = await replyOf(socket);
     const ms = performance.now() - begun;
-    const { return: page } = JSON.parse(reply) as { return: { guests: unknown[] } };
-    expectCount(page.guests.length, guests);
+    check((JSON.parse(reply) as { return: unknown }).return);
     return ms;
   };
 };

@@ -2,6 +2,7 @@
  * Measures Roost against what one would do instead.
  *   bench/run                      every row, and writes bench/results.json and docs/SPECIFICATION.md
  *   bench/run NAME…                these rows only; the others keep their last figures
+ *   bench/run --short NAME…        a few samples of each and of what is measured with it, printed and not kept
  *   bench/run --profile DIR NAME…  the daemons leave profiles of their processor time in DIR
  *
  * As root it runs in network, process and mount namespaces of its own: nothing that it makes can outlive it, however it
@@ -20,7 +21,7 @@ import { type RowGroup, rowGroups, rowNames } from './rows.ts';
 const INSIDE = 'ROOST_BENCH_INSIDE';
 
 const { values, positionals } = parseArgs({
-  options: { profile: { type: 'string' } },
+  options: { profile: { type: 'string' }, short: { type: 'boolean', default: false } },
   allowPositionals: true,
 });
 
@@ -64,10 +65,12 @@ const measureAll = async (options: InstanceOptions): Promise<void> => {
     }
     process.stdout.write(`${names} …\n`);
     const taken = await group.measure(options);
-    figures.push(...taken.filter(({ row }) => positionals.length === 0 || positionals.includes(row.name)));
+    const isWanted = ({ row }: Figure): boolean =>
+      values.short || positionals.length === 0 || positionals.includes(row.name);
+    figures.push(...taken.filter(isWanted));
   }
   process.stdout.write(`\n${tableOf(figures)}\n`);
-  if (values.profile !== undefined) return;
+  if (values.profile !== undefined || values.short) return;
   await writeSpecification(await writeResults(figures), await describeHost(options));
 };
 
@@ -84,6 +87,7 @@ const main = async (): Promise<number> => {
   }
   await measureAll({
     signal: controller.signal,
+    short: values.short,
     ...(values.profile === undefined ? {} : { profileDirectory: resolve(values.profile) }),
   });
   return 0;

@@ -39,6 +39,12 @@ export interface SampleLimits {
   readonly budgetMs: number;
 }
 
+export interface TakeOptions {
+  readonly signal: AbortSignal;
+  /** A few samples are enough: for a glance, not for a figure that is kept. */
+  readonly short?: boolean;
+}
+
 export interface Sides {
   readonly roost: Sampler;
   readonly peer?: { readonly name: string; readonly sample: Sampler };
@@ -46,15 +52,17 @@ export interface Sides {
 
 /** Fewer say nothing. */
 const LEAST_SAMPLES = 5;
+const SHORT: SampleLimits = { warmUps: 1, samples: LEAST_SAMPLES, budgetMs: 5_000 };
 
 /** Takes samples of both sides in turn, each round in the other order. Stops with the signal's reason. */
 export const takeFigure = async (
   name: string,
   unit: string,
   sides: Sides,
-  limits: SampleLimits,
-  signal: AbortSignal,
+  usual: SampleLimits,
+  { signal, short = false }: TakeOptions,
 ): Promise<Figure> => {
+  const limits = short ? shortened(usual) : usual;
   const roost: number[] = [];
   const peer: number[] = [];
   const takers = [async (): Promise<void> => void roost.push(await sides.roost())];
@@ -73,6 +81,12 @@ export const takeFigure = async (
   }
   return figureOf(name, unit, roost, other && { name: other.name, values: peer });
 };
+
+const shortened = ({ warmUps, samples, budgetMs }: SampleLimits): SampleLimits => ({
+  warmUps: Math.min(warmUps, SHORT.warmUps),
+  samples: Math.min(samples, SHORT.samples),
+  budgetMs: Math.min(budgetMs, SHORT.budgetMs),
+});
 
 /** The figure of samples that were taken already; a single one has no spread. */
 export const figureOf = (
@@ -112,3 +126,35 @@ export const quantile = (values: readonly number[], share: number): number => {
 
 /** To three figures; more of them are noise. */
 const rounded = (value: number): number => Number(value.toPrecision(3));
+
+/** A figure at a size: so many guests, connections, subscribers. */
+export interface Point {
+  readonly size: number;
+  readonly figure: Figure;
+}
+
+/**
+ * How a figure grows with the size, over all its points: 1 is in proportion, 0 not at all. The exponent of the power that
+ * lies closest to them (least squares of the logarithms).
+ */
+export const growthOf = (name: string, points: readonly Point[]): Figure => {
+  const exponentOf = (valueOf: (figure: Figure) => number | null): number =>
+    slope(points.map(({ size, figure }) => [Math.log(size), Math.log(valueOf(figure) ?? Number.NaN)]));
+  const peerName = points[0]?.figure.row.peerName ?? undefined;
+  return figureOf(
+    name,
+    'exponent',
+    [exponentOf(({ row }) => row.roost)],
+    peerName === undefined ? undefined : { name: peerName, values: [exponentOf(({ row }) => row.peer)] },
+  );
+};
+
+/** Of the line that lies closest to the points. */
+const slope = (points: readonly (readonly [number, number])[]): number => {
+  const mean = (values: readonly number[]): number =>
+    values.reduce((sum, value) => sum + value, 0) / values.length;
+  const [meanX, meanY] = [mean(points.map(([x]) => x)), mean(points.map(([, y]) => y))];
+  return (
+    mean(points.map(([x, y]) => (x - meanX) * (y - meanY))) / mean(points.map(([x]) => (x - meanX) ** 2))
+  );
+};

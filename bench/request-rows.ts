@@ -7,16 +7,27 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { InstanceOptions } from './instance.ts';
-import { LibvirtClient } from './libvirt/client.ts';
+import { type Domain, LibvirtClient } from './libvirt/client.ts';
 import { type Sides, withLibvirtd } from './libvirt-rows.ts';
 import { replyOf, silence } from './list-rows.ts';
-import { type Figure, figureOf, quantile, type SampleLimits, type Sampler, takeFigure } from './measure.ts';
+import {
+  type Figure,
+  figureOf,
+  growthOf,
+  type Point,
+  quantile,
+  type SampleLimits,
+  type Sampler,
+  type TakeOptions,
+  takeFigure,
+} from './measure.ts';
 import { kernelName, MEMORY_BYTES } from './start-rows.ts';
 
-const limits: SampleLimits = { warmUps: 3, samples: 15, budgetMs: 20_000 };
+const WARM_UPS = 1;
+const limits: SampleLimits = { warmUps: WARM_UPS, samples: 15, budgetMs: 20_000 };
 /** In one sample. */
 const REQUESTS = 2_000;
-const CONNECTIONS = 50;
+const CONNECTIONS = [1, 10, 50] as const;
 const NEGOTIATION = '{"execute":"qmp_capabilities"}';
 const QUESTION = JSON.stringify({
   execute: 'query-guests',
@@ -94,12 +105,17 @@ const allAtOnce =
     return ((performance.now() - begun) * 1000) / REQUESTS;
   };
 
-const withMany = async (sides: Sides, uuid: Uuid, signal: AbortSignal): Promise<readonly Figure[]> => {
-  const ours = await Promise.all(
-    Array.from({ length: CONNECTIONS }, () => roostAsker(sides.instance.socketPath)),
-  );
+/** The time by request, and of the slowest in a hundred. */
+const withMany = async (
+  sides: Sides,
+  domain: Domain,
+  count: number,
+  options: TakeOptions,
+): Promise<readonly [Figure, Figure]> => {
+  const { socketPath } = sides.instance;
+  const ours = await Promise.all(Array.from({ length: count }, () => roostAsker(socketPath)));
   const theirs = await Promise.all(
-    Array.from({ length: CONNECTIONS }, () => LibvirtClient.open(sides.libvirtd.socketPath)),
+    Array.from({ length: count }, () => LibvirtClient.open(sides.libvirtd.socketPath)),
   );
   const [ourTimes, theirTimes]: [number[], number[]] = [[], []];
   const [ourTails, theirTails]: [number[], number[]] = [[], []];
@@ -108,7 +124,7 @@ const withMany = async (sides: Sides, uuid: Uuid, signal: AbortSignal): Promise<
     ourTimes,
   );
   const peer = allAtOnce(
-    theirs.map((client) => () => client.state(uuid)),
+    theirs.map((client) => () => client.state(domain)),
     theirTimes,
   );
   const keeping =
@@ -119,29 +135,26 @@ const withMany = async (sides: Sides, uuid: Uuid, signal: AbortSignal): Promise<
       return value;
     };
   const figure = await takeFigure(
-    'request-50',
+    `request-${count}`,
     'µs',
     {
       roost: keeping(roost, ourTimes, ourTails),
       peer: { name: 'virDomainGetState of libvirtd 9', sample: keeping(peer, theirTimes, theirTails) },
     },
     limits,
-    signal,
+    options,
   );
   for (const { close } of ours) close();
   for (const client of theirs) client.close();
-  const tail = figureOf('request-50-p99', 'µs', ourTails.slice(limits.warmUps), {
+  const tail = figureOf(`request-${count}-p99`, 'µs', ourTails.slice(WARM_UPS), {
     name: 'virDomainGetState of libvirtd 9',
-    values: theirTails.slice(limits.warmUps),
+    values: theirTails.slice(WARM_UPS),
   });
   return [figure, tail];
 };
 
-type Uuid = Awaited<ReturnType<LibvirtClient['define']>>;
-
 export const requestRows = (options: InstanceOptions): Promise<readonly Figure[]> =>
   withLibvirtd(options, async (sides) => {
-    const { signal } = options;
     const { instance, libvirt, xmlOf } = sides;
     const boot = { kind: 'kernel', kernel: kernelName } as const;
     await instance.succeed('guest-create', { name: 'asked', memoryBytes: MEMORY_BYTES, boot, start: true });
@@ -156,10 +169,16 @@ export const requestRows = (options: InstanceOptions): Promise<readonly Figure[]
       sample: oneAfterTheOther(() => libvirt.state(domain)),
     };
     const figures = [
-      await takeFigure('request-1-qmp', 'µs', { roost: ours, peer: ofQemu }, limits, signal),
-      await takeFigure('request-1-libvirt', 'µs', { roost: ours, peer: ofLibvirt }, limits, signal),
-      ...(await withMany(sides, domain, signal)),
+      await takeFigure('request-1-qmp', 'µs', { roost: ours, peer: ofQemu }, limits, options),
+      await takeFigure('request-1-libvirt', 'µs', { roost: ours, peer: ofLibvirt }, limits, options),
     ];
+    const points: Point[] = [];
+    for (const size of CONNECTIONS) {
+      const [figure, tail] = await withMany(sides, domain, size, options);
+      points.push({ size, figure });
+      figures.push(figure, tail);
+    }
+    figures.push(growthOf('request-growth', points));
     roost.close();
     await qemu.close();
     await libvirt.destroy(domain);

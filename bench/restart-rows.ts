@@ -4,10 +4,20 @@ import type { InstanceOptions } from './instance.ts';
 import { LibvirtClient } from './libvirt/client.ts';
 import { type Sides, withLibvirtd } from './libvirt-rows.ts';
 import { SMALL_MEMORY_BYTES } from './list-rows.ts';
-import { type Figure, figureOf, type SampleLimits, type Sampler, takeFigure } from './measure.ts';
+import {
+  type Figure,
+  figureOf,
+  growthOf,
+  type Point,
+  type SampleLimits,
+  type Sampler,
+  type TakeOptions,
+  takeFigure,
+} from './measure.ts';
 import { kernelName } from './start-rows.ts';
 
-const limits: SampleLimits = { warmUps: 1, samples: 7, budgetMs: 40_000 };
+const WARM_UPS = 1;
+const limits: SampleLimits = { warmUps: WARM_UPS, samples: 7, budgetMs: 40_000 };
 const SIZES = [10, 50, 200] as const;
 /** virDomainState */
 const PAUSED = 3;
@@ -40,7 +50,12 @@ const untilLibvirtHasThem = async (client: LibvirtClient, count: number): Promis
   }
 };
 
-const restartsOf = async (sides: Sides, count: number, signal: AbortSignal): Promise<readonly Figure[]> => {
+/** Until all are back, and until the first answer. */
+const restartsOf = async (
+  sides: Sides,
+  count: number,
+  options: TakeOptions,
+): Promise<readonly [Figure, Figure]> => {
   const { instance, libvirtd } = sides;
   const answered: number[] = [];
   const roost: Sampler = async () => {
@@ -58,20 +73,42 @@ const restartsOf = async (sides: Sides, count: number, signal: AbortSignal): Pro
     return ms;
   };
   const peer = { name: 'libvirtd 9, until all its domains are paused', sample };
-  const back = await takeFigure(`restart-${count}`, 'ms', { roost, peer }, limits, signal);
-  return [back, figureOf(`restart-${count}-answer`, 'ms', answered.slice(limits.warmUps))];
+  const back = await takeFigure(`restart-${count}`, 'ms', { roost, peer }, limits, options);
+  return [back, figureOf(`restart-${count}-answer`, 'ms', answered.slice(WARM_UPS))];
 };
+
+/** Resident memory of both daemons, in KiB. */
+interface Memory {
+  readonly roost: number;
+  readonly libvirt: number;
+}
+
+const memoryOf = async ({ instance, libvirtd }: Sides): Promise<Memory> => ({
+  roost: (await instance.client.call('query-daemon', {})).memoryBytes / 1024,
+  libvirt: (await libvirtd.memoryBytes()) / 1024,
+});
+
+const memoryOfEach = (count: number, before: Memory, after: Memory): Figure =>
+  figureOf(`running-guest-memory-${count}`, 'KiB', [(after.roost - before.roost) / count], {
+    name: 'libvirtd 9',
+    values: [(after.libvirt - before.libvirt) / count],
+  });
 
 export const restartRows = (options: InstanceOptions): Promise<readonly Figure[]> =>
   withLibvirtd(options, async (sides) => {
     const figures: Figure[] = [];
+    const points: Point[] = [];
+    const before = await memoryOf(sides);
     let running = 0;
-    for (const size of SIZES) {
+    for (const size of options.short ? SIZES.slice(0, 1) : SIZES) {
       const libvirt = await LibvirtClient.open(sides.libvirtd.socketPath);
       await startMore({ ...sides, instance: sides.instance, libvirt }, running, size);
       libvirt.close();
       running = size;
-      figures.push(...(await restartsOf(sides, size, options.signal)));
+      figures.push(memoryOfEach(size, before, await memoryOf(sides)));
+      const [back, answer] = await restartsOf(sides, size, options);
+      points.push({ size, figure: back });
+      figures.push(back, answer);
     }
-    return figures;
+    return points.length < 2 ? figures : [...figures, growthOf('restart-growth', points)];
   });

@@ -2,12 +2,14 @@
 
 import { guestImages } from '../test/guests/guest-images.ts';
 import { bootToSsh, prepareDebian } from './boot-rows.ts';
+import { churnRows } from './churn-rows.ts';
 import { createRows } from './create-rows.ts';
 import { eventRows } from './event-rows.ts';
 import { forkRows } from './fork-rows.ts';
 import type { InstanceOptions } from './instance.ts';
+import { inventoryRows } from './inventory-rows.ts';
 import { prepareLibvirt } from './libvirt/daemon.ts';
-import { libvirtListRows, libvirtStartRow } from './libvirt-rows.ts';
+import { libvirtStartRow } from './libvirt-rows.ts';
 import { listRows } from './list-rows.ts';
 import type { Figure } from './measure.ts';
 import { requestRows } from './request-rows.ts';
@@ -32,6 +34,45 @@ export interface RowGroup {
   prepare?(signal: AbortSignal): Promise<void>;
   measure(options: InstanceOptions): Promise<readonly Figure[]>;
 }
+
+const numeral = (count: number): string => count.toLocaleString('en');
+
+/** Rows that are measured at each size of the inventory. */
+const inventoryTexts = (size: number): readonly RowText[] => {
+  const guests = `with ${numeral(size)} guests in the inventory`;
+  const isLarge = size === 1_000;
+  return [
+    { name: `daemon-memory-${size}`, what: `Resident memory of the daemon ${guests}` },
+    { name: `define-${size}`, what: `Like define-libvirt, ${guests}` },
+    {
+      name: `list-${size}-bulk`,
+      what: `\`query-guests\` of all names and states ${guests}, until its last byte`,
+    },
+    ...(size > 1_000
+      ? []
+      : [
+          {
+            name: `list-${size}-states`,
+            what: 'The same, where libvirt is asked for each state',
+            ...(isLarge ? { promise: 0.5 } : {}),
+          },
+        ]),
+    { name: `record-${size}`, what: `\`query-guest\` of one, every member, ${guests}` },
+    {
+      name: `cli-ls-${size}-virsh`,
+      what: `\`roost ls\` ${guests}, from the spawn to its end`,
+      ...(isLarge ? { promise: 1 } : {}),
+    },
+    { name: `cli-show-${size}`, what: `\`roost show\` of one ${guests}, from the spawn to its end` },
+    { name: `start-among-${size}`, what: `Like start-libvirt, ${guests}` },
+  ];
+};
+
+const growthTexts = (byRow: Readonly<Record<string, string>>): readonly RowText[] =>
+  Object.entries(byRow).map(([name, what]) => ({
+    name,
+    what: `Exponent of the growth of these with the number of ${what}; 1 is in proportion`,
+  }));
 
 export const rowGroups: readonly RowGroup[] = [
   {
@@ -133,35 +174,47 @@ export const rowGroups: readonly RowGroup[] = [
   },
   {
     rows: [
-      { name: 'define-libvirt', what: '`guest-create` of a guest without disks, until it has succeeded' },
-      {
-        name: 'list-10-bulk',
-        what: '`query-guests` of all names and states of 10 guests, until its last byte',
-      },
-      { name: 'list-10-states', what: 'The same, where libvirt is asked for each state' },
-      { name: 'list-1000-bulk', what: 'Like list-10-bulk, of 1,000' },
-      { name: 'list-1000-states', what: 'Like list-10-states, of 1,000', promise: 0.5 },
-      { name: 'list-10000-bulk', what: 'Like list-10-bulk, of 10,000' },
-      { name: 'list-growth', what: 'Exponent of the time from 1,000 to 10,000 guests; 1 is in proportion' },
-      {
-        name: 'cli-ls-1000-virsh',
-        what: '`roost ls` of 1,000 guests, from the spawn to its end',
-        promise: 1,
-      },
       { name: 'daemon-memory-0', what: 'Resident memory of the daemon without a guest' },
-      { name: 'daemon-memory-1000', what: 'The same with 1,000 guests in the inventory' },
-      { name: 'daemon-memory-10000', what: 'The same with 10,000' },
+      { name: 'define-libvirt', what: '`guest-create` of a guest without disks, until it has succeeded' },
+      ...[10, 1_000, 10_000].flatMap(inventoryTexts),
+      ...growthTexts({
+        'define-growth': 'guests',
+        'list-growth': 'guests',
+        'record-growth': 'guests',
+        'cli-ls-growth': 'guests',
+        'cli-show-growth': 'guests',
+        'start-growth': 'guests',
+        'daemon-memory-growth': 'guests',
+      }),
     ],
     needsRoot: true,
     prepare: prepareLibvirt,
-    measure: libvirtListRows,
+    measure: inventoryRows,
+  },
+  {
+    rows: [
+      ...[100, 1_000, 4_000].map((count) => ({
+        name: `create-delete-${count}`,
+        what: `${numeral(count)} guests made, 16 at a time, and deleted again: time by guest`,
+      })),
+      ...growthTexts({ 'create-delete-growth': 'guests' }),
+    ],
+    needsRoot: true,
+    prepare: prepareLibvirt,
+    measure: churnRows,
   },
   {
     rows: [
       { name: 'request-1-qmp', what: 'The state of one guest, asked again and again on one connection' },
       { name: 'request-1-libvirt', what: 'The same against libvirt' },
-      { name: 'request-50', what: 'The same on 50 connections at a time: time by number of requests' },
-      { name: 'request-50-p99', what: 'Of these, how long the slowest in a hundred took' },
+      ...[1, 10, 50].flatMap((count) => [
+        {
+          name: `request-${count}`,
+          what: `The same on ${count} connections at a time: time by number of requests`,
+        },
+        { name: `request-${count}-p99`, what: 'Of these, how long the slowest in a hundred took' },
+      ]),
+      ...growthTexts({ 'request-growth': 'connections' }),
     ],
     needsRoot: true,
     prepare: prepareLibvirt,
@@ -173,20 +226,29 @@ export const rowGroups: readonly RowGroup[] = [
         name: 'event-delay',
         what: 'From QEMU’s time stamp of a pause until a client has read GUEST_STATE_CHANGED',
       },
+      { name: 'event-delay-10', what: 'The same until the last of 10 clients has' },
       { name: 'event-delay-100', what: 'The same until the last of 100 clients has' },
+      ...growthTexts({ 'event-delay-growth': 'clients' }),
       { name: 'subscriber-memory', what: 'Resident memory that each of them adds' },
     ],
     needsRoot: false,
     measure: eventRows,
   },
   {
-    rows: [10, 50, 200].flatMap((count) => [
-      {
-        name: `restart-${count}`,
-        what: `From the signal that ends the daemon until the next one has taken back ${count} running guests`,
-      },
-      { name: `restart-${count}-answer`, what: 'Of that, until it has answered a first request' },
-    ]),
+    rows: [
+      ...[10, 50, 200].flatMap((count) => [
+        {
+          name: `running-guest-memory-${count}`,
+          what: `Resident memory of the daemon by running guest, of ${count}`,
+        },
+        {
+          name: `restart-${count}`,
+          what: `From the signal that ends the daemon until the next one has taken back ${count} running guests`,
+        },
+        { name: `restart-${count}-answer`, what: 'Of that, until it has answered a first request' },
+      ]),
+      ...growthTexts({ 'restart-growth': 'guests' }),
+    ],
     needsRoot: true,
     prepare: prepareLibvirt,
     measure: restartRows,

@@ -64,7 +64,7 @@ const measureStart = async (
         return ms;
       };
       const peer = { name: PEER, sample };
-      return [await takeFigure(row, 'ms', { roost, peer }, limits, options.signal)];
+      return [await takeFigure(row, 'ms', { roost, peer }, limits, options)];
     } finally {
       await byHand.close();
     }

@@ -12,7 +12,6 @@ const LISTS = 100;
 const limits: SampleLimits = { warmUps: 1, samples: 12, budgetMs: 60_000 };
 
 export const stoppedRows = async (options: InstanceOptions): Promise<readonly Figure[]> => {
-  const { signal } = options;
   const instance = await startInstance(options);
   try {
     await importIdleKernel(instance);
@@ -30,7 +29,7 @@ export const stoppedRows = async (options: InstanceOptions): Promise<readonly Fi
       }
     };
     const sides = { roost, peer: { name: 'the same list with none stopped', sample: peer } };
-    return [await takeFigure('list-200-stopped', 'ms', sides, limits, signal)];
+    return [await takeFigure('list-200-stopped', 'ms', sides, limits, options)];
   } finally {
     await instance.close();
   }

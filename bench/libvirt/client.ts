@@ -15,6 +15,7 @@ const procedures = {
   create: 9,
   define: 11,
   destroy: 12,
+  describe: 14,
   undefine: 35,
   authList: 66,
   createWithFlags: 196,
@@ -84,6 +85,12 @@ export class LibvirtClient {
 
   async destroy(domain: Domain): Promise<void> {
     await this.#call(procedures.destroy, domainBytes(domain));
+  }
+
+  /** Its definition and what runs of it, as XML. */
+  async describe(domain: Domain): Promise<string> {
+    const body = await this.#call(procedures.describe, Buffer.concat([domainBytes(domain), xdrInt(0)]));
+    return new XdrReader(body).string();
   }
 
   async undefine(domain: Domain): Promise<void> {
