@@ -33,4 +33,6 @@ const io: Io = {
   runProgram: async (argv, signal) => (await import('./run-program.ts')).runProgram(argv, signal),
 };
 
-process.exitCode = await run(process.argv.slice(2), io);
+void run(process.argv.slice(2), io).then((code) => {
+  process.exitCode = code;
+});

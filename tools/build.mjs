@@ -1,12 +1,15 @@
 /**
  * Builds the project: the parts written in C, then one bundle for each program.
- *   daemon/roostd.ts       dist/roostd.js       one file
- *   cli/main.ts            dist/roost.js        with dist/cli/*, loaded by the commands that need them
+ *   daemon/roostd.ts       dist/roostd.cjs      with dist/roostd-HASH.code, the code that V8 makes of it
+ *   cli/main.ts            dist/roost.cjs       the same
  *   test/fault/*.entry.ts  dist/test/*.js       programs of the tests, where there are any
  *
  * A file whose content did not change is left alone, and every other is replaced by rename: a program that runs
  * keeps the file it has, and two builds at once can't leave half a file.
  */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
@@ -17,9 +20,14 @@ const root = dirname(import.meta.dirname);
 const dist = join(root, 'dist');
 
 /** What CommonJS dependencies inside an ES module need: a `require` that works. */
-const requireBanner =
+const moduleBanner =
   "import { createRequire as createRequireOfBundle } from 'node:module';\n" +
   'const require = createRequireOfBundle(import.meta.url);';
+
+/** A function for bin/run-bundle.cjs to call: Node can keep the code of scripts, and that of modules it cannot. */
+const scriptBanner =
+  '(function (require, module, __filename, __dirname) { "use strict"; const exports = module.exports;\n' +
+  "const urlOfBundle = require('node:url').pathToFileURL(__filename).href;";
 
 /** zod brings its messages in fifty languages; ours are English, and what is not there is not read at each start. */
 const englishOnly = {
@@ -31,40 +39,56 @@ const englishOnly = {
   },
 };
 
+/** commander can start programs for subcommands; we have no such, and what it would need is slow to load. */
+const withoutPrograms = {
+  name: 'commander-without-programs',
+  setup(build) {
+    build.onResolve({ filter: /^(node:)?child_process$/ }, ({ importer }) =>
+      importer.includes('/node_modules/commander/') ? { path: 'none', namespace: 'empty' } : undefined,
+    );
+    build.onLoad({ filter: /.*/, namespace: 'empty' }, () => ({ contents: 'module.exports = {};' }));
+  },
+};
+
 const common = {
   absWorkingDir: root,
   bundle: true,
   write: false,
   platform: 'node',
-  format: 'esm',
   target: 'node20.19',
   // Compiled for one Node; it stays in node_modules.
   external: ['better-sqlite3'],
-  banner: { js: requireBanner },
   sourcemap: 'linked',
   // Sources are in the repository beside it.
   sourcesContent: false,
   legalComments: 'none',
   logLevel: 'silent',
   outdir: dist,
-  plugins: [englishOnly],
+  plugins: [englishOnly, withoutPrograms],
 };
 
+const asModule = { format: 'esm', banner: { js: moduleBanner } };
+const asScript = {
+  format: 'cjs',
+  banner: { js: scriptBanner },
+  footer: { js: '})' },
+  define: { 'import.meta.dirname': '__dirname', 'import.meta.url': 'urlOfBundle' },
+  outExtension: { '.js': '.cjs' },
+};
+
+/** Programs that people start, and what of each is run for its code to be made: the most usual, without any effect. */
+const started = [
+  { name: 'roostd', source: 'daemon/roostd.ts', args: ['--version'] },
+  { name: 'roost', source: 'cli/main.ts', args: ['--socket', '/nonexistent', 'ls'] },
+];
+
 function programs() {
-  const found = [];
-  const add = (name, source, options = {}) => {
-    if (existsSync(join(root, source))) found.push({ entryPoints: { [name]: source }, ...options });
-  };
-  add('roostd', 'daemon/roostd.ts');
-  // What `roost ls` does not need, it does not read: each lazy import is a file of its own.
-  add('roost', 'cli/main.ts', {
-    splitting: true,
-    minifySyntax: true,
-    minifyWhitespace: true,
-    chunkNames: 'cli/[name]-[hash]',
-  });
-  for (const entry of faultEntries()) add(`test/${basename(entry, '.entry.ts')}`, entry);
-  return found;
+  const scripts = started.map(({ name, source }) => ({ entryPoints: { [name]: source }, ...asScript }));
+  const modules = faultEntries().map((entry) => ({
+    entryPoints: { [`test/${basename(entry, '.entry.ts')}`]: entry },
+    ...asModule,
+  }));
+  return [...scripts, ...modules];
 }
 
 function faultEntries() {
@@ -80,8 +104,11 @@ async function bundle(options) {
   const { build } = await import('esbuild');
   const { outputFiles } = await build({ ...common, ...options });
   const changed = [];
-  for (const file of outputFiles) if (await replaceFile(file.path, file.contents)) changed.push(file.path);
-  return { paths: outputFiles.map((file) => file.path), changed };
+  for (const { path, contents } of outputFiles) {
+    const isScript = path.endsWith('.cjs');
+    if (await replaceFile(path, isScript ? withHash(contents) : contents)) changed.push(path);
+  }
+  return changed;
 }
 
 async function replaceFile(path, contents) {
@@ -94,16 +121,26 @@ async function replaceFile(path, contents) {
   return true;
 }
 
-/** Parts of the command-line program that this build did not make any more. */
-async function removeStaleParts(paths) {
-  const folder = join(dist, 'cli');
-  if (!existsSync(folder)) return;
-  const kept = new Set(paths);
-  const stale = readdirSync(folder)
-    .map((name) => join(folder, name))
-    .filter((path) => /\.js(\.map)?$/.test(path) && !kept.has(path));
-  await Promise.all(stale.map((path) => rm(path, { force: true })));
+/** Makes the code of a bundle that has none. A program without it runs all the same, after some time. */
+async function makeCode({ name, args }) {
+  const hash = hashOf(await readFile(join(dist, `${name}.cjs`), 'latin1'));
+  const wanted = `${name}-${hash}.code`;
+  const kept = readdirSync(dist).filter((file) => file.startsWith(`${name}-`) && file.endsWith('.code'));
+  if (!kept.includes(wanted)) {
+    const argv = [join(root, 'tools/write-code.cjs'), join(dist, `${name}.cjs`), ...args];
+    await once(spawn(process.execPath, argv, { stdio: 'ignore' }), 'close');
+  }
+  const others = kept.filter((file) => file !== wanted);
+  await Promise.all(others.map((file) => rm(join(dist, file), { force: true })));
 }
+
+/** The comment that a bundle begins with: by it its code is found. */
+function withHash(contents) {
+  const hash = createHash('sha256').update(contents).digest('hex').slice(0, 16);
+  return Buffer.concat([Buffer.from(`/*${hash}*/`), contents]);
+}
+
+const hashOf = (source) => source.slice(2, 18);
 
 /** Builds everything; returns the paths of the files that changed. Throws BuildError with what to tell. */
 export async function buildAll() {
@@ -112,9 +149,9 @@ export async function buildAll() {
   const results = await Promise.allSettled(programs().map(bundle));
   const failures = results.filter((result) => result.status === 'rejected').map((result) => result.reason);
   if (failures.length > 0) throw new BuildError(failures.map(describeFailure).join('\n'));
-  const outputs = results.map((result) => result.value);
-  await removeStaleParts(outputs.flatMap((output) => output.paths));
-  return [...built, ...outputs.flatMap((output) => output.changed)];
+  const changed = results.flatMap((result) => result.value);
+  await Promise.all(started.map(makeCode));
+  return [...built, ...changed];
 }
 
 function checkInstalled() {

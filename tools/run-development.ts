@@ -78,7 +78,7 @@ const waitUntilReady = (child: ChildProcess, signal: AbortSignal): Promise<void>
 const startDaemon = async (): Promise<Client> => {
   await mkdir(home, { recursive: true });
   const log = openSync(logPath, 'w');
-  const args = [join(root, 'dist/roostd.js'), '--state-dir', stateDirectory, '--run-dir', runDirectory];
+  const args = [join(root, 'bin/roostd'), '--state-dir', stateDirectory, '--run-dir', runDirectory];
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', log, log] });
   closeSync(log);
   using limit = deadline(START_TIMEOUT_MS);

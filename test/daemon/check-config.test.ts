@@ -42,7 +42,7 @@ test('what this host lacks is warned of, what stops a daemon is an error', async
 test('the program ends with the exit code for a wrong configuration, and names file and setting', async () => {
   const path = join(await testDirectory('config'), 'roostd.yaml');
   await writeFile(path, 'log: { level: loud }\n');
-  const roostd = join(import.meta.dirname, '../../dist/roostd.js');
+  const roostd = join(import.meta.dirname, '../../bin/roostd');
   const outcome = await new Promise<{ code: unknown; said: string }>((resolve) => {
     execFile(process.execPath, [roostd, '--config', path, '--check-config'], (error, _, stderr) =>
       resolve({ code: error?.code, said: stderr }),

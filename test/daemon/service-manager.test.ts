@@ -114,7 +114,7 @@ test('roostd serves on the socket that it was handed, and leaves its file when i
       'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"',
       'sh',
       process.execPath,
-      join(root, 'dist/roostd.js'),
+      join(root, 'bin/roostd'),
       '--state-dir',
       join(directory, 'state'),
       '--run-dir',

@@ -92,8 +92,7 @@ const programOf = ({
       'dist/test/roostd-on-fakes.js',
       { ROOST_TEST_KEEPING: onFakes.keepingPath, ROOST_TEST_IMAGE: onFakes.imagePath },
     ];
-  if (crashAt === undefined && failAt === undefined && placesPath === undefined)
-    return ['dist/roostd.js', {}];
+  if (crashAt === undefined && failAt === undefined && placesPath === undefined) return ['bin/roostd', {}];
   return [
     'dist/test/roostd-with-faults.js',
     { ROOST_TEST_CRASH: crashAt, ROOST_TEST_FAIL: failAt, ROOST_TEST_PLACES: placesPath },

@@ -2,7 +2,7 @@
  * `make install`: everything that an installation consists of, below DESTDIR and PREFIX (/usr/local unless given). The
  * package is made of the same tree. It carries the Node.js that it was built with, because the addon of SQLite fits no other.
  */
-import { chmod, cp, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { completionScript } from '../../cli/completion.ts';
@@ -47,19 +47,16 @@ const copy = async (from: string, to: string, mode = 0o644): Promise<void> =>
 /** The programs, beside the Node.js that runs them. */
 const installPrograms = async (library: string, place: string): Promise<void> => {
   await copy(process.execPath, join(library, 'node'), 0o755);
-  // Tells Node that the bundles are modules.
-  await put(join(library, 'package.json'), '{ "type": "module" }\n');
   for (const program of ['roost', 'roostd'])
     await put(
       join(library, 'bin', program),
       (await readFile(join(root, 'bin', program), 'utf8')).replace(/^#!.*/, `#!${place}/node`),
       0o755,
     );
-  for (const part of ['roost.js', 'roostd.js', 'cli'])
-    await cp(join(root, 'dist', part), join(library, 'dist', part), {
-      recursive: true,
-      filter: (path) => !path.endsWith('.map'),
-    });
+  for (const part of ['bin/package.json', 'bin/run-bundle.cjs'])
+    await copy(join(root, part), join(library, part));
+  for (const file of await readdir(join(root, 'dist')))
+    if (/\.(cjs|code)$/.test(file)) await copy(join(root, 'dist', file), join(library, 'dist', file));
   await copy(join(root, 'build/native/roost.node'), join(library, 'build/native/roost.node'));
   await copy(
     join(root, 'build/launcher/roost-launcher'),
