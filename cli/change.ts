@@ -2,7 +2,6 @@
  * Changing commands: send them, wait for their operations, say how each ended. Several at once are sent together. An
  * interrupt ends the waiting only; the operations go on, and the user is told how to follow or cancel them.
  */
-import { randomUUID } from 'node:crypto';
 import type { CommandName } from '../protocol/commands.ts';
 import type { EventData } from '../protocol/events.ts';
 import type { OperationView } from '../protocol/operation.ts';
@@ -76,7 +75,7 @@ interface Told {
 
 /** With a key of its own a request may be sent again: it is the same operation, also for the next daemon. */
 const withKey = (args: Arguments): Arguments =>
-  args['idempotencyKey'] === undefined ? { ...args, idempotencyKey: randomUUID() } : args;
+  args['idempotencyKey'] === undefined ? { ...args, idempotencyKey: crypto.randomUUID() } : args;
 
 const carryOut = async (change: Change, context: Context, tell: Told): Promise<Outcome> => {
   let operation: string | undefined;

@@ -3,7 +3,6 @@
  * made: the images that every microVM boots by, and the image itself. The guest belongs to the daemon like any other;
  * with --rm it is deleted when it has ended, or when this command is interrupted.
  */
-import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
 import type { GuestView } from '../protocol/guest.ts';
@@ -14,6 +13,7 @@ import { exitCodeOf as endOfSession } from './byte-session.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
 import { lastingCall, lastingWait } from './lasting.ts';
+import { randomHex } from './random-hex.ts';
 import type { Arguments, Invocation } from './verb.ts';
 
 type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
@@ -51,7 +51,7 @@ export const buildWhatIsMissing = async (context: Context): Promise<void> => {
   for (const recipe of MICROVM_IMAGES) {
     if (!(await isMissing(context, recipe))) continue;
     context.note(`roost: building ${recipe}, once`);
-    await carryOut(context, 'image-build', { recipe, idempotencyKey: randomBytes(8).toString('hex') });
+    await carryOut(context, 'image-build', { recipe, idempotencyKey: randomHex(8) });
   }
 };
 
@@ -67,7 +67,7 @@ export const imageFor = async (context: Context, reference: string): Promise<str
   context.note(`roost: pulling ${reference}`);
   const pulled = await carryOut(context, 'image-pull', {
     reference,
-    idempotencyKey: randomBytes(8).toString('hex'),
+    idempotencyKey: randomHex(8),
   });
   const image = pulled.result?.['image'];
   return typeof image === 'string' ? image : reference;
@@ -183,7 +183,7 @@ const remove = async (context: Context, guest: string): Promise<void> => {
 
 export const runImage = async (invocation: Invocation, context: Context): Promise<number> => {
   const { flags, positionals } = invocation;
-  const name = textOf(flags, 'name') ?? `run-${randomBytes(4).toString('hex')}`;
+  const name = textOf(flags, 'name') ?? `run-${randomHex(4)}`;
   const streams = { terminal: flags['terminal'] === true, interactive: flags['interactive'] === true };
   if (flags['detach'] !== true) requireTerminal(context, streams);
   await buildWhatIsMissing(context);

@@ -1,9 +1,9 @@
 /** `roost template create` and `roost fork`: a container image booted and kept, and guests made of it. */
-import { randomBytes, randomUUID } from 'node:crypto';
 import type { GuestView } from '../protocol/guest.ts';
 import { CliFailure, failureLines, toFailure } from './failure.ts';
 import type { Context } from './io.ts';
 import { lastingCall } from './lasting.ts';
+import { randomHex } from './random-hex.ts';
 import { buildWhatIsMissing, carryOut, imageFor, textOf } from './run-image.ts';
 import type { Invocation } from './verb.ts';
 
@@ -25,18 +25,18 @@ export const createTemplate = async (
       ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
       ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
       ...(network === undefined ? {} : { nics: [{ network }] }),
-      idempotencyKey: randomUUID(),
+      idempotencyKey: crypto.randomUUID(),
     });
   }
   try {
-    await carryOut(context, 'template-create', { guest: name, idempotencyKey: randomUUID() });
+    await carryOut(context, 'template-create', { guest: name, idempotencyKey: crypto.randomUUID() });
   } catch (error) {
     // Made for nothing else.
     if (reference !== undefined)
       await carryOut(context, 'guest-delete', {
         guest: name,
         force: true,
-        idempotencyKey: randomUUID(),
+        idempotencyKey: crypto.randomUUID(),
       }).catch(() => undefined);
     throw error;
   }
@@ -59,7 +59,7 @@ const forkOne = async (invocation: Invocation, context: Context, name: string): 
     template: String(positionals['TEMPLATE']),
     name,
     ...(Object.keys(program).length === 0 ? {} : { program }),
-    idempotencyKey: randomUUID(),
+    idempotencyKey: crypto.randomUUID(),
   });
 };
 
@@ -70,7 +70,7 @@ export const fork = async (invocation: Invocation, context: Context): Promise<nu
   const given = textOf(flags, 'name');
   if (!Number.isSafeInteger(count) || count < 1)
     throw new CliFailure({ class: 'InvalidArgument', desc: '--count is at least 1' });
-  const base = given ?? `${String(positionals['TEMPLATE'])}-${randomBytes(3).toString('hex')}`;
+  const base = given ?? `${String(positionals['TEMPLATE'])}-${randomHex(3)}`;
   const names = count === 1 ? [base] : Array.from({ length: count }, (_, index) => `${base}-${index + 1}`);
   const forked = await Promise.allSettled(
     names.map(async (name) => {

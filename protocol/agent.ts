@@ -3,7 +3,7 @@
  * them. All of it is said by the guest: of the right form and bounded, and no more than that. Bytes travel as base64.
  */
 import { z } from 'zod';
-import { terminalSize } from './byte-session.ts';
+import { terminalSize } from './byte-session-forms.ts';
 
 /** Bytes of a file in one read or write. */
 export const MAX_FILE_CHUNK_BYTES = 65_536;

@@ -134,7 +134,7 @@ export const importRules: readonly ImportRule[] = [
   {
     room: 'cli',
     files: ['cli/**'],
-    may: ['node:*', 'zod', 'commander', 'cli-table3', 'yaml', 'protocol/**', 'lib/**', 'cli/**'],
+    may: ['node:*', 'zod', 'commander', 'yaml', 'protocol/**', 'lib/**', 'cli/**'],
     why: 'The command line is a client like any other: it has the contract and the socket.',
   },
   {

@@ -10,13 +10,8 @@ import {
   ChannelFrameReader,
   encodeChannelFrame,
 } from '../../lib/channel-frames.ts';
-import {
-  MAX_SESSION_PAYLOAD_BYTES,
-  type SessionEnd,
-  sessionChannels,
-  sessionSignal,
-  terminalSize,
-} from '../../protocol/byte-session.ts';
+import { MAX_SESSION_PAYLOAD_BYTES, type SessionEnd, sessionChannels } from '../../protocol/byte-session.ts';
+import { sessionSignal, terminalSize } from '../../protocol/byte-session-forms.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { House } from './house.ts';
 
