@@ -34,7 +34,7 @@ export const foundAt = async (pid: number): Promise<FoundProcess | undefined> =>
     const guest = guestId.safeParse(valueAfter(argv, '-uuid'));
     const lock = opened.endsWith(UNLINKED) ? opened.slice(0, -UNLINKED.length) : opened;
     if (!guest.success || !isLockName(lock)) return undefined;
-    const process = await identityOf(pid);
+    const process = identityOf(pid);
     return (
       process && { process, guest: guest.data, name: nameIn(argv), lock, holdsLock: await holds(pid, lock) }
     );

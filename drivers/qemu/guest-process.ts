@@ -41,7 +41,7 @@ export class GuestProcess {
     if (child.isReaped()) return undefined;
     const pidfd = openPidfd(child.pid);
     // Until it is reaped, a child that ended keeps its number and its entry in /proc.
-    const identity = await identityOf(child.pid);
+    const identity = identityOf(child.pid);
     if (identity) return new GuestProcess(identity, pidfd, runDirectory, child.exit);
     closeSync(pidfd);
     return undefined;
@@ -56,7 +56,7 @@ export class GuestProcess {
       return undefined;
     }
     // The descriptor is of whatever had the number when it was opened; only then can it be checked.
-    if (await isSame(identity)) return new GuestProcess(identity, pidfd, runDirectory, undefined);
+    if (isSame(identity)) return new GuestProcess(identity, pidfd, runDirectory, undefined);
     closeSync(pidfd);
     return undefined;
   }
