@@ -1,5 +1,6 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { buildInitramfs } from '../guest/initramfs.ts';
 import { extractPvhKernel } from '../guest/pvh-kernel.ts';
@@ -107,6 +108,13 @@ const stopOnSignal = (daemon: Daemon, manager: ServiceManager, log: Log): void =
   process.on('SIGINT', stop);
 };
 
+/**
+ * V8 lets its young generation grow to 32 MiB, and what lives for a request is done with long before: a third of the
+ * memory of a daemon with 1,000 guests, for nothing (bench daemon-memory-1000, request-50). Only here, where the code of
+ * this program has been taken from its cache: that is of V8's usual flags.
+ */
+const keepYoungGenerationSmall = (): void => setFlagsFromString('--semi-space-growth-factor=1');
+
 /** Asks the inventory; fails when it does not answer. */
 const guestCounts = ({ inventory }: Daemon): string => {
   const { guests, live } = inventory.guests.count();
@@ -161,6 +169,7 @@ export const main = async (argv: readonly string[], options: MainOptions = {}): 
   process.on('unhandledRejection', (error) =>
     log.error({ err: error }, 'a promise was left without an owner'),
   );
+  keepYoungGenerationSmall();
   const daemon = await startDaemon({
     config,
     log,
