@@ -4,6 +4,7 @@
  */
 import type { Observer } from '../../drivers/driver.ts';
 import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
+import { isTurnOver, nextTurn } from '../../lib/turn.ts';
 import { isRoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
@@ -157,6 +158,8 @@ export const reconcile = async (
     return;
   }
   const startLeft = leftovers.some((operation) => isStart(operation.kind));
+  // Hundreds of guests are looked at beside clients who ask.
+  while (isTurnOver()) await nextTurn();
   try {
     // After a boot of the host only autostart starts guests.
     if (hostBooted) guest.restarts.silence();

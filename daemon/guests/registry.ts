@@ -133,11 +133,13 @@ export class GuestRegistry {
   }
 
   async release(): Promise<void> {
-    for (const guest of this.#byId.values()) {
-      const { handle } = guest;
-      guest.handle = undefined;
-      await handle?.release();
-    }
+    await Promise.all(
+      [...this.#byId.values()].map(async (guest) => {
+        const { handle } = guest;
+        guest.handle = undefined;
+        await handle?.release();
+      }),
+    );
   }
 
   async idle(): Promise<void> {

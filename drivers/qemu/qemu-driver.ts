@@ -406,9 +406,11 @@ class DriverOfQemu implements QemuDriver {
   ): Promise<GuestHandle> {
     const { monitor, events } = parts;
     try {
-      const { enabled } = await monitor.execute('query-kvm', {}, signal);
-      const agent = await openEnd(monitor, parts.agent, signal);
-      await events.read();
+      const [{ enabled }, agent] = await Promise.all([
+        monitor.execute('query-kvm', {}, signal),
+        openEnd(monitor, parts.agent, signal),
+        events.read(),
+      ]);
       return this.#handle({ ...parts, agent, accel: enabled ? 'kvm' : 'tcg' });
     } catch (error) {
       await monitor.close();

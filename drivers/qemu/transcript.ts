@@ -6,7 +6,7 @@
  * from the monitor: so that it has the events of an absence, too, each at its own time. What is secret is not kept, and of
  * a huge message only the beginning. Nothing is ever thrown: a transcript that cannot be written has a gap.
  */
-import { appendFile, open, readFile, rename } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { tookMs } from '../../lib/account.ts';
 import type { Log } from '../../lib/log.ts';
@@ -18,6 +18,7 @@ import type { QmpEvent } from './qmp/qmp-types.ts';
 import { isObject } from './qmp/redact.ts';
 
 /** A file that has grown to this is put aside, in place of the one that was put aside before. */
+const FILE_MODE = 0o600;
 const FILE_BYTES = 512 * 1024;
 const MAX_TEXT_LENGTH = 2048;
 /** What comes within the delay beyond this is counted and not kept. */
@@ -164,21 +165,32 @@ export class TranscriptWriter {
     this.#pendingLength = 0;
     if (lines.length === 0) return;
     try {
-      this.#end ??= await endOf(this.#path);
-      const from = this.#end.next;
-      const text = lines.map((line, index) => `{"number":${from + index},${line.slice(1)}\n`).join('');
-      const bytes = Buffer.byteLength(text);
-      if (this.#end.sizeBytes > 0 && this.#end.sizeBytes + bytes > FILE_BYTES) {
-        await rename(this.#path, asidePath(this.#path));
-        this.#end.sizeBytes = 0;
-      }
-      await appendFile(this.#path, text, { mode: 0o600 });
-      this.#end = { next: from + lines.length, sizeBytes: this.#end.sizeBytes + bytes };
+      await this.#append(lines);
     } catch (error) {
       // As after the guest's directory is gone, or while the disk is full.
       this.#log.debug({ err: error }, 'the transcript of a monitor could not be written');
       this.#end = undefined;
       this.#skipped += lines.length;
+    }
+  }
+
+  async #append(lines: readonly string[]): Promise<void> {
+    let file = await open(this.#path, 'a+', FILE_MODE);
+    try {
+      this.#end ??= await endOf(file, asidePath(this.#path));
+      const { next, sizeBytes } = this.#end;
+      const text = lines.map((line, index) => `{"number":${next + index},${line.slice(1)}\n`).join('');
+      const bytes = Buffer.byteLength(text);
+      const isFull = sizeBytes > 0 && sizeBytes + bytes > FILE_BYTES;
+      if (isFull) {
+        await rename(this.#path, asidePath(this.#path));
+        await file.close();
+        file = await open(this.#path, 'a', FILE_MODE);
+      }
+      await file.appendFile(text);
+      this.#end = { next: next + lines.length, sizeBytes: (isFull ? 0 : sizeBytes) + bytes };
+    } finally {
+      await file.close();
     }
   }
 
@@ -248,37 +260,40 @@ const chosen = (
 };
 
 /** Where the file ends. A line that a crash cut short is ended, so that the next one is whole. */
-const endOf = async (path: string): Promise<{ next: number; sizeBytes: number }> => {
-  const now = await tailOf(path);
-  if (now.text !== '' && !now.text.endsWith('\n')) await appendFile(path, '\n');
-  const last = lastNumber(now.text) ?? lastNumber((await tailOf(asidePath(path))).text);
-  return { next: (last ?? 0) + 1, sizeBytes: now.sizeBytes };
+const endOf = async (file: FileHandle, aside: string): Promise<{ next: number; sizeBytes: number }> => {
+  const { text, sizeBytes } = await tailOf(file);
+  const isCut = text !== '' && !text.endsWith('\n');
+  if (isCut) await file.appendFile('\n');
+  const last = lastNumber(text) ?? (await lastNumberIn(aside));
+  return { next: (last ?? 0) + 1, sizeBytes: sizeBytes + (isCut ? 1 : 0) };
 };
 
-const lastNumber = (text: string): number | undefined =>
-  text
-    .split('\n')
-    .toReversed()
-    .map((line) => parsed(line)?.number)
-    .find((number) => number !== undefined);
-
-const tailOf = async (path: string): Promise<{ readonly text: string; readonly sizeBytes: number }> => {
+/** Undefined where there is no such file. */
+const lastNumberIn = async (path: string): Promise<number | undefined> => {
   const file = await open(path, 'r').catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
   });
-  if (!file) return { text: '', sizeBytes: 0 };
+  if (!file) return undefined;
   try {
-    const { size } = await file.stat();
-    const length = Math.min(size, TAIL_BYTES);
-    const { buffer, bytesRead } = await file.read(
-      Buffer.alloc(Math.max(length, 1)),
-      0,
-      length,
-      size - length,
-    );
-    return { text: buffer.toString('utf8', 0, bytesRead), sizeBytes: size };
+    return lastNumber((await tailOf(file)).text);
   } finally {
     await file.close();
   }
+};
+
+const lastNumber = (text: string): number | undefined => {
+  for (const line of text.split('\n').toReversed()) {
+    const entry = line === '' ? undefined : parsed(line);
+    if (entry) return entry.number;
+  }
+  return undefined;
+};
+
+const tailOf = async (file: FileHandle): Promise<{ readonly text: string; readonly sizeBytes: number }> => {
+  const { size } = await file.stat();
+  const length = Math.min(size, TAIL_BYTES);
+  if (length === 0) return { text: '', sizeBytes: 0 };
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length);
+  return { text: buffer.toString('utf8', 0, bytesRead), sizeBytes: size };
 };

@@ -234,7 +234,11 @@ export class QmpClient implements AsyncDisposable {
     this.#options.onTraffic?.('sent', message, bytes.length);
     const sent =
       descriptor === undefined ? 0 : sendDescriptor(descriptorOf(this.#stream), bytes.toString(), descriptor);
-    if (sent < bytes.length) this.#stream.write(bytes.subarray(sent));
+    if (sent === bytes.length) return;
+    // What is asked at once wakes QEMU once.
+    this.#stream.cork();
+    this.#stream.write(bytes.subarray(sent));
+    process.nextTick(() => this.#stream.uncork());
   }
 
   /** Resolves when nothing of ours is on its way to the socket any more. */
