@@ -100,7 +100,8 @@ class StolenTime {
 
 interface Span {
   readonly name: string;
-  readonly since: Moment;
+  /** In milliseconds of `performance.now()`. */
+  readonly since: number;
 }
 
 /** A standstill that may have been a collection, in whole or in part. */
@@ -113,15 +114,13 @@ interface Suspect {
   readonly at: number;
 }
 
-interface Watching {
-  readonly clock: RunQueue;
-  told(name: string, since: Moment, now: Moment): void;
-}
+/** Is told of work that took long by the clock; whether its thread had a processor is for it to find out. */
+type Told = (name: string, since: number) => void;
 
 /** The process has one event loop, so there is one of these. */
 let current: Span | undefined;
 let lastName = 'the start';
-let watching: Watching | undefined;
+let told: Told | undefined;
 
 /** Milliseconds since then that the thread was not kept waiting for a processor. */
 const ownMs = (since: Moment, now: Moment): number =>
@@ -129,20 +128,18 @@ const ownMs = (since: Moment, now: Moment): number =>
 
 /** Does something under a name, and gives what it gives. Only the synchronous part of it counts. */
 export const working = <T>(name: string, work: () => T): T => {
-  if (watching === undefined) return work();
-  const { clock } = watching;
+  if (told === undefined) return work();
   const outer = current;
-  current = { name, since: clock.now() };
+  current = { name, since: performance.now() };
   try {
     return work();
   } finally {
-    const now = clock.now();
+    const now = performance.now();
     const { since } = current;
-    const ms = ownMs(since, now);
     // The outer work stood still for as long; it is told by the name of what is inside of it.
     current = outer === undefined ? undefined : { name: outer.name, since: now };
     lastName = name;
-    if (ms >= BLOCK_MS) watching?.told(name, since, now);
+    if (now - since >= BLOCK_MS) told?.(name, since);
   }
 };
 
@@ -161,6 +158,8 @@ export class LoopWatch {
   #clock: RunQueue | undefined;
   #stolen: StolenTime | undefined;
   #tickAt: Moment = { wallMs: 0, cpuMs: 0, queuedMs: 0 };
+  /** The last look at what the kernel counts: at a tick, or after work that took long. Each look costs a system call. */
+  #looked: Moment = this.#tickAt;
   #timer: NodeJS.Timeout | undefined;
   #collections: PerformanceObserver | undefined;
 
@@ -172,17 +171,9 @@ export class LoopWatch {
     const clock = new RunQueue();
     this.#clock = clock;
     this.#stolen = new StolenTime();
-    watching = {
-      clock,
-      told: (name, since, now) => {
-        const ms = ownMs(since, now);
-        const cpuMs = now.cpuMs - since.cpuMs;
-        this.#named.ms += ms;
-        this.#named.cpuMs += cpuMs;
-        this.#suspect(name, { ms, cpuMs, from: since.wallMs, to: now.wallMs });
-      },
-    };
+    told = (name, since) => this.#told(name, since, clock.now());
     this.#tickAt = clock.now();
+    this.#looked = this.#tickAt;
     this.#timer = setInterval(() => this.#tick(clock), TICK_MS);
     this.#timer.unref();
     this.#collections = new PerformanceObserver((entries) => {
@@ -196,7 +187,7 @@ export class LoopWatch {
   }
 
   stop(): void {
-    watching = undefined;
+    told = undefined;
     clearInterval(this.#timer);
     this.#collections?.disconnect();
     this.#clock?.close();
@@ -209,6 +200,18 @@ export class LoopWatch {
     return { count: this.#count, worst: [...this.#worst], latest: [...this.#latest] };
   }
 
+  /** What the thread waited for a processor since the last look, some ms earlier, counts as a wait of this work. */
+  #told(name: string, since: number, now: Moment): void {
+    const before = this.#looked;
+    this.#looked = now;
+    const ms = ownMs({ ...before, wallMs: since }, now);
+    if (ms < BLOCK_MS) return;
+    const cpuMs = Math.min(ms, now.cpuMs - before.cpuMs);
+    this.#named.ms += ms;
+    this.#named.cpuMs += cpuMs;
+    this.#suspect(name, { ms, cpuMs, from: since, to: now.wallMs });
+  }
+
   /** What is late and has no name was a continuation of something, or others had the processor. */
   #tick(clock: RunQueue): void {
     const now = clock.now();
@@ -219,6 +222,7 @@ export class LoopWatch {
     const cpuMs = now.cpuMs - this.#tickAt.cpuMs - this.#named.cpuMs;
     const queuedMs = now.queuedMs - this.#tickAt.queuedMs;
     this.#tickAt = now;
+    this.#looked = now;
     this.#named.ms = 0;
     this.#named.cpuMs = 0;
     if (unnamedMs >= BLOCK_MS)
