@@ -23,7 +23,7 @@ import type {
   ReconstructedGuest,
 } from '../driver.ts';
 import { type AccelChoice, decideAccel, gatherAccelFacts, ordinaryGuest } from './accel.ts';
-import { agentEnd, agentEndOf, openEnd } from './agent/agent-channel.ts';
+import { agentEnd, agentEndOf } from './agent/agent-channel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { describeBinaries } from './describe-binaries.ts';
 import { relativeTo } from './devices.ts';
@@ -46,6 +46,7 @@ import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
 import { reconstructGuest } from './reconstruct.ts';
+import { takeOver } from './take-over.ts';
 import { tscKhz } from './time-stamp-counter.ts';
 import { Transcripts } from './transcripts.ts';
 import { whySilent } from './why-silent.ts';
@@ -404,18 +405,7 @@ class DriverOfQemu implements QemuDriver {
     parts: Omit<QemuGuestParts, 'log' | 'accel' | 'pathFor'>,
     signal: AbortSignal,
   ): Promise<GuestHandle> {
-    const { monitor, events } = parts;
-    try {
-      const [{ enabled }, agent] = await Promise.all([
-        monitor.execute('query-kvm', {}, signal),
-        openEnd(monitor, parts.agent, signal),
-        events.read(),
-      ]);
-      return this.#handle({ ...parts, agent, accel: enabled ? 'kvm' : 'tcg' });
-    } catch (error) {
-      await monitor.close();
-      throw error;
-    }
+    return this.#handle({ ...parts, ...(await takeOver(parts, signal)) });
   }
 
   async #load(line: Parameters<typeof loadFork>[0], launch: Launch, signal: AbortSignal): Promise<void> {
