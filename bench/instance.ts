@@ -14,6 +14,9 @@ import type { TakeOptions } from './measure.ts';
 
 const root = join(import.meta.dirname, '..');
 
+/** As it is before a test harness gives this process a directory of its own, which goes with what asked for it. */
+const temporary = tmpdir();
+
 export interface InstanceOptions extends TakeOptions {
   /** Where the daemon leaves a profile of its processor time when it ends. */
   readonly profileDirectory?: string;
@@ -46,7 +49,7 @@ export interface Instance {
 
 export const startInstance = async (options: InstanceOptions): Promise<Instance> => {
   const { signal } = options;
-  const directory = await mkdtemp(join(tmpdir(), 'roost-bench-'));
+  const directory = await mkdtemp(join(temporary, 'roost-bench-'));
   const [stateDirectory, runDirectory, scratchDirectory] = ['s', 'r', 'x'].map((name) =>
     join(directory, name),
   ) as [string, string, string];
