@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readlink } from 'node:fs/promises';
+import { readdir, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { onTestFinished } from 'vitest';
@@ -55,6 +55,17 @@ export const guestPids = async (home: DaemonHome): Promise<readonly number[]> =>
     pids.map(async (pid) => ((await workingDirectory(pid)).startsWith(guests) ? [pid] : [])),
   );
   return found.flat();
+};
+
+/**
+ * Those of them that run a program of their own. A child that does not yet shares its daemon's memory, and one thread of that
+ * stands still until it does (vfork(2)): to stop it is to stop the daemon.
+ */
+export const launchedPids = async (home: DaemonHome): Promise<readonly number[]> => {
+  const pids = await guestPids(home);
+  const programs = await Promise.all(pids.map((pid) => readlink(`/proc/${pid}/exe`).catch(() => '')));
+  const node = await realpath(process.execPath);
+  return pids.filter((_pid, index) => programs[index] !== node);
 };
 
 const workingDirectory = (pid: number): Promise<string> => readlink(`/proc/${pid}/cwd`).catch(() => '');

@@ -21,7 +21,7 @@ import {
 } from '../harness/real-daemon.ts';
 import { importBootSector } from '../harness/tiny-guests.ts';
 import { type Asked, behaviours, Herd, type Outcome } from './herd.ts';
-import { type Comparison, guestPids, type Inspector, openInspector } from './inspector.ts';
+import { type Comparison, guestPids, type Inspector, launchedPids, openInspector } from './inspector.ts';
 import type { Random } from './random.ts';
 import { figure, progress, seededRandom, sized, timeoutMs } from './scale.ts';
 
@@ -130,7 +130,7 @@ class Round {
       await this.daemon.kill9();
       return true;
     }
-    const pids = (await guestPids(this.home)).filter((pid) => !this.stopped.has(pid));
+    const pids = (await launchedPids(this.home)).filter((pid) => !this.stopped.has(pid));
     if (pids.length === 0) return true;
     const pid = this.random.pick(pids);
     if (mishap.what === 'kill QEMU') {
