@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
-import { agentPath, consolePath, isLockName, monitorPath } from './guest-files.ts';
+import { isLockName, runFiles } from './guest-files.ts';
 import { probeLock } from './process-lock.ts';
 
 /** Processes, by their locks in the directory of all guests' states. */
@@ -22,7 +22,7 @@ export const inspectSockets = async (guests: string): Promise<readonly HostObjec
   const objects: HostObject[] = [];
   for (const name of await readdir(guests).catch(() => [])) {
     const runDirectory = join(guests, name);
-    for (const path of [monitorPath(runDirectory), consolePath(runDirectory), agentPath(runDirectory)]) {
+    for (const path of runFiles(runDirectory)) {
       const found = await stat(path).catch(() => undefined);
       if (found?.isSocket() === true) objects.push({ kind: 'socket', name: path });
     }
