@@ -14,6 +14,13 @@ export const createTemplate = async (
 ): Promise<number> => {
   const name = String(positionals['NAME']);
   const reference = textOf(flags, 'image');
+  const from = textOf(flags, 'from');
+  if (from !== undefined && reference !== undefined)
+    throw new CliFailure({ class: 'InvalidArgument', desc: 'give either --from or --image' });
+  if (from !== undefined) {
+    await makeOfRunning(context, from, name);
+    return await tellCreated(context, name);
+  }
   if (reference !== undefined) {
     await buildWhatIsMissing(context);
     const image = await imageFor(context, reference);
@@ -40,13 +47,44 @@ export const createTemplate = async (
       }).catch(() => undefined);
     throw error;
   }
-  const view = (await lastingCall(context, 'query-guest', () => ({ guest: name }))) as GuestView;
-  if (context.json) context.printJson(view);
+  return await tellCreated(context, name);
+};
+
+const viewOf = async (context: Context, guest: string): Promise<GuestView> =>
+  (await lastingCall(context, 'query-guest', () => ({ guest }))) as GuestView;
+
+const tellCreated = async (context: Context, name: string): Promise<number> => {
+  if (context.json) context.printJson(await viewOf(context, name));
   else context.print(`${name}: template created; 'roost fork ${name}' makes guests of it`);
   return 0;
 };
 
-const forkOne = async (invocation: Invocation, context: Context, name: string): Promise<void> => {
+/** The guest itself goes on as the first fork of what it was. */
+const makeOfRunning = async (context: Context, guest: string, name: string): Promise<void> => {
+  const made = await carryOut(context, 'template-create', {
+    guest,
+    name,
+    idempotencyKey: crypto.randomUUID(),
+  });
+  const pausedMs = made.result?.['pausedMs'];
+  if (typeof pausedMs === 'number') context.note(`roost: ${guest} stood still for ${pausedMs} ms`);
+};
+
+/** What is to be forked: a template, or one that is made now of a guest that runs. */
+const templateOf = async (context: Context, reference: string): Promise<string> => {
+  const { name, template, state } = await viewOf(context, reference);
+  if (template !== undefined || state !== 'running') return reference;
+  const made = `${name}-as-of-${randomHex(3)}`;
+  await makeOfRunning(context, name, made);
+  context.note(`roost: template ${made} keeps what it was; 'roost fork ${made}' makes more of it`);
+  return made;
+};
+
+const forkOne = async (
+  invocation: Invocation,
+  context: Context,
+  { template, name }: { readonly template: string; readonly name: string },
+): Promise<void> => {
   const { flags, positionals } = invocation;
   const command = positionals['CMD'];
   const entrypoint = textOf(flags, 'entrypoint');
@@ -56,7 +94,7 @@ const forkOne = async (invocation: Invocation, context: Context, name: string): 
     ...(Array.isArray(flags['env']) ? { environment: flags['env'].map(String) } : {}),
   };
   await carryOut(context, 'guest-fork', {
-    template: String(positionals['TEMPLATE']),
+    template,
     name,
     ...(Object.keys(program).length === 0 ? {} : { program }),
     idempotencyKey: crypto.randomUUID(),
@@ -72,9 +110,10 @@ export const fork = async (invocation: Invocation, context: Context): Promise<nu
     throw new CliFailure({ class: 'InvalidArgument', desc: '--count is at least 1' });
   const base = given ?? `${String(positionals['TEMPLATE'])}-${randomHex(3)}`;
   const names = count === 1 ? [base] : Array.from({ length: count }, (_, index) => `${base}-${index + 1}`);
+  const template = await templateOf(context, String(positionals['TEMPLATE']));
   const forked = await Promise.allSettled(
     names.map(async (name) => {
-      await forkOne(invocation, context, name);
+      await forkOne(invocation, context, { template, name });
       return name;
     }),
   );

@@ -204,8 +204,9 @@ export const buildCore = (
     pool,
     drivers: new Map(parts.drivers.map((driver) => [driver.name, driver])),
     credentialsOf: credentialsFor(config, instance, imagesGid),
+    guestById: (id) => guests.registry.byId(id),
   };
-  const guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
+  const guests: Guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
   const adoptions = new Adoptions(house, guests.registry, () => inspectHost(parts, shared, stopping));
   const tokens = new Tokens(inventory, clock);
   const fsck = new Fsck({ ...shared, ...parts, guests, networks, images, now: () => clock.now() });

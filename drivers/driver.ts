@@ -97,6 +97,8 @@ export interface Launch {
    * same sizes, and disks that lie on its disks. What it has in memory of who it is, is the other's still.
    */
   readonly forkOf?: GuestPlace;
+  /** Begins empty, to be handed what another guest is: `GuestHandle.handOver`. Goes with `forkable`. */
+  readonly receives?: boolean;
   readonly boot:
     | { readonly kind: 'disk' }
     | {
@@ -256,8 +258,16 @@ export interface GuestAgent {
 
 /** What a guest with our init is told once it is up. */
 export interface GuestSetup {
-  /** Of a fork: what its template was called last, and the addresses that its interfaces had, in the order of `links`. */
-  readonly fork?: { readonly token: string; readonly macs: readonly string[] };
+  /**
+   * Of a fork: what its template was called last, and the addresses that its interfaces had, in the order of `links`.
+   * `runs`: its main program runs already. `isItself`: it is the very guest that its template was made of, and stays it.
+   */
+  readonly fork?: {
+    readonly token: string;
+    readonly macs: readonly string[];
+    readonly runs: boolean;
+    readonly isItself: boolean;
+  };
   readonly hostname: string;
   /** 32 lower-case hexadecimal digits (machine-id(5)). */
   readonly machineId: string;
@@ -303,6 +313,13 @@ export interface GuestInit {
     template: { readonly token: string; readonly setup: GuestSetup },
     signal: AbortSignal,
   ): Promise<void>;
+  /**
+   * Leaves a guest whose main program runs on as its forks are to find it: by this token they are known, and nothing of
+   * the program is on its way. What it writes waits in the guest until `followProgram`, here or in a fork.
+   */
+  leaveProgram(token: string, signal: AbortSignal): Promise<void>;
+  /** Takes the main program up again, if there is one. */
+  followProgram(): void;
   /** Sends the main program a signal, by number. */
   signalProgram(signalNumber: number, signal: AbortSignal): Promise<void>;
   /**
@@ -338,6 +355,13 @@ export interface GuestHandle {
    * not launched for that, HostError with the process's own words.
    */
   freezeForForks(signal: AbortSignal): Promise<void>;
+  /**
+   * Hands what the guest is, its memory and its devices, to a process that was launched to receive it. The guest runs
+   * meanwhile, and stands still in the end: from then on it is there and here, and runs here again by `resume` alone,
+   * which has to come before anything is written over its disks. Given up, it goes on here. Resolves with when it was
+   * stopped, in milliseconds since the epoch. Errors: HostError with the process's own words.
+   */
+  handOver(receiver: GuestHandle, signal: AbortSignal): Promise<{ readonly stoppedAt: number }>;
   /** Names of the disks and NICs that the process has; what is half plugged is not among them. */
   devices(signal: AbortSignal): Promise<DeviceNames>;
   /**

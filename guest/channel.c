@@ -28,6 +28,8 @@ static void line_ready(struct watch *watch, uint32_t events)
         channel->readable = true;
     if ((events & EPOLLOUT) != 0)
         channel->writable = true;
+    if ((events & EPOLLHUP) != 0 && channel->listener.fd < 0)
+        channel->hung_up = true;
 }
 
 /* A connection is over. */

@@ -17,6 +17,7 @@ struct channel {
     struct watch line;     /* the port, or the connection; -1: none */
     struct watch listener; /* -1: the line is a port */
     bool readable, writable;
+    bool hung_up; /* nobody was at the other end of a port, when it was last told; for the owner to take back */
     /* Told when a connection ends. A port's host goes and comes without a word; its next greeting tells. */
     void (*cut)(struct channel *channel);
     struct frame_reader reader;

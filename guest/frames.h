@@ -35,6 +35,7 @@ enum frame_type {
     FRAME_RESIZE = 0x25,
     FRAME_RELEASE = 0x26,
     FRAME_PROCESSES = 0x27,
+    FRAME_DETACH = 0x28,
     FRAME_READ_FILE = 0x30,
     FRAME_WRITE_FILE = 0x31,
     FRAME_STAT = 0x32,

@@ -268,6 +268,21 @@ void attach_process(uint32_t id, const struct fields *request)
             stream_attach(&process->streams[i], ids[i], window_of(request));
 }
 
+/* What the host has had of it ends with an END that is none of the program's. */
+void detach_process(uint32_t id, const struct fields *request)
+{
+    struct process *process = named_process(id, request);
+
+    if (process == NULL)
+        return;
+    process->attached = false;
+    process->told = false;
+    for (int i = 0; i < STREAM_COUNT; i++)
+        if (process->has[i])
+            stream_leave(&process->streams[i]);
+    reply_nothing(id);
+}
+
 /* Everything that a program has begun, if it has a control group: cgroup.kill knows but one signal. */
 static bool kill_group(const struct process *process, int signal)
 {

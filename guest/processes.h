@@ -12,6 +12,7 @@
 /* Requests; each is answered. */
 void exec_process(uint32_t id, const struct fields *request);
 void attach_process(uint32_t id, const struct fields *request);
+void detach_process(uint32_t id, const struct fields *request);
 void signal_process(uint32_t id, const struct fields *request);
 void resize_process(uint32_t id, const struct fields *request);
 void release_process(uint32_t id, const struct fields *request);

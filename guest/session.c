@@ -30,6 +30,9 @@ static struct channel control, streams;
 static uint64_t session;       /* 0: none */
 static uint64_t streams_hello; /* the session for which the streams channel was greeted */
 static bool streams_open;      /* both channels have the session */
+/* The host has left a port: what programs write is kept for the next one, until a word of this session shows that it
+ * came back. Its coming is heard before its greeting, and what was sent in between would be nobody's. */
+static bool host_away;
 static bool is_refused;        /* the host broke the rules: it is heard again when it says hello */
 
 /* A request in several frames. */
@@ -161,6 +164,7 @@ static const struct {
     {FRAME_INSPECT, true, inspect, TAGS(0)},
     {FRAME_EXEC, false, exec_process, exec_tags},
     {FRAME_ATTACH, false, attach_process, TAGS(TAG_PROCESS, TAG_STDIN, TAG_STDOUT, TAG_STDERR, TAG_WINDOW)},
+    {FRAME_DETACH, false, detach_process, TAGS(TAG_PROCESS)},
     {FRAME_SIGNAL, false, signal_process, TAGS(TAG_PROCESS, TAG_SIGNAL, TAG_ALL)},
     {FRAME_RESIZE, false, resize_process, TAGS(TAG_PROCESS, TAG_TERMINAL)},
     {FRAME_RELEASE, false, release_process, TAGS(TAG_PROCESS)},
@@ -250,6 +254,7 @@ static void take_hello(const struct frame *frame)
         return;
     end_session();
     is_refused = false;
+    host_away = false;
     session = frame->session;
     if (!speaks_version(&hello)) {
         uint8_t bytes[16];
@@ -298,8 +303,15 @@ static void take_request(const struct frame *frame)
     handle_request(frame->type, frame->id, &request);
 }
 
+static void note_host(const struct frame *frame)
+{
+    if (frame->session == session && session != 0)
+        host_away = false;
+}
+
 static void take_control(const struct frame *frame)
 {
+    note_host(frame);
     if (frame->type == FRAME_HELLO)
         take_hello(frame);
     else if (frame->session != session || session == 0 || is_refused)
@@ -314,6 +326,7 @@ static void take_control(const struct frame *frame)
 
 static void take_streams(const struct frame *frame)
 {
+    note_host(frame);
     if (frame->type == FRAME_HELLO) {
         streams_hello = frame->session;
         open_streams_if_greeted();
@@ -347,7 +360,10 @@ enum work session_work(void)
     channel_flush(&control);
     more |= read_channel(&control, take_control);
     more |= read_channel(&streams, take_streams);
-    more |= streams_work(&streams, streams_open ? session : 0);
+    if (control.hung_up || streams.hung_up)
+        host_away = true;
+    control.hung_up = streams.hung_up = false;
+    more |= streams_work(&streams, streams_open && !host_away ? session : 0);
     sweep_work();
     announce_ends();
     channel_flush(&control);

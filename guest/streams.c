@@ -61,6 +61,15 @@ void stream_detach(struct stream *stream)
     stream->credit = 0;
     stream->granted = 0;
     stream->owed = 0;
+    stream->leaving = false;
+}
+
+void stream_leave(struct stream *stream)
+{
+    if (stream->id == 0 || stream->to_program || (stream->over && stream->told))
+        stream_detach(stream);
+    else
+        stream->leaving = true;
 }
 
 void stream_close(struct stream *stream)
@@ -224,6 +233,11 @@ static bool tell_output(struct stream *stream, struct channel *channel, uint64_t
 
     if (room == NULL)
         return false;
+    if (stream->leaving) {
+        channel_commit(channel, FRAME_END, 0, stream->id, session, 0);
+        stream_detach(stream);
+        return true;
+    }
     if (!stream->over && stream->ready && stream->credit > 0) {
         size_t most = stream->credit < MAX_PAYLOAD_BYTES ? (size_t)stream->credit : MAX_PAYLOAD_BYTES;
         ssize_t got = read(stream->watch.fd, room, most);

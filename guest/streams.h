@@ -26,6 +26,7 @@ struct stream {
     bool ready;      /* the descriptor, until it says EAGAIN */
     bool over;       /* the descriptor came to its end, or is closed */
     bool told;       /* the host knows of the end */
+    bool leaving;    /* an output that the host lets go of: told so behind all that was sent */
     bool held;       /* the end is not told yet: the worker's exit status belongs to it */
     uint32_t error;  /* what the end was about; an errno, 0 for none */
 
@@ -45,6 +46,9 @@ bool stream_open(struct stream *stream, int fd, bool to_program);
 /* Gives it to the host under an id; an input's whole window is granted anew, `window` is the host's for an
  * output. */
 void stream_attach(struct stream *stream, uint32_t id, uint32_t window);
+
+/* Lets the host have the end of what was sent, then takes it from the host. */
+void stream_leave(struct stream *stream);
 
 /* Takes it from the host; the program goes on, and waits once its pipe is full. */
 void stream_detach(struct stream *stream);

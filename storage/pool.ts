@@ -32,6 +32,8 @@ export interface VolumeSpec {
   readonly guest: GuestId;
   /** Name of the disk, unique in its guest. */
   readonly name: string;
+  /** Of several files that the disk had one after the other, which one: absent for the first. */
+  readonly layer?: number;
   /** Virtual size; at least that of the base. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
@@ -58,6 +60,9 @@ export interface SeedSpec {
   readonly files: Readonly<Record<string, string>>;
   readonly owner?: VolumeOwner;
 }
+
+/** One file of a volume. */
+export type VolumeFile = Pick<VolumeSpec, 'guest' | 'name' | 'layer'>;
 
 export interface PoolUsage {
   readonly totalBytes: number;
@@ -90,22 +95,27 @@ export interface Pool {
    */
   growVolume(volume: VolumeSpec, work: Work): Promise<void>;
   /** Bytes that a volume's own file takes on the host, what lies under it not counted; undefined when it is missing. */
-  allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined>;
+  allocatedBytes(volume: VolumeFile): Promise<number | undefined>;
   /**
    * Lets others lie on a volume that is written no more: `readers` is the group that may read it. Keeps an empty one like
    * `over`, which lies on it, for others to be copied from. May be done again. Errors: FailedPrecondition when it is not there.
    */
   shareVolume(
-    volume: Pick<VolumeSpec, 'guest' | 'name'>,
+    volume: VolumeFile,
     sharing: { readonly readers: number | undefined; readonly over: VolumeSpec },
     work: Work,
   ): Promise<void>;
   /** Whether nothing was ever written to a volume that was copied from an empty one; false where that cannot be told. */
   isPristine(volume: VolumeSpec): Promise<boolean>;
+  /**
+   * Makes the file of one guest's volume that of another's as well, for whose process alone it is from then on; what has it
+   * open keeps it. May be done again. Errors: FailedPrecondition when it is not there.
+   */
+  passVolume(volume: VolumeFile, to: VolumeSpec): Promise<void>;
   /** Gives a volume that nobody lies on back to its guest. May be done again; done already when it is not there. */
   reclaimVolume(volume: VolumeSpec): Promise<void>;
   /** May be done again. */
-  deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void>;
+  deleteVolume(volume: VolumeFile): Promise<void>;
   /** The volume with its whole chain. Pure: says where it is, not whether. */
   source(volume: VolumeSpec): BlockSource;
   /** Checks that every file of the chain is there, and gives the source. Errors: FailedPrecondition naming the file. */

@@ -82,7 +82,7 @@ export const runningVerbs: readonly Verb[] = [
       'query-guest',
     ],
     details:
-      'With --image the guest is made first; otherwise NAME is a stopped guest that runs a container image. `roost ls` shows templates as paused; stopping one frees its memory, deleting it needs that no fork of it is left.',
+      'With --image the guest is made first; with --from it is made of a guest that runs, as that is now, and the guest itself goes on as the first fork of it; otherwise NAME is a stopped guest that runs a container image. `roost ls` shows templates as paused; stopping one frees its memory, deleting it needs that no fork of it is left.',
     positionals: [{ name: 'NAME', member: 'guest', description: 'Name of the template', complete: 'guest' }],
     flags: [
       {
@@ -99,6 +99,13 @@ export const runningVerbs: readonly Verb[] = [
         description: 'Network that forks are on; none unless given',
         complete: 'network',
       },
+      {
+        name: 'from',
+        type: 'string',
+        value: 'guest',
+        description: 'A guest that runs: its memory and its disks, and the program in it',
+        complete: 'guest',
+      },
       { name: 'memory', short: 'm', type: 'size', description: 'Memory of each fork' },
       { name: 'cpus', short: 'c', type: 'integer', description: 'Number of virtual CPUs' },
       { name: 'machine', type: 'string', value: 'machine', description: 'microvm unless given' },
@@ -108,11 +115,11 @@ export const runningVerbs: readonly Verb[] = [
   {
     words: 'fork',
     command: 'guest-fork',
-    uses: ['operation-wait'],
+    uses: ['operation-wait', 'query-guest', 'template-create'],
     details:
-      'Prints the name of each new guest. It runs what the template would run, unless another command is given.',
+      'Prints the name of each new guest. It runs what the template would run, unless another command is given. A guest that runs is forked as it is, with all that runs in it: a template is made of it first, and it goes on as the first fork of that.',
     positionals: [
-      { name: 'TEMPLATE', member: 'template', complete: 'guest' },
+      { name: 'TEMPLATE', member: 'template', description: 'Or a guest that runs', complete: 'guest' },
       { name: 'CMD', variadic: true, optional: true, description: "In place of the image's" },
     ],
     flags: [

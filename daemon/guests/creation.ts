@@ -9,7 +9,7 @@ import { ensureFirmwareVariables, volumeSpecs } from './launch-of.ts';
 import { makeStateDirectory, preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 
-const directory = (guest: Guest): Step => ({
+export const directory = (guest: Guest): Step => ({
   name: 'directory',
   do: async () => {
     await makeStateDirectory(guest);

@@ -8,13 +8,23 @@ import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId } from '../../protocol/types.ts';
 import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
-import type { StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { allocateNic, busyPorts } from './allocate-nic.ts';
-import { asForkOf, forkSpec, isTemplate, requireTemplate, templateFor, unlikeTemplate } from './forks.ts';
+import {
+  asForkOf,
+  forkSpec,
+  isTemplate,
+  isWarm,
+  requireTemplate,
+  templateFor,
+  templateOfRunning,
+  unlikeTemplate,
+} from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { existenceObjects, recordRun } from './launch-of.ts';
+import { refuseUnforkable, requireRunning } from './live-template.ts';
 import type { MemoryPromises } from './memory-promises.ts';
 import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
@@ -48,6 +58,53 @@ export class GuestCreations {
     return await this.#create({ ...spec, start: true, idempotencyKey: args.idempotencyKey }, asker, template);
   }
 
+  /**
+   * A template of a guest that runs, with NICs of its own; see `live-template.ts`. Errors: Unsupported or FailedPrecondition
+   * for a guest that cannot be forked as it is.
+   */
+  async liveTemplate(
+    args: CommandArguments<'template-create'> & { readonly name: string },
+    asker: Asker,
+  ): Promise<Accepted> {
+    const { inventory, operations } = this.#house;
+    const { name, idempotencyKey } = args;
+    const kind = 'template-create';
+    const before = operations.repeated(idempotencyKey, kind, name);
+    if (before) return { operation: before.id, id: before.subject.id };
+    refuseWhileHostStops(this.#house);
+    const source = this.#registry.find(args.guest);
+    refuseUnforkable(source);
+    requireRunning(source);
+    refuseTakenName(this.#house, name);
+    const { driver } = source;
+    const id = randomUUID() as GuestId;
+    const pinned = templateOfRunning(source.record);
+    using _promised = await this.#memory.promise({ name, spec: pinned.spec, driver });
+    const outcome = await inventory.db.durably(() => {
+      const repeated = operations.repeated(idempotencyKey, kind, name);
+      if (repeated) return { kind: 'repeated', operation: repeated } as const;
+      refuseTakenName(this.#house, name);
+      const stored = this.#allocate(name, pinned.spec, new Set());
+      const guest = this.#insert({ id, name, spec: stored, machine: pinned.machine }, 'stopped', asker);
+      recordRun(guest);
+      const operation = operations.insert({
+        kind,
+        subject: { kind: 'guest', id, name },
+        actor: asker.actor,
+        arguments: { guest: source.name, of: source.id, name },
+        idempotencyKey,
+      });
+      return { kind: 'new', guest, operation } as const;
+    });
+    if (outcome.kind === 'repeated')
+      return { operation: outcome.operation.id, id: outcome.operation.subject.id };
+    const { guest, operation } = outcome;
+    guest.markReconciled();
+    this.#registry.add(guest);
+    guest.enqueue(operation);
+    return { operation: operation.id, id };
+  }
+
   async #create(args: CommandArguments<'guest-create'>, asker: Asker, asked?: Guest): Promise<Accepted> {
     const { inventory, operations } = this.#house;
     const { start, idempotencyKey, ...spec } = args;
@@ -60,7 +117,7 @@ export class GuestCreations {
     const driver = this.#registry.driverOf(spec);
     const id = randomUUID() as GuestId;
     const machine = await driver.pin(specToPin(spec, like), id, this.#house.stopping);
-    const candidates = start ? this.#registry.all() : [];
+    const candidates = start ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
     const template = templateFor(like, machine, asked ? [asked] : candidates);
     if (asked && !template) throw unlikeTemplate(asked);
     const resolved = template ? asForkOf(like, template.id) : like;
@@ -76,19 +133,8 @@ export class GuestCreations {
       if (asked) requireTemplate(asked);
       // One that was found and is to go meanwhile is nothing that anybody asked for: the guest boots.
       const stored = this.#allocate(spec.name, template && isTemplate(template) ? resolved : like, busy);
-      const now = this.#house.clock.now();
-      const record = inventory.guests.insert({
-        id,
-        name: spec.name,
-        spec: stored,
-        machine,
-        target: start ? 'running' : 'stopped',
-        targetActor: asker.actor,
-        createdAt: now,
-      });
-      const guest = this.#registry.created(record);
-      inventory.guests.writeStatus(id, guest.status);
-      inventory.ledger.record({ kind: 'guest', id }, 'existence', existenceObjects(guest), now);
+      const target = start ? 'running' : 'stopped';
+      const guest = this.#insert({ id, name: spec.name, spec: stored, machine }, target, asker);
       const creation = operations.insert({
         kind: 'guest-create',
         subject: { kind: 'guest', id, name: spec.name },
@@ -109,6 +155,21 @@ export class GuestCreations {
   }
 
   // Inside
+
+  /** In the accepting transaction. */
+  #insert(
+    made: Pick<GuestRecord, 'id' | 'name' | 'spec' | 'machine'>,
+    target: GuestRecord['target'],
+    { actor }: Asker,
+  ): Guest {
+    const { inventory, clock } = this.#house;
+    const now = clock.now();
+    const record = inventory.guests.insert({ ...made, target, targetActor: actor, createdAt: now });
+    const guest = this.#registry.created(record);
+    inventory.guests.writeStatus(made.id, guest.status);
+    inventory.ledger.record({ kind: 'guest', id: made.id }, 'existence', existenceObjects(guest), now);
+    return guest;
+  }
 
   #insertStart(guest: Guest, actor: Actor, args: Record<string, unknown>): OperationRecord {
     recordRun(guest);

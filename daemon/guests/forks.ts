@@ -10,6 +10,7 @@ import { guestSpec } from '../../protocol/guest.ts';
 import type { GuestId, NetworkId } from '../../protocol/types.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { Guest } from './guest.ts';
+import { randomMac } from './resolve-spec.ts';
 
 const isGoing = (guest: Guest): boolean =>
   guest.removed || guest.unfinished.some(({ kind }) => kind === 'guest-delete');
@@ -85,14 +86,45 @@ export const asForkOf = (spec: StoredSpec, template: GuestId): StoredSpec => ({
   disks: spec.disks.map((disk) => (disk.readOnly ? disk : { ...disk, template })),
 });
 
+/** Whether its program runs in its memory: nobody gets that who has not asked for it. */
+export const isWarm = ({ record }: Guest): boolean => record.spec.template?.madeOf !== undefined;
+
+/** What a template is that is made of a running guest: it, with NICs of its own at the same places. */
+export const templateOfRunning = ({
+  spec,
+  machine,
+}: GuestRecord): { readonly spec: StoredSpec; readonly machine: PinnedMachine } => {
+  const nics = spec.nics.map(({ name, network }) => ({ name, network, mac: randomMac() }));
+  return {
+    spec: {
+      ...spec,
+      autostart: { ...spec.autostart, enabled: false },
+      restartPolicy: { ...spec.restartPolicy, when: 'never' },
+      deleteProtection: false,
+      keptDisks: [],
+      nics,
+      disks: spec.disks.map(({ layer: _own, ...disk }) => disk),
+    },
+    machine: {
+      ...machine,
+      nics: machine.nics.map((pinned, index) => ({ ...pinned, mac: nics[index]?.mac ?? pinned.mac })),
+    },
+  };
+};
+
 /** The spec of a fork as a user would have written it. */
 export const forkSpec = (
-  { spec, machine }: GuestRecord,
+  { spec, machine, name: templateName }: GuestRecord,
   { name, program, labels }: CommandArguments<'guest-fork'>,
   networkName: (id: NetworkId) => string,
 ): ReturnType<typeof guestSpec.parse> => {
   const { template: _template, forkOf: _forkOf, program: own, ...rest } = spec;
   const asked = program ?? {};
+  if (program !== undefined && spec.template?.madeOf !== undefined)
+    throw new RoostError('InvalidArgument', `In forks of template ${templateName} its program runs already`, {
+      data: { template: templateName },
+      hint: 'Fork it as it is, or make a template of the image for other programs.',
+    });
   return guestSpec.parse({
     name,
     driver: spec.driver,

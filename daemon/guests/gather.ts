@@ -19,7 +19,7 @@ export const closeAll = async (ports: AttachedPort[]): Promise<void> => {
 };
 
 /** An undo that left something has failed. */
-const refuseLeftovers = (guest: Guest, left: readonly string[]): void => {
+export const refuseLeftovers = (guest: Guest, left: readonly string[]): void => {
   if (left.length === 0) return;
   throw new RoostError('HostError', `What the start had made could not all be removed: ${left.join('; ')}`, {
     data: { guest: guest.name, left: [...left] },
@@ -42,6 +42,8 @@ export interface Gathered {
   readonly guards: Promise<void>[];
   /** Whether the process is to be kept for forks. */
   readonly forkable: boolean;
+  /** Whether it is to be handed what another guest is. */
+  readonly receives: boolean;
   /** As it was when the steps began. */
   found: FoundProcess;
   /** As it was when they were taken back. */

@@ -1,7 +1,9 @@
 /** What a guest's state and its operations say of it. */
 import type { GuestHandle } from '../../drivers/driver.ts';
 import type { GuestState } from '../../protocol/guest.ts';
+import type { OperationId } from '../../protocol/types.ts';
 import type { GuestStatus } from '../inventory/guest-table.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
 
 /** States in which a process exists or may exist. */
 export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
@@ -51,4 +53,16 @@ export const processOf = (
     ...(isSame && before.ready ? { ready: before.ready } : {}),
     ...(isSame && before.frozen ? { frozen: before.frozen } : {}),
   };
+};
+
+/** Where an operation stands in a guest's queue, the running one first. `heldBy`: who has the guest's turn from outside. */
+export const placeAmong = (
+  queue: readonly Pick<OperationRecord, 'id'>[],
+  id: OperationId,
+  heldBy: OperationId | undefined,
+): { readonly position: number; readonly waitsFor?: OperationId } | undefined => {
+  const index = queue.findIndex((each) => each.id === id);
+  if (index < 0) return undefined;
+  const waitsFor = queue[index - 1]?.id ?? heldBy;
+  return { position: Math.max(1, index), ...(waitsFor === undefined ? {} : { waitsFor }) };
 };

@@ -35,6 +35,7 @@ import {
   isDeviceWork,
   isStart,
   LIVE_STATES,
+  placeAmong,
   processOf,
   silentStatus,
   withoutOldSilence,
@@ -74,6 +75,8 @@ export class Guest {
   found: NonNullable<LeftOver['process']> = 'gone';
   handle: GuestHandle | undefined;
   removed = false;
+  /** The operation of another guest that has this one's turn. */
+  heldBy: OperationId | undefined;
   /** Names of devices that are promised to requests which are being accepted. */
   readonly reservedNames = new Map<'disk' | 'nic', Set<string>>();
   /** Why the guest left the inventory, for those who still wait in its queue. */
@@ -269,11 +272,8 @@ export class Guest {
     this.#changed();
   }
 
-  placeInQueue(id: OperationId): { position: number; waitsFor?: OperationId } | undefined {
-    const index = this.#unfinished.findIndex((each) => each.id === id);
-    if (index < 0) return undefined;
-    const before = this.#unfinished[index - 1];
-    return before === undefined ? { position: 1 } : { position: index, waitsFor: before.id };
+  placeInQueue(id: OperationId): ReturnType<typeof placeAmong> {
+    return placeAmong(this.#unfinished, id, this.heldBy);
   }
 
   /** Cancels a start that is under way, and every one that waits. */

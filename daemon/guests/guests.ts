@@ -68,6 +68,8 @@ export class Guests {
 
   /** What boots, and where, is that of an ordinary start; see `template.ts` for what comes then. */
   async makeTemplate(args: CommandArguments<'template-create'>, asker: Asker): Promise<Accepted> {
+    if (args.name !== undefined)
+      return await this.creations.liveTemplate({ ...args, name: args.name }, asker);
     const before = this.before('template-create', args);
     if (before) return before;
     refuseWhileHostStops(this.#house);

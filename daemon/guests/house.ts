@@ -3,7 +3,7 @@ import type { Credentials, Driver } from '../../drivers/driver.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { DriverName } from '../../protocol/guest.ts';
-import type { InstanceId } from '../../protocol/types.ts';
+import type { GuestId, InstanceId } from '../../protocol/types.ts';
 import type { Pool } from '../../storage/pool.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Images } from '../images.ts';
@@ -11,6 +11,7 @@ import type { Inventory } from '../inventory/inventory.ts';
 import type { Networks } from '../networks.ts';
 import type { Limits } from '../operations/limits.ts';
 import type { Operations } from '../operations/operations.ts';
+import type { Guest } from './guest.ts';
 
 export interface House {
   readonly inventory: Inventory;
@@ -30,4 +31,6 @@ export interface House {
   readonly credentialsOf: (guestNumber: number) => Credentials | undefined;
   /** Aborts when the daemon stops; guests go on. */
   readonly stopping: AbortSignal;
+  /** For an operation that concerns another guest as well. */
+  readonly guestById: (id: GuestId) => Guest | undefined;
 }

@@ -10,6 +10,8 @@ import type { Guest } from './guest.ts';
 const FIRST_BOOT_TIMEOUT_MS = 10_000;
 /** From its first instruction a fork takes some tens of milliseconds to it. */
 const FORK_TIMEOUT_MS = 5_000;
+/** How long its output may take to arrive; who is attached and reads slowly does not count. */
+const LEAVE_TIMEOUT_MS = 10_000;
 /** How long the init may take to begin with the end. */
 const POWER_OFF_TIMEOUT_MS = 10_000;
 
@@ -87,6 +89,8 @@ export const setUpInside = async (guest: Guest, tries: number, signal: AbortSign
   await withInit(guest, fork ? FORK_TIMEOUT_MS : bootTimeoutMs(tries), signal, (init, limit) =>
     init.setUp(setup, limit),
   );
+  const { applied } = guest.status;
+  if (fork && applied) guest.setStatus({ applied: { ...applied, renewed: true } });
   guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
 };
 
@@ -101,6 +105,10 @@ export const prepareForForks = async (
     if (setup) await init.prepareForForks({ token, setup }, limit);
   });
 
+/** Leaves the program of a running guest as the forks of its memory are to find it; it runs on. Errors: as `setUpInside`. */
+export const leaveProgram = async (guest: Guest, token: string, signal: AbortSignal): Promise<void> =>
+  await withInit(guest, LEAVE_TIMEOUT_MS, signal, (init, limit) => init.leaveProgram(token, limit));
+
 /** Undefined for a guest that runs no program of an image. */
 const setupFor = (guest: Guest): GuestSetup | undefined => {
   const { program, nics } = guest.record.spec;
@@ -114,10 +122,13 @@ const bootTimeoutMs = (tries: number): number => FIRST_BOOT_TIMEOUT_MS * 3 ** (t
 /** What a fork knows of itself while nobody has told it better; undefined for others, and once it is up. */
 const forkToSetUp = ({ status, record, house }: Guest): GuestSetup['fork'] => {
   const { forkOf } = record.spec;
-  if (status.applied?.forked !== true || status.process?.ready || forkOf === undefined) return undefined;
+  const { forked, renewed = status.process?.ready !== undefined } = status.applied ?? {};
+  if (forked !== true || renewed || forkOf === undefined) return undefined;
   const template = house.inventory.guests.byId(forkOf);
   if (!template?.spec.template) return undefined;
-  return { token: template.spec.template.token, macs: template.spec.nics.map(({ mac }) => mac) };
+  const { token, madeOf } = template.spec.template;
+  const macs = madeOf?.macs ?? template.spec.nics.map(({ mac }) => mac);
+  return { token, macs, runs: madeOf !== undefined, isItself: madeOf?.guest === record.id };
 };
 
 const withInit = async (

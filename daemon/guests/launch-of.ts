@@ -9,15 +9,14 @@ import { renderSeed, type SeedSubject } from '../cloud-init/render-seed.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import { portNumberOf } from './device-record.ts';
 import type { Guest } from './guest.ts';
+import type { House } from './house.ts';
 
 /** What a disk lies on: an image, or the disk of a template, which nobody writes any more. */
-const baseOf = (
-  { house }: Guest,
-  { name, image, template, sizeBytes }: StoredDisk,
-): Pick<VolumeSpec, 'base'> => {
-  const base = image === undefined ? {} : { base: house.images.source(image) };
-  if (template === undefined) return base;
-  return { base: house.pool.source({ guest: template, name, sizeBytes, readOnly: true, ...base }) };
+const baseOf = (house: House, { name, image, template, sizeBytes }: StoredDisk): Pick<VolumeSpec, 'base'> => {
+  if (template === undefined) return image === undefined ? {} : { base: house.images.source(image) };
+  const under = house.inventory.guests.byId(template)?.spec.disks.find((disk) => disk.name === name);
+  const below = baseOf(house, under ?? { name, sizeBytes, readOnly: true, ...(image && { image }) });
+  return { base: house.pool.source({ guest: template, name, sizeBytes, readOnly: true, ...below }) };
 };
 
 export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
@@ -27,7 +26,8 @@ export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
-    ...baseOf(guest, disk),
+    ...(disk.layer === undefined ? {} : { layer: disk.layer }),
+    ...baseOf(guest.house, disk),
     ...(guest.record.spec.forkOf === undefined ? {} : { like: guest.record.spec.forkOf }),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   };
@@ -108,7 +108,7 @@ export const launchOf = (
   guest: Guest,
   disks: Launch['disks'],
   nics: Launch['nics'],
-  { seed, ...memory }: Pick<Launch, 'seed' | 'forkable' | 'forkOf'> = {},
+  { seed, ...memory }: Pick<Launch, 'seed' | 'forkable' | 'forkOf' | 'receives'> = {},
 ): Launch => {
   const { memoryBytes, cpu, qemu, agent } = guest.record.spec;
   const { place, name } = guest;

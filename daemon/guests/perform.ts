@@ -13,6 +13,7 @@ import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
 import { freeze, thaw } from './freeze.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
+import { liveSourceOf, liveTemplateCreation, withoutSource } from './live-template.ts';
 import { mediumChange } from './medium.ts';
 import { resetState } from './reset-state.ts';
 import { diskResizing } from './resize-disk.ts';
@@ -37,7 +38,7 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
     case 'guest-start':
       return start(guest, operation);
     case 'template-create':
-      return templateCreation(guest, operation);
+      return templateOf(guest, operation);
     case 'guest-stop':
       return stop(guest, operation);
     case 'guest-delete':
@@ -74,6 +75,15 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
     default:
       throw new RoostError('Internal', `No guest operation is called ${operation.kind}`);
   }
+};
+
+/** Of a stopped guest, which becomes it, or of one that runs. */
+const templateOf = (guest: Guest, operation: OperationRecord): Procedure => {
+  const of = liveSourceOf(operation);
+  if (of === undefined) return templateCreation(guest, operation);
+  const source = guest.house.guestById(of);
+  if (source) return liveTemplateCreation(guest, source, operation);
+  return withoutSource(guest);
 };
 
 const goneError = (guest: Guest): RoostError =>

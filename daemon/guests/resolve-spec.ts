@@ -16,7 +16,7 @@ export interface Resolver {
 }
 
 /** QEMU's own prefix, locally administered, with 24 random bits; whether it is free is checked when it is recorded. */
-const randomMac = (): MacAddress => {
+export const randomMac = (): MacAddress => {
   const tail = [...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0'));
   return ['52', '54', '00', ...tail].join(':') as MacAddress;
 };

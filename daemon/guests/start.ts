@@ -48,7 +48,7 @@ const makeProcess = async (
   gathered: Gathered,
   { forkOf, signal }: { readonly forkOf: GuestPlace | undefined; readonly signal: AbortSignal },
 ): Promise<void> => {
-  const { seed, forkable } = gathered;
+  const { seed, forkable, receives } = gathered;
   const launched = launchOf(
     guest,
     gathered.sources,
@@ -56,6 +56,7 @@ const makeProcess = async (
     {
       ...(seed === undefined ? {} : { seed }),
       ...(forkable ? { forkable } : {}),
+      ...(receives ? { receives } : {}),
       ...(forkOf === undefined ? {} : { forkOf }),
     },
   );
@@ -70,7 +71,7 @@ const makeProcess = async (
     applied: {
       ...machineSettings(guest.record.spec),
       launchedBy: operation.id,
-      ...(forkOf === undefined ? {} : { forked: true }),
+      ...(forkOf === undefined ? {} : { forked: true, renewed: false }),
     },
     ...(forkOf === undefined ? {} : { forkedAt: now }),
   });
@@ -169,25 +170,34 @@ const inside = async (
 export interface Beginning {
   readonly withdraw: () => void;
   readonly boot: readonly Step[];
+  /** The first of these, up to a process that stands still. */
+  readonly launch: readonly Step[];
   readonly ended: (ended: OperationRecord) => Promise<void>;
   /** Tries it inside, and boots the guest again where it stands still. */
   readonly inside: (work: Work, act: (tries: number) => Promise<void>) => Promise<void>;
 }
 
-export const begin = (guest: Guest, operation: OperationRecord, forkable = false): Beginning => {
+export const begin = (
+  guest: Guest,
+  operation: OperationRecord,
+  { forkable = false, receives = false }: { readonly forkable?: boolean; readonly receives?: boolean } = {},
+): Beginning => {
   const gathered: Gathered = {
     sources: [],
     seed: undefined,
     ports: [],
     guards: [],
     forkable,
+    receives,
     found: 'none',
   };
   const paused = operation.arguments['paused'] === true;
   const before = [leaseVolumes(guest, operation, gathered), attachPorts(guest, gathered)];
-  const boot = [...before, launch(guest, operation, gathered, before), resume(guest, gathered, paused)];
+  const launched = [...before, launch(guest, operation, gathered, before)];
+  const boot = [...launched, resume(guest, gathered, paused)];
   return {
     boot,
+    launch: launched,
     inside: (work, act) => inside(guest, gathered, boot, { work, act }),
     withdraw: () => {
       if (

@@ -14,7 +14,7 @@ import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
 
 /** Whether it was kept already, by an earlier daemon that has not come to write it down. */
-const isKept = (guest: Guest): Promise<boolean> => guest.driver.canFork(guest.place);
+export const isKept = (guest: Guest): Promise<boolean> => guest.driver.canFork(guest.place);
 
 const keep = (guest: Guest): Step => ({
   name: 'keep',
@@ -23,7 +23,7 @@ const keep = (guest: Guest): Step => ({
   },
 });
 
-const share = (guest: Guest): Step => ({
+export const share = (guest: Guest): Step => ({
   name: 'share',
   do: async (work) => {
     const readers = guest.place.credentials?.groups[0];
@@ -62,7 +62,7 @@ const record = (guest: Guest, token: string): Step => ({
 });
 
 export const templateCreation = (guest: Guest, operation: OperationRecord): Procedure => {
-  const { boot, inside, withdraw, ended } = begin(guest, operation, true);
+  const { boot, inside, withdraw, ended } = begin(guest, operation, { forkable: true });
   // Known to whoever carries it on after a crash.
   const token: string = operation.id;
   const prepare: Step = {

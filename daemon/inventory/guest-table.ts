@@ -47,6 +47,8 @@ export interface StoredTemplate {
   readonly madeAt: number;
   /** By which its forks are known. */
   readonly token: string;
+  /** Where it was made of a guest that ran: that guest, and the addresses that the interfaces in its memory have. */
+  readonly madeOf?: { readonly guest: GuestId; readonly macs: readonly string[] };
 }
 
 /** What is run in a guest as its main program: of the image's config and of what was asked for, put together. */
@@ -76,6 +78,8 @@ export interface StoredDisk {
   readonly image?: ImageId;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** How often its guest has become a fork of itself: each time it writes over what was, into a new file. */
+  readonly layer?: number;
 }
 
 export interface StoredCdrom {
@@ -118,6 +122,8 @@ export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' 
   readonly cloudInit?: string;
   /** Whether it began with the memory of its template. */
   readonly forked?: boolean;
+  /** Of a fork: whether it knows that it is itself. Absent of one that an earlier Roost launched: then it does if it is ready. */
+  readonly renewed?: boolean;
   /** The start that did it, written before the process is made; absent for one of before this was kept. */
   readonly launchedBy?: OperationId;
 }

@@ -88,6 +88,7 @@ const storedDisk = z.looseObject({
   template: guestId.optional(),
   sizeBytes: byteCount,
   readOnly: z.boolean(),
+  layer: z.int().positive().optional(),
 });
 
 const {
@@ -118,7 +119,13 @@ const storedSpec = z.looseObject({
     }),
   ]),
   agent: z.strictObject({ enabled: z.boolean() }).default({ enabled: false }),
-  template: z.looseObject({ madeAt: millisecondsSinceEpoch, token: z.string() }).optional(),
+  template: z
+    .looseObject({
+      madeAt: millisecondsSinceEpoch,
+      token: z.string(),
+      madeOf: z.looseObject({ guest: guestId, macs: z.array(macAddress) }).optional(),
+    })
+    .optional(),
   forkOf: guestId.optional(),
   program: z
     .looseObject({

@@ -122,9 +122,11 @@ export class FakeGuest implements GuestHandle {
   }
 
   freezeForForks(): Promise<void> {
-    return Promise.reject(
-      new RoostError('Unsupported', 'A pretended guest cannot be forked', { hint: 'Use the driver qemu.' }),
-    );
+    return Promise.reject(unforkable());
+  }
+
+  handOver(): ReturnType<GuestHandle['handOver']> {
+    return Promise.reject(unforkable());
   }
 
   async devices(signal: AbortSignal): Promise<DeviceNames> {
@@ -261,3 +263,6 @@ export class FakeGuest implements GuestHandle {
     this.#end.resolve(end);
   }
 }
+
+const unforkable = (): RoostError =>
+  new RoostError('Unsupported', 'A pretended guest cannot be forked', { hint: 'Use the driver qemu.' });

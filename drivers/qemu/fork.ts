@@ -10,16 +10,13 @@
 import { close } from 'node:fs';
 import { type FileHandle, open, readdir, readlink, rename, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { createMemory, sealMemory } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
-import type { EventLog } from './event-log.ts';
 import { forkStatePath, lockPath } from './guest-files.ts';
 import { memoryDescriptors } from './launch-args.ts';
-import type { Monitor } from './monitor.ts';
+import { type MigrationLine, migration, setCapabilities } from './migration.ts';
 import { lockHolder } from './process-lock.ts';
-import type { QmpEvent } from './qmp/qmp-types.ts';
 
 const closeDescriptor = promisify(close);
 
@@ -79,14 +76,8 @@ export const isFrozen = async (place: GuestPlace): Promise<boolean> => {
   }
 };
 
-interface Line {
-  readonly place: GuestPlace;
-  readonly monitor: Monitor;
-  readonly events: EventLog;
-}
-
 /** Stops the guest for good and keeps it. Done again after it was given up, it goes on; done already, it does nothing. */
-export const freeze = async (line: Line, pid: number, signal: AbortSignal): Promise<void> => {
+export const freeze = async (line: MigrationLine, pid: number, signal: AbortSignal): Promise<void> => {
   const { place, monitor } = line;
   const memory = await openMemoryOf(pid, place).catch(() => {
     throw notForkable(place);
@@ -103,13 +94,13 @@ export const freeze = async (line: Line, pid: number, signal: AbortSignal): Prom
   }
 };
 
-const save = async (line: Line, signal: AbortSignal): Promise<void> => {
+const save = async (line: MigrationLine, signal: AbortSignal): Promise<void> => {
   const { place, monitor } = line;
   const path = forkStatePath(place);
   const partial = `${path}.partial`;
   const state = await open(partial, 'w', 0o600);
   try {
-    await setCapabilities(monitor, signal);
+    await setCapabilities(monitor, { withMemory: false }, signal);
     await monitor.sendDescriptor(STATE_NAME, state.fd, signal);
     await migration(line, signal, () =>
       monitor.execute('migrate', { uri: `fd:${STATE_NAME}` }, signal).then(() => undefined),
@@ -121,44 +112,13 @@ const save = async (line: Line, signal: AbortSignal): Promise<void> => {
 };
 
 /** Gives a process that waits for it the state of the frozen guest's devices. */
-export const loadFork = async (line: Line, launch: Launch, signal: AbortSignal): Promise<void> => {
+export const loadFork = async (line: MigrationLine, launch: Launch, signal: AbortSignal): Promise<void> => {
   const { monitor } = line;
   const { state } = memoryDescriptors(launch);
-  await setCapabilities(monitor, signal);
+  await setCapabilities(monitor, { withMemory: false }, signal);
   await migration(line, signal, () =>
     monitor.execute('migrate-incoming', { uri: `fd:${state}` }, signal).then(() => undefined),
   );
-};
-
-/** Both ends have to have the same; events tell how it goes. */
-const setCapabilities = async (monitor: Monitor, signal: AbortSignal): Promise<void> => {
-  const capabilities = ['x-ignore-shared', 'events'].map((capability) => ({ capability, state: true }));
-  await monitor.execute('migrate-set-capabilities', { capabilities }, signal);
-};
-
-/** Begins it and waits for its end, which QEMU tells by an event. */
-const migration = async (
-  { place, events }: Line,
-  signal: AbortSignal,
-  begin: () => Promise<void>,
-): Promise<void> => {
-  const ended = deferred<string>();
-  const onEvent = ({ event, data }: QmpEvent): void => {
-    const status = event === 'MIGRATION' ? data['status'] : undefined;
-    if (status === 'completed' || status === 'failed' || status === 'cancelled') ended.resolve(status);
-  };
-  const stopListening = events.onEvent(onEvent);
-  try {
-    await begin();
-    const status = await waitOrAbort(ended.promise, signal);
-    if (status === 'completed') return;
-    throw new RoostError('HostError', `QEMU could not pass on the state of guest ${place.id}: ${status}`, {
-      data: { guest: place.id, status },
-      hint: 'Look at `roost logs --process` and `roost qmp-log`.',
-    });
-  } finally {
-    stopListening();
-  }
 };
 
 const notFrozen = (place: GuestPlace, cause?: unknown): RoostError =>

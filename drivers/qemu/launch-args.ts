@@ -167,11 +167,11 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
   const { machine, cpu, place } = launch;
   const topology = cpu.topology ?? { sockets: 1, cores: cpu.count, threads: 1 };
   const { sockets, cores, threads } = topology;
-  const sharedMemory = isShared(launch) ? [`memory-backend=${MEMORY}`] : [];
+  const memory = namesMemory(launch) ? [`memory-backend=${MEMORY}`] : [];
   return [
     ['-name', `guest=${launch.name},debug-threads=on`],
     ['-uuid', place.id],
-    ['-machine', [machine.type, ...(machine.firmware ? [flash] : []), ...sharedMemory].join(',')],
+    ['-machine', [machine.type, ...(machine.firmware ? [flash] : []), ...memory].join(',')],
     accel === 'kvm' ? ['-enable-kvm'] : ['-accel', 'tcg'],
     ['-cpu', machine.cpuModel],
     ['-smp', `cpus=${cpu.count},sockets=${sockets},cores=${cores},threads=${threads}`],
@@ -190,16 +190,20 @@ const MEMORY = 'memory0';
 
 const isShared = ({ forkable, forkOf }: Launch): boolean => forkable === true || forkOf !== undefined;
 
-/** Memory that is to be forked is shared; a fork maps it privately, and waits for the state that goes with it. */
+/** It has a name of ours, the same in every process that the guest may go on in. */
+const namesMemory = (launch: Launch): boolean => isShared(launch) || launch.ownInit === true;
+
+/** Memory that is to be forked is shared; a fork maps it privately. What comes from elsewhere is waited for. */
 const memoryArgs = (launch: Launch): readonly string[] => {
-  if (!isShared(launch)) return [];
-  const { memory } = memoryDescriptors(launch);
+  if (!namesMemory(launch)) return [];
   const size = `${launch.memoryBytes / MEBIBYTE}M`;
+  if (!isShared(launch)) return ['-object', `memory-backend-ram,id=${MEMORY},size=${size}`];
+  const { memory } = memoryDescriptors(launch);
   const share = launch.forkOf ? 'off' : 'on';
   return [
     '-object',
     `memory-backend-file,id=${MEMORY},size=${size},mem-path=/proc/self/fd/${memory},share=${share}`,
-    ...(launch.forkOf ? ['-incoming', 'defer'] : []),
+    ...(launch.forkOf || launch.receives ? ['-incoming', 'defer'] : []),
   ];
 };
 

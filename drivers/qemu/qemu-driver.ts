@@ -196,7 +196,7 @@ class DriverOfQemu implements QemuDriver {
         { place, process, monitor, events, agent, transcript, observe },
         waiting,
       );
-      if (agent instanceof MicrovmClient) agent.follow();
+      if (agent instanceof MicrovmClient) agent.followProgram();
       return handle;
     } catch (error) {
       events.close();

@@ -26,6 +26,7 @@ import { freeze } from './fork.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
+import { handOver } from './hand-over.ts';
 import { Hotplug } from './hotplug.ts';
 import { finalShutdown, judgeEnd } from './interpret-events.ts';
 import { MicrovmClient } from './microvm-agent/microvm-client.ts';
@@ -139,6 +140,12 @@ export class QemuGuest implements GuestHandle {
     return freeze(this.#parts, this.process.pid, this.#whileAlive(signal));
   }
 
+  async handOver(receiver: GuestHandle, signal: AbortSignal): ReturnType<GuestHandle['handOver']> {
+    if (!(receiver instanceof QemuGuest)) throw new RoostError('Internal', 'The receiver is none of QEMU');
+    const both = this.#whileAlive(receiver.#whileAlive(signal));
+    return await handOver(this.#parts, receiver.#parts, both);
+  }
+
   devices(signal: AbortSignal): Promise<DeviceNames> {
     return this.#hotplug.devices(this.#whileAlive(signal));
   }
@@ -186,6 +193,7 @@ export class QemuGuest implements GuestHandle {
 
   async release(): Promise<void> {
     const { monitor, events, process, agent, transcript } = this.#parts;
+    if (agent instanceof MicrovmClient) await agent.leave();
     this.#letGo.abort();
     this.#gone.abort(letGoMeanwhile());
     agent?.close();

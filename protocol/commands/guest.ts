@@ -90,13 +90,17 @@ export const guestStart = defineCommand({
 
 export const templateCreate = defineCommand({
   name: 'template-create',
-  summary: 'Make a template of a stopped guest that runs a container image',
+  summary: 'Make a template of a guest that runs a container image',
   description:
-    'The guest is booted to where its main program would begin, and kept so: it runs no more. Guests are forked from it in some tens of milliseconds, by guest-fork, and by guest-create where it asks for the same. Its memory is held as long as its process lives; when that has ended, by guest-stop or with the host, forks of it boot.',
+    'A stopped guest is booted to where its main program would begin, and kept so: it runs no more. Of a guest that runs, `name` makes a template with its memory and its disks as they are, the program in it running; the guest itself goes on as the first fork of it, the same to everybody: for some tens of milliseconds it stands still (pausedMs of the result), and who is attached to it or runs a program in it is cut off. Guests are forked from it in some tens of milliseconds, by guest-fork, and by guest-create where it asks for the same. Its memory is held as long as its process lives; when that has ended, by guest-stop or with the host, forks of it boot.',
   role: 'operate',
   nature: 'change',
   since,
-  arguments: z.strictObject({ ...guest, ...changing }),
+  arguments: z.strictObject({
+    ...guest,
+    name: guestName.optional().describe('Of a guest that runs: the name of the template that is made of it'),
+    ...changing,
+  }),
   returns: accepted,
 });
 

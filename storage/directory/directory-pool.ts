@@ -8,7 +8,7 @@
  * What is half made is called `.partial-…` and is removed by whoever does it again.
  */
 import { constants, type StatsFs } from 'node:fs';
-import { chmod, chown, copyFile, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, chown, copyFile, link, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
@@ -39,6 +39,7 @@ import type {
   Pool,
   PoolUsage,
   SeedSpec,
+  VolumeFile,
   VolumeOwner,
   VolumeSpec,
 } from '../pool.ts';
@@ -160,7 +161,7 @@ class DirectoryPool implements Pool {
     });
   }
 
-  async allocatedBytes(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined> {
+  async allocatedBytes(volume: VolumeFile): Promise<number | undefined> {
     const path = this.#volumePath(volume);
     const found = await withStorageErrors(`measure ${path}`, () => orIfMissing(stat(path), undefined));
     return found && found.blocks * BLOCK_BYTES;
@@ -179,13 +180,28 @@ class DirectoryPool implements Pool {
     });
   }
 
+  /** A further name for the same file. */
+  async passVolume(volume: VolumeFile, to: VolumeSpec): Promise<void> {
+    const path = this.#volumePath(volume);
+    const target = this.#volumePath(to);
+    await withStorageErrors(`pass ${path} on`, async () => {
+      if (!(await exists(target))) {
+        await requireFile({ path }, AbortSignal.any([]));
+        await link(path, target);
+        await syncDirectory(dirname(target));
+      }
+      await chmod(target, 0o600);
+      if (to.owner) await chown(target, to.owner.uid, to.owner.gid);
+    });
+  }
+
   /** What is written goes to the end of the file first. */
-  async isPristine({ guest, name, like }: VolumeSpec): Promise<boolean> {
+  async isPristine({ guest, name, layer, like }: VolumeSpec): Promise<boolean> {
     if (like === undefined) return false;
     const sizeOf = async (path: string): Promise<number | undefined> =>
       (await orIfMissing(stat(path), undefined))?.size;
     return await withStorageErrors(`look at disk ${name}`, async () => {
-      const size = await sizeOf(this.#volumePath({ guest, name }));
+      const size = await sizeOf(this.#volumePath({ guest, name, ...(layer === undefined ? {} : { layer }) }));
       return size !== undefined && size === (await sizeOf(this.#emptyPath(like, name)));
     });
   }
@@ -202,9 +218,9 @@ class DirectoryPool implements Pool {
     });
   }
 
-  async deleteVolume(volume: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
+  async deleteVolume(volume: VolumeFile): Promise<void> {
     const path = this.#volumePath(volume);
-    const file = `${volume.name}.qcow2`;
+    const file = basename(path);
     await withStorageErrors(`remove ${path}`, () => removeFiles(dirname(path), [`${PARTIAL}${file}`, file]));
   }
 
@@ -297,8 +313,9 @@ class DirectoryPool implements Pool {
     return join(this.#guests, guestId.parse(guest));
   }
 
-  #volumePath(volume: Pick<VolumeSpec, 'guest' | 'name'>): string {
-    return join(this.#guestDirectory(volume.guest), `${deviceName.parse(volume.name)}.qcow2`);
+  #volumePath({ guest, name, layer }: VolumeFile): string {
+    const file = [deviceName.parse(name), ...(layer === undefined ? [] : [layer]), 'qcow2'].join('.');
+    return join(this.#guestDirectory(guest), file);
   }
 
   async #guestDirectories(): Promise<readonly string[]> {
@@ -357,7 +374,7 @@ class DirectoryPool implements Pool {
 
   async #createVolume(volume: VolumeSpec, path: string, work: Work): Promise<void> {
     const directory = dirname(path);
-    const partial = join(directory, `${PARTIAL}${volume.name}.qcow2`);
+    const partial = join(directory, `${PARTIAL}${basename(path)}`);
     work.signal.throwIfAborted();
     await rm(partial, { force: true });
     if (await exists(path)) return;

@@ -15,6 +15,7 @@ import type {
   Pool,
   PoolUsage,
   SeedSpec,
+  VolumeFile,
   VolumeOwner,
   VolumeSpec,
 } from '../pool.ts';
@@ -24,6 +25,7 @@ export type PoolEffect =
   | 'createVolume'
   | 'growVolume'
   | 'shareVolume'
+  | 'passVolume'
   | 'reclaimVolume'
   | 'deleteVolume'
   | 'createFirmwareVariables'
@@ -45,6 +47,9 @@ interface GuestPlace {
   record: { readonly generation: number } | undefined;
   seed: SeedSpec | undefined;
 }
+
+const fileOf = ({ name, layer }: Pick<VolumeFile, 'name' | 'layer'>): string =>
+  layer === undefined ? name : `${name}.${layer}`;
 
 const GIBIBYTE = 1024 ** 3;
 /** Of every volume, as if it was just made. */
@@ -69,7 +74,7 @@ export class FakePool implements Pool {
     this.#usage = options.usage ?? { totalBytes: 100 * GIBIBYTE, freeBytes: 50 * GIBIBYTE };
   }
 
-  /** Names of a guest's volumes, sorted. */
+  /** Names of a guest's volumes, sorted; with its layer where there is one. */
   volumesOf(guest: GuestId): readonly string[] {
     return [...(this.#guests.get(guest)?.volumes.keys() ?? [])].sort();
   }
@@ -86,6 +91,7 @@ export class FakePool implements Pool {
 
   async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
     const { base, guest, name, sizeBytes } = volume;
+    const file = fileOf(volume);
     work.signal.throwIfAborted();
     if (base !== undefined && sizeBytes < base.sizeBytes) {
       throw new RoostError('InvalidArgument', `Disk ${name} is smaller than its image`);
@@ -94,7 +100,7 @@ export class FakePool implements Pool {
     work.signal.throwIfAborted();
     const { volumes } = this.#place(guest);
     for (let link = base; link !== undefined; link = link.backing) this.#require(link.path);
-    if (!volumes.has(name)) volumes.set(name, volume);
+    if (!volumes.has(file)) volumes.set(file, volume);
   }
 
   async growVolume(volume: VolumeSpec, work: Work): Promise<void> {
@@ -103,24 +109,29 @@ export class FakePool implements Pool {
     await this.#effect('growVolume', guest, name);
     this.#require(this.source(volume).path);
     const volumes = this.#guests.get(guest)?.volumes;
-    const before = volumes?.get(name);
+    const before = volumes?.get(fileOf(volume));
     if (!before || before.sizeBytes > sizeBytes)
       throw new RoostError('FailedPrecondition', `Disk ${name} is missing or larger`, {
         data: { disk: name },
       });
-    volumes?.set(name, { ...before, sizeBytes });
+    volumes?.set(fileOf(volume), { ...before, sizeBytes });
   }
 
-  allocatedBytes({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<number | undefined> {
-    const volume = this.#guests.get(guest)?.volumes.get(name);
+  allocatedBytes(file: VolumeFile): Promise<number | undefined> {
+    const volume = this.#guests.get(file.guest)?.volumes.get(fileOf(file));
     const isThere = volume !== undefined && !this.missing.has(this.source(volume).path);
     return Promise.resolve(isThere ? ALLOCATED_BYTES : undefined);
   }
 
-  async shareVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
-    await this.#effect('shareVolume', guest, name);
-    if (!this.#guests.get(guest)?.volumes.has(name))
-      throw new RoostError('FailedPrecondition', `Disk ${name} is missing`, { data: { disk: name } });
+  async shareVolume(file: VolumeFile): Promise<void> {
+    await this.#effect('shareVolume', file.guest, file.name);
+    this.#volume(file);
+  }
+
+  async passVolume(file: VolumeFile, to: VolumeSpec): Promise<void> {
+    await this.#effect('passVolume', file.guest, file.name);
+    const { volumes } = this.#place(to.guest);
+    if (!volumes.has(fileOf(to))) volumes.set(fileOf(to), { ...this.#volume(file), ...to });
   }
 
   isPristine(): Promise<boolean> {
@@ -131,15 +142,15 @@ export class FakePool implements Pool {
     await this.#effect('reclaimVolume', guest, name);
   }
 
-  async deleteVolume({ guest, name }: Pick<VolumeSpec, 'guest' | 'name'>): Promise<void> {
-    await this.#effect('deleteVolume', guest, name);
-    this.#guests.get(guest)?.volumes.delete(name);
+  async deleteVolume(file: VolumeFile): Promise<void> {
+    await this.#effect('deleteVolume', file.guest, file.name);
+    this.#guests.get(file.guest)?.volumes.delete(fileOf(file));
   }
 
   source(volume: VolumeSpec): BlockSource {
     return {
       format: 'qcow2',
-      path: `${this.#directory(volume.guest)}/${volume.name}.qcow2`,
+      path: `${this.#directory(volume.guest)}/${fileOf(volume)}.qcow2`,
       readOnly: volume.readOnly,
       sizeBytes: volume.sizeBytes,
       ...(volume.base === undefined ? {} : { backing: volume.base }),
@@ -150,7 +161,7 @@ export class FakePool implements Pool {
     signal.throwIfAborted();
     await this.#effect('lease', volume.guest, volume.name);
     const source = this.source(volume);
-    if (!this.#guests.get(volume.guest)?.volumes.has(volume.name)) this.#refuse(source.path);
+    if (!this.#guests.get(volume.guest)?.volumes.has(fileOf(volume))) this.#refuse(source.path);
     for (let link: BlockSource | undefined = source; link !== undefined; link = link.backing) {
       this.#require(link.path);
     }
@@ -234,6 +245,12 @@ export class FakePool implements Pool {
     const place = this.#guests.get(guest);
     if (place === undefined) throw new RoostError('HostError', `There is no ${this.#directory(guest)}`);
     return place;
+  }
+
+  #volume(file: VolumeFile): VolumeSpec {
+    const volume = this.#guests.get(file.guest)?.volumes.get(fileOf(file));
+    if (volume) return volume;
+    throw new RoostError('FailedPrecondition', `Disk ${file.name} is missing`, { data: { disk: file.name } });
   }
 
   #require(path: string): void {

@@ -319,6 +319,47 @@ export const poolConformance = (name: string, makeHarness: () => Promise<PoolHar
       });
     });
 
+    describe('passVolume', () => {
+      it('makes the file of one guest that of another too, also twice, for a new layer to lie on it', async () => {
+        const volume = await create(volumeOf({ base: await harness.makeBase(MEBIBYTE) }));
+        await harness.writeInto(pool.source(volume).path);
+        const passed = { ...volume, guest: newGuest() };
+        await pool.prepareGuest(passed.guest, harness.owner);
+        await pool.passVolume(volume, passed);
+        await pool.passVolume(volume, passed);
+        expect(await lease(passed)).toEqual(pool.source(passed));
+        expect(await pool.allocatedBytes(passed)).toBe(await pool.allocatedBytes(volume));
+        await pool.shareVolume(passed, { readers: undefined, over: volume }, work());
+        const over = await create({
+          ...volume,
+          layer: 1,
+          base: { ...pool.source(passed), readOnly: true },
+          like: passed.guest,
+        });
+        expect(pool.source(over).path).not.toBe(pool.source(volume).path);
+        expect((await lease(over)).backing?.path).toBe(pool.source(passed).path);
+        await pool.deleteVolume(volume);
+        expect(await lease(over)).toEqual(pool.source(over));
+      });
+
+      it('can be taken back: the guest has its volume alone again', async () => {
+        const volume = await create(volumeOf());
+        const passed = { ...volume, guest: newGuest() };
+        await pool.prepareGuest(passed.guest, harness.owner);
+        await pool.passVolume(volume, passed);
+        await pool.removeGuest(passed.guest);
+        await pool.reclaimVolume(volume);
+        expect(await lease(volume)).toEqual(pool.source(volume));
+      });
+
+      it('refuses what is not there', async () => {
+        await pool.prepareGuest(guest, harness.owner);
+        const to = volumeOf({ guest: newGuest() });
+        await pool.prepareGuest(to.guest, harness.owner);
+        await expect(pool.passVolume(volumeOf(), to)).rejects.toMatchObject({ class: 'FailedPrecondition' });
+      });
+    });
+
     describe('deleteVolume and removeGuest', () => {
       it('removes a volume, also twice, and no other', async () => {
         const base = await harness.makeBase(MEBIBYTE);

@@ -404,6 +404,24 @@ describeWith(['root'], 'the agent of microVMs', () => {
       await again.release(never);
     });
 
+    it('that lets go of a program has nothing of it on the way, and finds it again where it was', async () => {
+      const argv = ['sh', '-c', 'while read a; do echo "got $a"; done; exit 6'] as const;
+      const before = await agent.exec({ process: 1399, argv, stdin: true, stdout: true }, never);
+      before.stdin?.write('one\n');
+      await nextLine(before.stdout);
+      const rest = textOf(before.stdout);
+      await agent.detach(1399, never);
+      expect(await rest).toBe('');
+      agent.close();
+      agent = await native.connect();
+      const after = await agent.attach({ process: 1399, stdin: true, stdout: true }, never);
+      after.stdin?.end('two\nthree\n');
+      expect(await textOf(after.stdout)).toBe('got two\ngot three\n');
+      expect(await after.wait(never)).toMatchObject({ exitCode: 6 });
+      await after.release(never);
+      await expect(agent.detach(1399, never)).rejects.toMatchObject({ data: { errno: 'ESRCH' } });
+    });
+
     it('that went away in the middle of a frame leaves nothing that the next one stumbles over', async () => {
       for (const cut of [1, 31, 32, 33, 5000]) {
         const lines = await native.lines();

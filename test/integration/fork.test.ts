@@ -56,12 +56,20 @@ const forkAll = async (
 const wasForked = async ({ process }: GuestView): Promise<boolean> =>
   (await readFile(`/proc/${process?.pid ?? 0}/cmdline`, 'utf8')).split('\0').includes('-incoming');
 
+/** What the program of a guest has counted, once it is so far. */
+const counted = async (home: DaemonHome, guest: string, least: number): Promise<readonly number[]> => {
+  for (;;) {
+    const { stdout } = await runRoost(home, ['logs', guest]);
+    const numbers = stdout.split('\n').slice(0, -1).map(Number);
+    if (numbers.length >= least) return numbers;
+  }
+};
+
 const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
   const { guests } = await daemon.client.call('query-guests', {});
-  // Templates last: their forks lie on them.
-  for (const { name } of guests.toSorted(
-    (one, other) => Number(one.template !== undefined) - Number(other.template !== undefined),
-  ))
+  // Templates last, the newest of them first: their forks lie on them.
+  const age = ({ template }: (typeof guests)[number]): number => template?.madeAt ?? Infinity;
+  for (const { name } of guests.toSorted((one, other) => age(other) - age(one)))
     await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
   for (const { name } of (await daemon.client.call('query-networks', {})).networks)
     await daemon.succeed('network-delete', { network: name });
@@ -144,6 +152,76 @@ describeWith(
       for (const fork of forks) expect(await wasForked(fork)).toBe(true);
       await finish({ home, daemon });
     });
+
+    test.each(['microvm', 'q35'])(
+      'of a guest that runs, on %s: it goes on as itself, and its forks from where it was',
+      async (machine) => {
+        const { home, daemon } = await begin();
+        await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+        const script = 'echo before >/kept; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done';
+        const program = { image: 'box', command: ['sh', '-c', script] };
+        const nics = [{ network: 'lan' }];
+        await daemon.succeed('guest-create', specOf('web', { machine, program, nics, start: true }));
+        const before = await daemon.guest('web');
+        const boot = (await runRoost(home, ['exec', 'web', 'cat', '/proc/uptime'])).stdout;
+        await counted(home, 'web', 5);
+
+        const { error, result } = await daemon.change('template-create', { guest: 'web', name: 'warm' });
+        expect(error).toBeUndefined();
+        expect(result).toMatchObject({ pausedMs: expect.any(Number), source: before.id });
+        const after = await daemon.guest('web');
+        expect(after).toMatchObject({ id: before.id, state: 'running' });
+        expect(after.nics).toEqual(before.nics);
+        expect(after.process?.pid).not.toBe(before.process?.pid);
+        expect(await wasForked(after)).toBe(true);
+        expect(
+          Number((await runRoost(home, ['exec', 'web', 'cat', '/proc/uptime'])).stdout.split(' ')[0]),
+        ).toBeGreaterThan(Number(boot.split(' ')[0]));
+        expect(await daemon.guest('warm')).toMatchObject({ state: 'paused', reason: 'template' });
+        await runRoost(home, ['exec', 'web', 'sh', '-c', 'echo later >/kept']);
+
+        const forks = await forkAll(daemon, 'warm', ['one', 'two']);
+        const told = await Promise.all(
+          [...forks, after].map(async (fork) => {
+            expect(await wasForked(fork)).toBe(true);
+            const { stdout } = await runRoost(home, [
+              'exec',
+              fork.name,
+              'sh',
+              '-c',
+              'hostname; cat /sys/class/net/eth0/address /kept; head -c 16 /dev/urandom | md5sum',
+            ]);
+            const [hostname, mac, kept, random] = stdout.split('\n');
+            expect([hostname, mac]).toEqual([fork.name, fork.nics[0]?.mac]);
+            expect(kept).toBe(fork.name === 'web' ? 'later' : 'before');
+            return random;
+          }),
+        );
+        allDiffer(told);
+        const ping = await runRoost(home, ['exec', 'one', 'ping', '-c', '1', '-W', '5', 'web']);
+        expect(ping.stdout).toContain('1 packets received');
+
+        // Nothing of what it wrote is missing, and its forks go on behind it.
+        const numbers = await counted(home, 'web', 60);
+        expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+        const [first = 0] = await counted(home, 'one', 5);
+        expect(first).toBeGreaterThan(5);
+
+        // A fork of what is a fork itself, by the command line.
+        const forked = await runRoost(home, ['fork', 'web', '--name', 'three']);
+        expect(forked.stderr).toContain('web stood still for');
+        expect(forked.stdout.trim()).toBe('three');
+        expect((await runRoost(home, ['exec', 'three', 'cat', '/kept'])).stdout).toBe('later\n');
+        expect((await runRoost(home, ['exec', 'web', 'cat', '/kept'])).stdout).toBe('later\n');
+        const all = await counted(home, 'web', 5);
+        expect(all).toEqual(all.map((_, index) => index + 1));
+
+        await daemon.succeed('guest-stop', { guest: 'web', force: true });
+        await daemon.succeed('guest-start', { guest: 'web' });
+        expect(await wasForked(await daemon.guest('web'))).toBe(false);
+        await finish({ home, daemon });
+      },
+    );
 
     test('writes what is its own, and keeps it over a stop: then it boots from its own disk', async () => {
       const { home, daemon } = await begin();

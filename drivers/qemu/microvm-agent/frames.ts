@@ -38,6 +38,7 @@ export const frameTypes = {
   resize: 0x25,
   release: 0x26,
   processes: 0x27,
+  detach: 0x28,
   readFile: 0x30,
   writeFile: 0x31,
   stat: 0x32,

@@ -164,6 +164,11 @@ export class MicrovmAgent {
     return await AgentProcess.attach(this.#session, request, signal);
   }
 
+  /** Lets go of the streams of a program: each output ends behind all that was sent of it. */
+  async detach(process: number, signal: AbortSignal): Promise<void> {
+    await this.#ask('detach', new FieldWriter().u32('process', process), signal);
+  }
+
   /** Sends a program of any session a signal, by number. */
   async signalProcess(process: number, number: number, signal: AbortSignal): Promise<void> {
     await this.#ask('signal', new FieldWriter().u32('process', process).u32('signal', number), signal);

@@ -5,8 +5,7 @@
  * told once.
  */
 import { randomBytes } from 'node:crypto';
-import { finished } from 'node:stream/promises';
-import { deferred, waitOrAbort } from '../../../lib/abort.ts';
+import { deadline, deferred, waitOrAbort } from '../../../lib/abort.ts';
 import type { Log } from '../../../lib/log.ts';
 import type { ExecRequest, ExecStatus, ProgramRequest } from '../../../protocol/agent.ts';
 import { isRoostError, RoostError } from '../../../protocol/errors.ts';
@@ -18,6 +17,8 @@ import { MainProgram } from './main-program.ts';
 import { MicrovmAgent, type ProcessInGuest } from './microvm-agent.ts';
 import { OpenFiles } from './open-files.ts';
 import { openProgramLine } from './program-line.ts';
+import { likelyFiles, readAhead } from './read-ahead.ts';
+import { setIdentity, tellWhoItIs } from './tell-identity.ts';
 
 /** Until somebody is attached who has one. */
 const DEFAULT_TERMINAL = { rows: 24, columns: 80 } as const;
@@ -26,6 +27,8 @@ const MAIN = 1;
 const SEED_BYTES = 64;
 /** How long the guest's programs have to end when it powers off. */
 const POWER_OFF_GRACE_MS = 10_000;
+/** How long a guest may take to let go when the daemon does. */
+const LEAVE_MS = 1_000;
 /** The agent thaws by itself after it; the daemon thaws earlier. */
 const LONGEST_FREEZE_MS = 600_000;
 
@@ -45,6 +48,10 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   #session: Promise<MicrovmAgent> | undefined;
   #isOpen = false;
   #following = false;
+  /** Nobody is to follow the main program in the session that there is. */
+  #isLeaving = false;
+  /** Resolves once what was followed of the main program has all been read. */
+  #pumped: Promise<void> = Promise.resolve();
   /** The main program, once it is followed. */
   #main = deferred<MainProgram>();
   #environment: readonly string[] = [];
@@ -75,6 +82,15 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     };
   }
 
+  /** Lets go of the guest with nothing of its main program on the way: that waits for the next daemon. */
+  async leave(): Promise<void> {
+    if (this.#following && this.#session) {
+      using limit = deadline(LEAVE_MS, this.#closing.signal);
+      await this.#session.then((agent) => this.#leaveMain(agent, limit.signal)).catch(() => undefined);
+    }
+    this.close();
+  }
+
   /** Lets go of the guest; programs in it run on. May be called twice. */
   close(): void {
     this.#closing.abort(letGo());
@@ -89,23 +105,21 @@ export class MicrovmClient implements GuestAgent, GuestInit {
 
   async setUp(setup: GuestSetup, signal: AbortSignal): Promise<void> {
     await waitOrAbort(this.#opened.promise, signal);
-    const agent = await this.#agent(signal, { isClean: setup.fork !== undefined });
+    const agent = await this.#agent(signal, { isClean: setup.fork?.runs === false });
     if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
     if (setup.fork) requireToken(agent, setup.fork.token);
     // First of all: until then its random bytes are those of every other fork.
     await agent.seed(randomBytes(SEED_BYTES), signal);
-    // Told one after the other and awaited together; the agent keeps the order of what it does at once.
+    // Told one after the other and awaited together.
     const told = [
       agent.setClock(BigInt(Date.now()) * 1_000_000n, signal),
-      ...setup.links.map((link, index) => setUpLink(agent, link, setup.fork?.macs[index], signal)),
-      setIdentity(agent, setup, signal),
+      ...(setup.fork?.isItself ? [] : tellWhoItIs(agent, setup, signal)),
     ];
     for (const result of await Promise.allSettled(told))
       if (result.status === 'rejected') throw result.reason;
     this.#environment = setup.program.environment;
-    // In a template nothing runs but the init.
-    const runs = setup.fork === undefined && (await isRunning(agent, signal));
-    if (runs) this.follow();
+    const mayRun = setup.fork?.runs ?? true;
+    if (mayRun && (await isRunning(agent, signal))) this.followProgram();
     else await this.#startMain(agent, setup.program, signal);
   }
 
@@ -124,6 +138,13 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     await agent.sync(signal);
   }
 
+  async leaveProgram(token: string, signal: AbortSignal): Promise<void> {
+    const agent = await this.#agent(signal);
+    await agent.setIdentity({ token: Buffer.from(token) }, signal);
+    await this.#leaveMain(agent, signal);
+    agent.close();
+  }
+
   async signalProgram(signalNumber: number, signal: AbortSignal): Promise<void> {
     const agent = await this.#agent(signal);
     await agent.signalProcess(MAIN, signalNumber, signal);
@@ -133,8 +154,8 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     return (await waitOrAbort(this.#main.promise, signal)).attach(fromOffset);
   }
 
-  /** Takes the main program up that an earlier daemon has started, if there is one. */
-  follow(): void {
+  followProgram(): void {
+    this.#isLeaving = false;
     void this.#followMain().catch((error: unknown) => this.#notFollowed(error));
   }
 
@@ -245,6 +266,17 @@ export class MicrovmClient implements GuestAgent, GuestInit {
       );
   }
 
+  async #leaveMain(agent: MicrovmAgent, signal: AbortSignal): Promise<void> {
+    this.#isLeaving = true;
+    try {
+      await agent.detach(MAIN, signal);
+      // All that was sent of it is in its log then.
+      await waitOrAbort(this.#pumped, signal);
+    } catch (error) {
+      if (!isNothingToLeave(error)) throw error;
+    }
+  }
+
   async #startMain(agent: MicrovmAgent, program: GuestSetup['program'], signal: AbortSignal): Promise<void> {
     const [first = '', ...rest] = program.argv;
     const main = await agent
@@ -296,41 +328,17 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     const { main, ended, done } = await MainProgram.follow(process, { logPath, hasTerminal, broken });
     this.#main.resolve(main);
     // Its failure is that of the end as well, or is told behind it.
-    done.catch(() => undefined);
+    this.#pumped = done.catch(() => undefined);
     // What it left running may keep its outputs open: its end is its own.
     this.onProgramEnded(await waitOrAbort(ended, this.#closing.signal));
     await done;
   }
 
   #notFollowed(error: unknown): void {
-    if (this.#closing.signal.aborted) return;
+    if (this.#closing.signal.aborted || this.#isLeaving) return;
     this.#options.log.warn({ err: error }, "a guest's main program cannot be followed at the moment");
   }
 }
-
-/** Where a program is found by its name, and what most programs are linked with. */
-const likelyFiles = ({ argv: [name = ''], environment }: GuestSetup['program']): readonly string[] => {
-  const path = environment.findLast((variable) => variable.startsWith('PATH='))?.slice('PATH='.length) ?? '';
-  const programs = name.includes('/') ? [name] : path.split(':').map((directory) => `${directory}/${name}`);
-  return [...programs, ...LIBRARIES];
-};
-
-const LIBRARIES = [
-  '/lib64/ld-linux-x86-64.so.2',
-  '/lib/x86_64-linux-gnu/libc.so.6',
-  '/lib/ld-musl-x86_64.so.1',
-] as const;
-
-/** Reads a file, so that the guest has it in memory; one that is not there is none the less. */
-const readAhead = async (agent: MicrovmAgent, path: string, signal: AbortSignal): Promise<void> => {
-  try {
-    const { content } = await agent.readFile(path, signal);
-    await finished(content.resume(), { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!isRoostError(error)) throw error;
-  }
-};
 
 const SUPPORTED = [
   'guest-exec',
@@ -347,20 +355,9 @@ const SUPPORTED = [
   'guest-shutdown',
 ] as const;
 
-const setUpLink = async (
-  agent: MicrovmAgent,
-  { mac, addresses, gateway }: GuestSetup['links'][number],
-  before: string | undefined,
-  signal: AbortSignal,
-): Promise<void> => {
-  const routes = gateway === undefined ? [] : [{ destination: '0.0.0.0/0', gateway }];
-  const newMac = before === undefined ? {} : { newMac: mac };
-  await agent.setLink(
-    { mac: before ?? mac },
-    { ...newMac, up: true, addresses, routes, replace: true },
-    signal,
-  );
-};
+/** Of an init that an earlier Roost built, which does not know the request, or a guest that has no such program any more. */
+const isNothingToLeave = (error: unknown): boolean =>
+  isRoostError(error) && (error.data?.['errno'] === 'ENOSYS' || error.data?.['errno'] === 'ESRCH');
 
 /** Whether the main program runs, or has run. */
 const isRunning = async (agent: MicrovmAgent, signal: AbortSignal): Promise<boolean> =>
@@ -381,19 +378,6 @@ const attachMain = async (
   } catch (error) {
     if (!isRoostError(error) || error.data?.['errno'] !== 'EINVAL') throw error;
     return await agent.attach(outputs, signal);
-  }
-};
-
-/** An init that an earlier Roost built wants it in three requests. */
-const setIdentity = async (agent: MicrovmAgent, setup: GuestSetup, signal: AbortSignal): Promise<void> => {
-  const { hostname, machineId, resolver, hosts } = setup;
-  try {
-    await agent.setIdentity({ hostname, machineId, names: { resolver, hosts } }, signal);
-  } catch (error) {
-    if (!isRoostError(error) || error.data?.['errno'] !== 'EINVAL') throw error;
-    await agent.setIdentity({ hostname, machineId }, signal);
-    await agent.setResolver(resolver, signal);
-    await agent.setHosts(hosts, signal);
   }
 };
 

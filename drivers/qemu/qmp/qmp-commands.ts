@@ -33,6 +33,8 @@ interface QmpArguments {
   readonly 'migrate-set-capabilities': {
     readonly capabilities: readonly { readonly capability: string; readonly state: boolean }[];
   };
+  /** In bytes a second and milliseconds. */
+  readonly 'migrate-set-parameters': { readonly 'max-bandwidth': number; readonly 'downtime-limit': number };
   readonly migrate: { readonly uri: string };
   readonly 'migrate-incoming': { readonly uri: string };
   readonly 'blockdev-insert-medium': { readonly id: string; readonly 'node-name': string };
@@ -124,7 +126,10 @@ export const qmpReturns = {
   'blockdev-remove-medium': nothing,
   'blockdev-insert-medium': nothing,
   'migrate-set-capabilities': nothing,
+  'migrate-set-parameters': nothing,
   migrate: nothing,
+  migrate_cancel: nothing,
+  'query-migrate': z.object({ status: z.string().optional() }),
   'migrate-incoming': nothing,
 } as const satisfies Readonly<Record<string, z.ZodType>>;
 

@@ -34,7 +34,7 @@ interface Wanted {
   readonly cdroms?: readonly (BlockSource | undefined)[];
   readonly boot?: Launch['boot'];
   readonly seed?: BlockSource;
-  readonly memory?: Pick<Launch, 'forkable' | 'forkOf'>;
+  readonly memory?: Pick<Launch, 'forkable' | 'forkOf' | 'receives'>;
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
@@ -241,6 +241,7 @@ const cases: Readonly<Record<string, Wanted>> = {
   'in-a-scope': { groupArgv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost') },
   'microvm-program': microvmProgram,
   'microvm-template': { ...microvmProgram, memory: { forkable: true } },
+  'microvm-receiving': { ...microvmProgram, memory: { forkable: true, receives: true } },
   'microvm-fork': { ...microvmProgram, memory: { forkOf: templatePlace } },
   'q35-program': {
     accel: 'kvm',
