@@ -22,6 +22,7 @@ import type {
   ExecRequest,
   ExecStatus,
   FsfreezeStatus,
+  GuestProcess,
   ProgramRequest,
 } from '../protocol/agent.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
@@ -234,6 +235,8 @@ export interface GuestAgent {
    * FailedPrecondition where it cannot be executed.
    */
   openProgram?(request: ProgramRequest, signal: AbortSignal): Promise<ProgramLine>;
+  /** The processes of the guest, those of its kernel left out; absent where the agent only runs programs that tell. */
+  processes?(signal: AbortSignal): Promise<readonly GuestProcess[]>;
   /** Opens a file by a mode of fopen(3). Resolves with the agent's handle of it. */
   openFile(path: string, mode: string, signal: AbortSignal): Promise<number>;
   readFile(handle: number, count: number, signal: AbortSignal): Promise<{ bytes: Buffer; eof: boolean }>;
@@ -356,7 +359,7 @@ export interface GuestHandle {
    */
   freezeForForks(signal: AbortSignal): Promise<void>;
   /**
-   * Hands what the guest is, its memory and its devices, to a process that was launched to receive it. The guest runs
+   * Hands what the guest is, its memory and its devices, to a process that was launched to receive it. The guest may run
    * meanwhile, and stands still in the end: from then on it is there and here, and runs here again by `resume` alone,
    * which has to come before anything is written over its disks. Given up, it goes on here. Resolves with when it was
    * stopped, in milliseconds since the epoch. Errors: HostError with the process's own words.

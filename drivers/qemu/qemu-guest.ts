@@ -143,7 +143,8 @@ export class QemuGuest implements GuestHandle {
   async handOver(receiver: GuestHandle, signal: AbortSignal): ReturnType<GuestHandle['handOver']> {
     if (!(receiver instanceof QemuGuest)) throw new RoostError('Internal', 'The receiver is none of QEMU');
     const both = this.#whileAlive(receiver.#whileAlive(signal));
-    return await handOver(this.#parts, receiver.#parts, both);
+    const whileRunning = this.accel === 'kvm';
+    return await handOver(this.#parts, receiver.#parts, { whileRunning }, both);
   }
 
   devices(signal: AbortSignal): Promise<DeviceNames> {
