@@ -1,7 +1,7 @@
 /**
  * `roost run`: a container image as a guest of its own, from the pull to the exit code. What is missing on the way is
  * made: the images that every microVM boots by, and the image itself. The guest belongs to the daemon like any other;
- * with --rm it is deleted when it has ended, or when this command is interrupted.
+ * with --rm it is deleted when it has ended, or when this command is interrupted; by the daemon, if this command is killed.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
@@ -11,9 +11,11 @@ import type { OperationView } from '../protocol/operation.ts';
 import { type AttachOptions, attachHere, requireTerminal } from './attach.ts';
 import { exitCodeOf as endOfSession } from './byte-session.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
+import { parseForward } from './forward.ts';
 import type { Context } from './io.ts';
 import { lastingCall, lastingWait } from './lasting.ts';
 import { randomHex } from './random-hex.ts';
+import { UnitError } from './units.ts';
 import type { Arguments, Invocation } from './verb.ts';
 
 type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
@@ -23,6 +25,8 @@ const exitCodes = { notRun: 125, notExecutable: 126, notFound: 127, signalled: 1
 /** The log grows without notice, so it is looked at. */
 const LOOK_MS = 100;
 const MAX_PART_BYTES = 65_536;
+/** With --rm, when nobody has taken what it wrote and deleted it: then this command is gone, and the daemon does. */
+const LEFT_ALONE_MS = 60_000;
 const MICROVM_IMAGES = ['microvm-kernel', 'microvm-init', 'microvm-upper'] as const;
 
 /** Sends a change, waits for its end and gives it. Throws CliFailure when it failed. */
@@ -101,9 +105,36 @@ const specOf = (invocation: Invocation, image: string, name: string): CommandInp
     },
     ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
     ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
-    ...(network === undefined ? {} : { nics: [{ network }] }),
+    ...nicsOf(network, flags['publish']),
+    ...(flags['rm'] === true ? { deleteAfterEndMs: flags['detach'] === true ? 0 : LEFT_ALONE_MS } : {}),
     start: true,
   };
+};
+
+/** Ports that are published need a network; which, is for the user to say. */
+const nicsOf = (
+  network: string | undefined,
+  published: Invocation['flags'][string],
+): Pick<CommandInput<'guest-create'>, 'nics'> => {
+  const forwards = Array.isArray(published) ? published.map((text) => forwardOf(String(text))) : [];
+  if (network !== undefined) return { nics: [{ network, ...(forwards.length === 0 ? {} : { forwards }) }] };
+  if (forwards.length === 0) return {};
+  throw new CliFailure({
+    class: 'InvalidArgument',
+    desc: '--publish needs a network',
+    hint: "Give one with --network; 'roost network create NAME' makes one.",
+  });
+};
+
+type Forward = NonNullable<NonNullable<CommandInput<'guest-create'>['nics']>[number]['forwards']>[number];
+
+const forwardOf = (text: string): Forward => {
+  try {
+    return parseForward(text) as Forward;
+  } catch (error) {
+    if (error instanceof UnitError) throw new CliFailure({ class: 'InvalidArgument', desc: error.message });
+    throw error;
+  }
 };
 
 /** Writes what the program writes until it has ended, and all of that. */
@@ -177,8 +208,13 @@ const runHere = async (
 /** Also after an interrupt, by a signal of its own: the guest is the user's, and they want to be rid of it. */
 const remove = async (context: Context, guest: string): Promise<void> => {
   const client = await context.client();
-  const { operation } = await client.call('guest-delete', { guest, force: true });
-  await client.call('operation-wait', { operation });
+  try {
+    const { operation } = await client.call('guest-delete', { guest, force: true });
+    await client.call('operation-wait', { operation });
+  } catch (error) {
+    // The daemon was first.
+    if (toFailure(error).wire.class !== 'NotFound') throw error;
+  }
 };
 
 export const runImage = async (invocation: Invocation, context: Context): Promise<number> => {

@@ -32,6 +32,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'query-guest-addresses': 'address',
   'guest-info': 'agent',
   'guest-exec-session': 'exec',
+  'guest-signal': 'kill',
+  'query-guest-processes': 'top',
   'guest-attach': 'attach',
   'guest-file-open': 'cp',
   'guest-fsfreeze-freeze': 'freeze',

@@ -19,7 +19,7 @@ import type { InstanceId } from '../protocol/types.ts';
 import { versionText } from '../protocol/version.ts';
 import type { ImageBuilder, ImageStore, OciImages, Pool } from '../storage/pool.ts';
 import { createDispatch, type Dispatch } from './api/dispatch.ts';
-import { agentHandlers } from './api/handlers/agent.ts';
+import { agentHandlers, programHandlers } from './api/handlers/agent.ts';
 import { deviceHandlers } from './api/handlers/devices.ts';
 import { guestFindingHandlers } from './api/handlers/guest-finding.ts';
 import { guestHandlers } from './api/handlers/guests.ts';
@@ -253,6 +253,7 @@ const dispatchOf = (core: Core, describeDaemon: () => DaemonView): Dispatch => {
     ...deviceHandlers(services),
     ...guestFindingHandlers(services),
     ...agentHandlers(services, new AgentFiles()),
+    ...programHandlers(services),
     ...operationHandlers(services),
     ...imageHandlers(services),
     ...networkHandlers(services),

@@ -94,5 +94,17 @@ export const execStatus = z.strictObject({
 });
 export type ExecStatus = Readonly<z.infer<typeof execStatus>>;
 
+/** A process in a guest, as the guest tells it. */
+export const guestProcess = z.strictObject({
+  pid: z.int().nonnegative(),
+  parentPid: z.int().nonnegative(),
+  uid: z.int().nonnegative().describe("The guest's number of its user"),
+  state: z.string().max(1).describe('As ps(1) has it: R, S, D, T, Z …'),
+  cpuTimeMs: z.int().nonnegative(),
+  residentBytes: z.int().nonnegative(),
+  command: z.string().describe('Its arguments; its name in brackets where it has none'),
+});
+export type GuestProcess = Readonly<z.infer<typeof guestProcess>>;
+
 export const fsfreezeStatus = z.enum(['thawed', 'frozen']);
 export type FsfreezeStatus = z.infer<typeof fsfreezeStatus>;

@@ -66,6 +66,8 @@ const declared = [
   agent.guestExecSession,
   agent.guestAttach,
   agent.guestExecStatus,
+  agent.guestSignal,
+  agent.queryGuestProcesses,
   agent.guestFileOpen,
   agent.guestFileRead,
   agent.guestFileWrite,

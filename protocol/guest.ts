@@ -212,6 +212,12 @@ const policySettings = {
     .max(86_400_000)
     .default(60_000)
     .describe('How long guest-stop waits for the guest by default'),
+  deleteAfterEndMs: durationMs
+    .max(31 * 86_400_000)
+    .optional()
+    .describe(
+      'Delete it so long after a run has ended that is not to be followed by another; never unless given',
+    ),
 };
 
 /** Settings of a guest's machine: they apply at its next start. */
@@ -293,6 +299,7 @@ export const guestChanges = z.strictObject({
     labels: policySettings.labels,
     deleteProtection: policySettings.deleteProtection,
     stopTimeoutMs: policySettings.stopTimeoutMs,
+    deleteAfterEndMs: policySettings.deleteAfterEndMs.nullable(),
     memoryBytes: machineSettings.memoryBytes,
     boot: machineSettings.boot,
   }),
@@ -410,6 +417,7 @@ export const guestView = z.strictObject({
   restartPolicy: restartPolicySpec,
   deleteProtection: z.boolean(),
   stopTimeoutMs: durationMs,
+  deleteAfterEndMs: durationMs.optional(),
   pendingChanges: z.array(z.string()).describe('Settings changed since the start, applied at the next one'),
   process: z
     .strictObject({ pid: z.int(), startedAt: millisecondsSinceEpoch, accel: z.string() })

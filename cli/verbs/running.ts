@@ -1,7 +1,9 @@
 /** Running container images. */
 import { attachToGuest } from '../attach.ts';
+import { killGuests } from '../kill.ts';
 import { runImage } from '../run-image.ts';
 import { createTemplate, fork } from '../templates.ts';
+import { topOfGuest } from '../top.ts';
 import type { Verb } from '../verb.ts';
 
 export const runningVerbs: readonly Verb[] = [
@@ -30,7 +32,17 @@ export const runningVerbs: readonly Verb[] = [
       { name: 'detach', short: 'd', description: 'Print the name once it runs, and leave it' },
       { name: 'interactive', short: 'i', description: 'Keep its standard input open, and be it' },
       { name: 'terminal', short: 't', description: 'Give it a terminal, as -it for a shell' },
-      { name: 'rm', description: 'Delete the guest when it has ended' },
+      {
+        name: 'rm',
+        description: 'Delete the guest when it has ended; the daemon does, if this command does not live to',
+      },
+      {
+        name: 'publish',
+        short: 'p',
+        type: 'strings',
+        value: '[[address:]port:]port[/udp]',
+        description: "Pass a port of the host on to one of the guest's",
+      },
       { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
       {
         name: 'workdir',
@@ -68,6 +80,33 @@ export const runningVerbs: readonly Verb[] = [
     positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
     flags: [{ name: 'no-input', description: 'Only watch' }],
     run: attachToGuest,
+  },
+  {
+    words: 'kill',
+    command: 'guest-signal',
+    summary: "Send a guest's main program a signal",
+    details:
+      'Of a guest that runs a container image, which ends with its main program. SIGKILL unless another is given.',
+    positionals: [{ name: 'NAME', member: 'guest', complete: 'guest', variadic: true }],
+    flags: [
+      {
+        name: 'signal',
+        short: 's',
+        type: 'string',
+        value: 'signal',
+        description: 'By name, as HUP or SIGHUP, or by number',
+      },
+    ],
+    run: killGuests,
+  },
+  {
+    words: 'top',
+    command: 'query-guest-processes',
+    summary: 'List the processes in a guest',
+    details: 'As the guest tells them. Where no container image runs it needs ps(1) and the guest agent.',
+    positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
+    flags: [],
+    run: topOfGuest,
   },
   {
     words: 'template create',

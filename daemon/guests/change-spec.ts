@@ -45,11 +45,13 @@ export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec =
     throw new RoostError('InvalidArgument', 'A guest that runs a container image boots by a kernel', {
       hint: 'Name a kernel and an initial ramdisk, or leave boot out.',
     });
-  const { cloudInit: told, ...rest } = spec;
+  const { cloudInit: told, deleteAfterEndMs: before, ...rest } = spec;
+  const { deleteAfterEndMs = before } = changes;
   const cloudInit = changeCloudInit(told, changes.cloudInit);
   return {
     ...rest,
     ...(cloudInit === undefined ? {} : { cloudInit }),
+    ...(deleteAfterEndMs === undefined || deleteAfterEndMs === null ? {} : { deleteAfterEndMs }),
     description: changes.description ?? spec.description,
     labels: changes.labels ?? spec.labels,
     deleteProtection: changes.deleteProtection ?? spec.deleteProtection,

@@ -95,9 +95,10 @@ export const templateOfRunning = ({
   machine,
 }: GuestRecord): { readonly spec: StoredSpec; readonly machine: PinnedMachine } => {
   const nics = spec.nics.map(({ name, network }) => ({ name, network, mac: randomMac() }));
+  const { deleteAfterEndMs: _kept, ...kept } = spec;
   return {
     spec: {
-      ...spec,
+      ...kept,
       autostart: { ...spec.autostart, enabled: false },
       restartPolicy: { ...spec.restartPolicy, when: 'never' },
       deleteProtection: false,

@@ -141,6 +141,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     restartPolicy: spec.restartPolicy,
     deleteProtection: spec.deleteProtection,
     stopTimeoutMs: spec.stopTimeoutMs,
+    ...(spec.deleteAfterEndMs === undefined ? {} : { deleteAfterEndMs: spec.deleteAfterEndMs }),
     pendingChanges: pendingChanges(record, status),
     restarts: {
       count: status.restartCount,

@@ -27,6 +27,7 @@ import type { LeftOver } from '../operations/settle.ts';
 import { AbsentDriver } from './absent-driver.ts';
 import type { Standing } from './admit.ts';
 import { Agent } from './agent.ts';
+import { DeleteAfterEnd } from './delete-after-end.ts';
 import { EventBudget } from './event-budget.ts';
 import { followEnd } from './follow-end.ts';
 import { freeRun } from './free-run.ts';
@@ -51,10 +52,13 @@ import { Readiness } from './readiness.ts';
 import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
 import { saveRecord } from './save-record.ts';
+import { standingOf } from './standing.ts';
 
 export interface GuestEvents {
   /** The restart policy wants the guest started. */
   readonly restartDue: (guest: Guest) => void;
+  /** It has ended, and is to go then. */
+  readonly deletionDue: (guest: Guest) => void;
   /** The guest has left the inventory. */
   readonly gone: (guest: Guest) => void;
 }
@@ -66,6 +70,7 @@ export class Guest {
   readonly missingDriver: string | undefined;
   readonly mailbox = new Mailbox();
   readonly restarts: Restarts;
+  readonly deletion: DeleteAfterEnd;
   readonly agent: Agent;
   readonly readiness: Readiness;
   readonly freezing: Freezing;
@@ -107,6 +112,7 @@ export class Guest {
       this.freezing.heardAgent();
     });
     this.restarts = new Restarts(this, () => tell.restartDue(this));
+    this.deletion = new DeleteAfterEnd(this, () => tell.deletionDue(this));
     this.readiness = new Readiness(this);
     this.freezing = new Freezing(this);
   }
@@ -141,21 +147,7 @@ export class Guest {
   }
 
   get standing(): Standing {
-    return {
-      name: this.name,
-      state: this.state,
-      reason: this.#status.reason,
-      missingDriver: this.missingDriver,
-      target: this.#record.target,
-      hasProcess: this.handle !== undefined || this.#status.process !== undefined,
-      deleteProtection: this.#record.spec.deleteProtection,
-      unfinished: this.#unfinished.map((operation) => operation.kind),
-      verbs: this.driver.verbs,
-      hotplugs: this.driver.hotplugs(this.#record.machine),
-      frozen: this.freezing.frozen !== undefined,
-      isTemplate: this.#record.spec.template !== undefined,
-      runsProgram: this.#record.spec.program !== undefined,
-    };
+    return standingOf(this);
   }
 
   get view(): GuestView {
@@ -186,8 +178,10 @@ export class Guest {
 
   /** The record as committed; `saveRecord` is to follow where more than the target has changed. */
   setRecord(record: GuestRecord): void {
+    const isNew = record.spec.deleteAfterEndMs !== this.#record.spec.deleteAfterEndMs;
     this.#record = record;
     this.#changed();
+    if (isNew) this.deletion.arm();
   }
 
   /**
@@ -270,6 +264,8 @@ export class Guest {
   #leaveQueue(id: OperationId): void {
     this.#unfinished = this.#unfinished.filter((each) => each.id !== id);
     this.#changed();
+    // What was to follow may have been cancelled.
+    this.deletion.arm();
   }
 
   placeInQueue(id: OperationId): ReturnType<typeof placeAmong> {
@@ -395,6 +391,7 @@ export class Guest {
     });
     this.house.events.emit({ event: 'GUEST_EXITED', data: { guest: this.id, name: this.name, ...exit } });
     this.restarts.afterEnd({ cause: end.cause, programFailed, ranMs: Math.max(0, end.at - started) });
+    this.deletion.arm();
   }
 
   /**
@@ -415,6 +412,7 @@ export class Guest {
     this.removed = true;
     this.removal = { why, as };
     this.restarts.silence();
+    this.deletion.end();
     this.readiness.end();
     this.freezing.end();
     this.#tell.gone(this);

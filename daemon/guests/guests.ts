@@ -53,10 +53,14 @@ export class Guests {
 
   constructor(options: GuestsOptions) {
     this.#house = options.house;
-    this.registry = new GuestRegistry(options.house, (guest) => void this.policies.restart(guest));
-    this.policies = new Policies(options.house, this.registry, (guest, actor) =>
-      this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
-    );
+    this.registry = new GuestRegistry(options.house, {
+      restartDue: (guest) => void this.policies.restart(guest),
+      deletionDue: (guest) => void this.policies.delete(guest),
+    });
+    this.policies = new Policies(options.house, this.registry, {
+      start: (guest, actor) => this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
+      delete: (guest, actor) => this.delete({ guest: guest.id, force: false }, { actor, role: 'admin' }),
+    });
     this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
     this.creations = new GuestCreations(options.house, this.registry, this.#memory);
   }

@@ -10,6 +10,8 @@ import type { Guest } from './guest.ts';
 const FIRST_BOOT_TIMEOUT_MS = 10_000;
 /** From its first instruction a fork takes some tens of milliseconds to it. */
 const FORK_TIMEOUT_MS = 5_000;
+/** A guest that goes on as a fork of itself has more to lose than time. */
+const ITSELF_TIMEOUT_MS = 30_000;
 /** How long its output may take to arrive; who is attached and reads slowly does not count. */
 const LEAVE_TIMEOUT_MS = 10_000;
 /** How long the init may take to begin with the end. */
@@ -86,9 +88,7 @@ export const setUpInside = async (guest: Guest, tries: number, signal: AbortSign
   if (!own) return;
   const fork = forkToSetUp(guest);
   const setup = { ...own, ...(fork === undefined ? {} : { fork }) };
-  await withInit(guest, fork ? FORK_TIMEOUT_MS : bootTimeoutMs(tries), signal, (init, limit) =>
-    init.setUp(setup, limit),
-  );
+  await withInit(guest, timeoutOf(fork, tries), signal, (init, limit) => init.setUp(setup, limit));
   const { applied } = guest.status;
   if (fork && applied) guest.setStatus({ applied: { ...applied, renewed: true } });
   guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
@@ -115,6 +115,11 @@ const setupFor = (guest: Guest): GuestSetup | undefined => {
   const { networks } = guest.house;
   const places = nics.map(({ mac, ipv4, network }) => ({ ...networks.byId(network), mac, ipv4 }));
   return program && setupOf(guest, program, places);
+};
+
+const timeoutOf = (fork: GuestSetup['fork'], tries: number): number => {
+  if (!fork) return bootTimeoutMs(tries);
+  return fork.isItself ? ITSELF_TIMEOUT_MS : FORK_TIMEOUT_MS;
 };
 
 const bootTimeoutMs = (tries: number): number => FIRST_BOOT_TIMEOUT_MS * 3 ** (tries - 1);
@@ -179,6 +184,20 @@ export const endWithProgram = (guest: Guest, { exitCode, signal }: ProgramEnd): 
     });
 };
 
+/** Errors: Unsupported for a guest that boots no container image, FailedPrecondition when it does not run. */
+export const requireInit = ({ handle, name, state, record }: Guest): GuestInit => {
+  if (record.spec.program === undefined)
+    throw new RoostError('Unsupported', `Guest ${name} runs no program of a container image`, {
+      data: { guest: name },
+      hint: 'Use its console, its agent or SSH; `roost stop --force` ends it.',
+    });
+  if (handle?.init) return handle.init;
+  throw new RoostError('FailedPrecondition', `Guest ${name} is ${state}: its program does not run`, {
+    data: { guest: name, state },
+    hint: 'Start it first. What its program wrote before is in its log.',
+  });
+};
+
 const ATTACH_TIMEOUT_MS = 10_000;
 
 /**
@@ -190,20 +209,11 @@ export const attachProgram = async (
   fromOffset: number | undefined,
   signal: AbortSignal,
 ): Promise<ProgramLine> => {
-  const { handle, name } = guest;
-  if (guest.record.spec.program === undefined)
-    throw new RoostError('Unsupported', `Guest ${name} runs no program of a container image`, {
-      data: { guest: name },
-      hint: 'Use guest-console.',
-    });
-  if (!handle?.init)
-    throw new RoostError('FailedPrecondition', `Guest ${name} is ${guest.state}: its program does not run`, {
-      data: { guest: name, state: guest.state },
-      hint: 'Start it first. What its program wrote before is in its log.',
-    });
+  const { name } = guest;
+  const init = requireInit(guest);
   using limit = deadline(ATTACH_TIMEOUT_MS, signal);
   try {
-    return await handle.init.attachProgram(fromOffset, limit.signal);
+    return await init.attachProgram(fromOffset, limit.signal);
   } catch (error) {
     if (!(limit.signal.reason instanceof DeadlineError)) throw error;
     throw new RoostError('Unavailable', `The program of guest ${name} cannot be reached`, {

@@ -1,4 +1,4 @@
-/** What starts guests without anybody asking: their autostart after a boot of the host, their restart policy. */
+/** What is done to guests without anybody asking: their autostart after a boot of the host, their restart, their deletion. */
 import { isRoostError, toRoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { Guest } from './guest.ts';
@@ -8,20 +8,21 @@ import type { GuestRegistry } from './registry.ts';
 
 export type PolicyActor = 'policy:restart' | 'policy:autostart';
 
+/** How what policies want is accepted. */
+export interface PolicyDeeds {
+  readonly start: (guest: Guest, actor: PolicyActor) => Promise<unknown>;
+  readonly delete: (guest: Guest, actor: 'policy:delete') => Promise<unknown>;
+}
+
 export class Policies {
   readonly #house: House;
   readonly #registry: GuestRegistry;
-  readonly #start: (guest: Guest, actor: PolicyActor) => Promise<unknown>;
+  readonly #deeds: PolicyDeeds;
 
-  /** `start` accepts the start of a guest for a policy. */
-  constructor(
-    house: House,
-    registry: GuestRegistry,
-    start: (guest: Guest, actor: PolicyActor) => Promise<unknown>,
-  ) {
+  constructor(house: House, registry: GuestRegistry, deeds: PolicyDeeds) {
     this.#house = house;
     this.#registry = registry;
-    this.#start = start;
+    this.#deeds = deeds;
   }
 
   /** After a boot of the host: writes down which guests it is to start, in their order. */
@@ -53,6 +54,16 @@ export class Policies {
     await this.#startBy('policy:restart', guest);
   }
 
+  /** Deletes a guest that was to go after its end. */
+  async delete(guest: Guest): Promise<void> {
+    try {
+      await this.#deeds.delete(guest, 'policy:delete');
+    } catch (err) {
+      if (!this.#house.stopping.aborted && !guest.removed)
+        this.#house.log.warn({ err, guest: guest.name }, 'the guest could not be deleted after its end');
+    }
+  }
+
   #writeAutostart(ids: readonly GuestId[]): void {
     const { db, meta } = this.#house.inventory;
     db.soon(() => meta.set('autostart', JSON.stringify(ids)));
@@ -62,7 +73,7 @@ export class Policies {
     // The boot that follows begins anew.
     if (hostStops(this.#house.operations)) return;
     try {
-      await this.#start(guest, actor);
+      await this.#deeds.start(guest, actor);
     } catch (error) {
       if (this.#house.stopping.aborted || guest.removed || isRoostError(error, 'Cancelled')) return;
       this.#house.log.error({ err: error, guest: guest.name }, `${actor} could not start the guest`);

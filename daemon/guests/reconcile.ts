@@ -165,6 +165,7 @@ export const reconcile = async (
     if (hostBooted) guest.restarts.silence();
     await look(guest, startLeft, hostBooted);
     guest.restarts.arm();
+    guest.deletion.arm();
   } catch (error) {
     if (guest.house.stopping.aborted) return;
     guest.house.log.error({ err: error, guest: guest.name }, 'the guest could not be looked at');

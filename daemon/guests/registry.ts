@@ -25,10 +25,10 @@ export class GuestRegistry {
   #sorted: readonly Guest[] | undefined;
   readonly #tell: GuestEvents;
 
-  /** Reads the inventory. `restartDue` is called when a guest's policy wants it started. */
-  constructor(house: House, restartDue: (guest: Guest) => void) {
+  /** Reads the inventory. `due`: what a guest's policies want done. */
+  constructor(house: House, due: Pick<GuestEvents, 'restartDue' | 'deletionDue'>) {
     this.#house = house;
-    this.#tell = { restartDue, gone: (guest) => this.#remove(guest) };
+    this.#tell = { ...due, gone: (guest) => this.#remove(guest) };
     for (const { record, status } of house.inventory.guests.all())
       this.add(
         new Guest(

@@ -18,7 +18,8 @@ export interface Waited {
 export const judge = ({ view, unfinished }: Waited, until: GuestWait): 'reached' | 'waiting' | 'hopeless' => {
   const { state, ready, restarts } = view;
   const ended = state === 'stopped' || state === 'failed';
-  if (until === 'stopped') return ended && unfinished.length === 0 ? 'reached' : 'waiting';
+  if (until === 'stopped')
+    return ended && unfinished.every((kind) => kind === 'guest-delete') ? 'reached' : 'waiting';
   if (until === 'ready' ? state === 'running' && ready !== undefined : state === until) return 'reached';
   const mayStart = restarts.nextAt !== undefined || unfinished.some((kind) => STARTING.has(kind));
   return ended && !mayStart ? 'hopeless' : 'waiting';
@@ -54,6 +55,7 @@ export const waitForGuest = async (
   signal: AbortSignal,
 ): Promise<GuestView> => {
   for (;;) {
+    if (guest.removed && until === 'stopped') return guest.view;
     if (guest.removed) throw new RoostError('NotFound', `Guest ${guest.name} is gone: ${guest.removal.why}`);
     const { view } = guest;
     const unfinished = guest.unfinished.map(({ kind }) => kind);

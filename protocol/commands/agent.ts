@@ -10,6 +10,7 @@ import {
   execRequest,
   execStatus,
   fsfreezeStatus,
+  guestProcess,
   MAX_FILE_CHUNK_BYTES,
   programRequest,
 } from '../agent.ts';
@@ -72,6 +73,33 @@ export const guestExecStatus = defineCommand({
     waitMs: durationMs.max(86_400_000).default(0).describe('Answer when it has exited, or after this time'),
   }),
   returns: execStatus,
+});
+
+export const guestSignal = defineCommand({
+  name: 'guest-signal',
+  summary: "Send the main program of a guest's container image a signal",
+  description: 'A guest ends with its main program.',
+  role: 'operate',
+  ...wait,
+  arguments: z.strictObject({
+    ...asked,
+    signal: z
+      .union([z.int().min(1).max(64), z.string().regex(/^(SIG)?[A-Z][A-Z0-9]{1,9}$/)])
+      .default('SIGKILL')
+      .describe('By name or by the number that it has in Linux (signal(7))'),
+  }),
+  returns: z.strictObject({}),
+});
+
+export const queryGuestProcesses = defineCommand({
+  name: 'query-guest-processes',
+  summary: 'List the processes in a guest',
+  description:
+    'As the guest tells them, at most 4,096; those of its kernel are left out. Where no container image runs it needs ps(1) of procps in the guest, and an agent that may run it.',
+  role: 'read',
+  ...wait,
+  arguments: z.strictObject(asked),
+  returns: z.strictObject({ processes: z.array(guestProcess) }),
 });
 
 export const guestExecSession = defineCommand({

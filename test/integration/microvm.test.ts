@@ -46,6 +46,16 @@ const running = async (
 const ended = async (daemon: RealDaemon, name: string): ReturnType<RealDaemon['guest']> =>
   await daemon.guestWhen(name, ({ state }) => state === 'stopped');
 
+/** Resolves once the program has written that. */
+const heard = async (home: DaemonHome, guest: string, text: string): Promise<void> => {
+  while (!(await runRoost(home, ['logs', guest])).stdout.includes(text));
+};
+
+/** Resolves once nobody knows the guest any more. */
+const gone = async (daemon: RealDaemon, guest: string): Promise<void> => {
+  while ((await daemon.client.call('query-guests', { nameGlob: guest })).total > 0);
+};
+
 /** A command line of `roost` in a terminal, and the exit code behind it. */
 const terminalOf = (home: DaemonHome, args: readonly string[], before = 'true'): Terminal =>
   new Terminal(
@@ -106,6 +116,40 @@ describeWith(
         await finish({ home, daemon });
       },
     );
+
+    test('is signalled, and tells its processes; with --rm the daemon deletes it', async () => {
+      const { home, daemon } = await begin();
+      await daemon.succeed('network-create', { name: 'out', kind: 'user' });
+      const command = 'trap "echo hup" HUP; while :; do sleep 0.1; done';
+      const args = [
+        'run',
+        '-d',
+        '--rm',
+        '--network',
+        'out',
+        '-p',
+        '80',
+        '--name',
+        'web',
+        'box',
+        'sh',
+        '-c',
+        command,
+      ];
+      expect((await runRoost(home, args)).stdout).toBe('web\n');
+      const [nic] = (await daemon.guest('web')).nics;
+      expect(nic?.forwards).toMatchObject([{ guestPort: 80, hostPort: expect.any(Number) }]);
+      expect(await runRoost(home, ['kill', '-s', 'hup', 'web'])).toMatchObject({ code: 0, stdout: 'web\n' });
+      await heard(home, 'web', 'hup\n');
+      const top = await runRoost(home, ['top', 'web']);
+      expect(top.stdout).toContain('trap "echo hup" HUP');
+      expect(top.stdout.split('\n')[1]).toMatch(/^1 +0 +0 +[RS] /);
+      expect(await runRoost(home, ['kill', '-s', 'NONE', 'web'])).toMatchObject({ code: 2 });
+      expect(await runRoost(home, ['kill', 'web'])).toMatchObject({ code: 0 });
+      await gone(daemon, 'web');
+      expect(await runRoost(home, ['kill', 'web'])).toMatchObject({ code: 3 });
+      await finish({ home, daemon });
+    });
 
     test('asked to stop gets the signal of its image, and is killed when it does not heed it', async () => {
       const { home, daemon } = await begin();

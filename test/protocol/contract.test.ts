@@ -32,8 +32,8 @@ describe('every command', () => {
       const command = findCommand(name);
       return (command?.nature === 'query' || command?.nature === 'wait') && command.role !== 'read';
     });
-    const inGuests = needing.filter((name) => /^guest-(exec|file)/.test(name));
-    expect(inGuests).toHaveLength(7);
+    const inGuests = needing.filter((name) => /^guest-(exec|file|signal)/.test(name));
+    expect(inGuests).toHaveLength(8);
     const others = needing.filter((name) => !inGuests.includes(name));
     expect(others.sort()).toEqual([
       'operation-cancel',

@@ -4,16 +4,22 @@ import { execStatus, openProgram } from '../../guests/agent-exec.ts';
 import type { AgentFiles } from '../../guests/agent-files.ts';
 import { ByteSession } from '../../guests/byte-session.ts';
 import { attachProgram } from '../../guests/inside.ts';
+import { listProcesses } from '../../guests/list-processes.ts';
+import { signalProgram } from '../../guests/signal-program.ts';
 import type { Handlers } from '../call.ts';
 import type { Services } from './services.ts';
+
+export type ProgramCommands =
+  | 'guest-exec-session'
+  | 'guest-attach'
+  | 'guest-signal'
+  | 'query-guest-processes';
 
 export type AgentCommands =
   | 'guest-info'
   | 'guest-network-get-interfaces'
   | 'guest-exec'
   | 'guest-exec-status'
-  | 'guest-exec-session'
-  | 'guest-attach'
   | `guest-file-${'open' | 'read' | 'write' | 'seek' | 'close'}`
   | `guest-fsfreeze-${'status' | 'freeze' | 'thaw'}`;
 
@@ -31,19 +37,6 @@ export const agentHandlers = ({ guests }: Services, files: AgentFiles): Pick<Han
   },
   'guest-exec-status': ({ guest, ...request }, { signal }) =>
     execStatus(guests.registry.find(guest), request, signal),
-  'guest-exec-session': async ({ guest: reference, timeoutMs, ...request }, call) => {
-    const guest = guests.registry.find(reference);
-    const line = await openProgram(guest, request, { signal: call.signal, timeoutMs });
-    call.session.becomeStream(new ByteSession(line, request.terminal !== undefined, guest.house), '');
-    return { guest: guest.name };
-  },
-  'guest-attach': async ({ guest: reference, fromOffset }, call) => {
-    const guest = guests.registry.find(reference);
-    const line = await attachProgram(guest, fromOffset, call.signal);
-    call.session.becomeStream(new ByteSession(line, false, guest.house), '');
-    const { terminal = false, interactive = false } = guest.record.spec.program ?? {};
-    return { guest: guest.name, terminal, interactive };
-  },
   'guest-file-open': async ({ guest, ...request }, call) => ({
     handle: await files.open(guests.registry.find(guest), call, request),
   }),
@@ -82,4 +75,28 @@ export const agentHandlers = ({ guests }: Services, files: AgentFiles): Pick<Han
   },
   'guest-fsfreeze-freeze': (args, call) => guests.verb('guest-fsfreeze-freeze', args, call),
   'guest-fsfreeze-thaw': (args, call) => guests.verb('guest-fsfreeze-thaw', args, call),
+});
+
+/** Programs that are talked with, and the processes that there are. */
+export const programHandlers = ({ guests }: Services): Pick<Handlers, ProgramCommands> => ({
+  'guest-signal': async ({ guest, timeoutMs, signal: asked }, { signal }) => {
+    await signalProgram(guests.registry.find(guest), asked, { signal, timeoutMs });
+    return {};
+  },
+  'query-guest-processes': async ({ guest, timeoutMs }, { signal }) => ({
+    processes: [...(await listProcesses(guests.registry.find(guest), { signal, timeoutMs }))],
+  }),
+  'guest-exec-session': async ({ guest: reference, timeoutMs, ...request }, call) => {
+    const guest = guests.registry.find(reference);
+    const line = await openProgram(guest, request, { signal: call.signal, timeoutMs });
+    call.session.becomeStream(new ByteSession(line, request.terminal !== undefined, guest.house), '');
+    return { guest: guest.name };
+  },
+  'guest-attach': async ({ guest: reference, fromOffset }, call) => {
+    const guest = guests.registry.find(reference);
+    const line = await attachProgram(guest, fromOffset, call.signal);
+    call.session.becomeStream(new ByteSession(line, false, guest.house), '');
+    const { terminal = false, interactive = false } = guest.record.spec.program ?? {};
+    return { guest: guest.name, terminal, interactive };
+  },
 });

@@ -3,7 +3,7 @@ import { RoostError } from '../../../protocol/errors.ts';
 import type { GuestView } from '../../../protocol/guest.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
-import type { AgentCommands } from './agent.ts';
+import type { AgentCommands, ProgramCommands } from './agent.ts';
 import type { DeviceCommands } from './devices.ts';
 import type { GuestFinding } from './guest-finding.ts';
 import type { Services } from './services.ts';
@@ -19,7 +19,7 @@ type GuestCommands = Exclude<
     | 'query-guest-log'
     | 'query-guest-cloud-init'
   >,
-  GuestFinding | AgentCommands | DeviceCommands
+  GuestFinding | AgentCommands | ProgramCommands | DeviceCommands
 >;
 
 const chosenFields = (view: GuestView, fields: readonly string[] | undefined): Partial<GuestView> =>

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { deadline, deferred, waitOrAbort } from '../../../lib/abort.ts';
 import type { Log } from '../../../lib/log.ts';
-import type { ExecRequest, ExecStatus, ProgramRequest } from '../../../protocol/agent.ts';
+import type { ExecRequest, ExecStatus, GuestProcess, ProgramRequest } from '../../../protocol/agent.ts';
 import { isRoostError, RoostError } from '../../../protocol/errors.ts';
 import type { GuestAgent, GuestInit, GuestSetup, Observer, ProgramEnd, ProgramLine } from '../../driver.ts';
 import { AgentExecs } from './agent-execs.ts';
@@ -16,6 +16,7 @@ import type { Greeting } from './agent-session.ts';
 import { MainProgram } from './main-program.ts';
 import { MicrovmAgent, type ProcessInGuest } from './microvm-agent.ts';
 import { OpenFiles } from './open-files.ts';
+import { readProcesses } from './process-list.ts';
 import { openProgramLine } from './program-line.ts';
 import { likelyFiles, readAhead } from './read-ahead.ts';
 import { setIdentity, tellWhoItIs } from './tell-identity.ts';
@@ -194,6 +195,10 @@ export class MicrovmClient implements GuestAgent, GuestInit {
         throw cannotRun(request.path, error);
       },
     );
+  }
+
+  async processes(signal: AbortSignal): Promise<readonly GuestProcess[]> {
+    return await readProcesses(await this.#agent(signal), signal);
   }
 
   async openFile(path: string, mode: string, signal: AbortSignal): Promise<number> {

@@ -53,6 +53,8 @@ describe('dispatch', () => {
       'guest-network-get-interfaces',
       'guest-exec',
       'guest-exec-status',
+      'guest-signal',
+      'query-guest-processes',
       'guest-file-open',
       'guest-file-read',
       'guest-file-write',

@@ -1,0 +1,19 @@
+/** Where a guest stands, for whoever decides what may be asked of it. */
+import type { Standing } from './admit.ts';
+import type { Guest } from './guest.ts';
+
+export const standingOf = (guest: Guest): Standing => ({
+  name: guest.name,
+  state: guest.state,
+  reason: guest.status.reason,
+  missingDriver: guest.missingDriver,
+  target: guest.record.target,
+  hasProcess: guest.handle !== undefined || guest.status.process !== undefined,
+  deleteProtection: guest.record.spec.deleteProtection,
+  unfinished: guest.unfinished.map((operation) => operation.kind),
+  verbs: guest.driver.verbs,
+  hotplugs: guest.driver.hotplugs(guest.record.machine),
+  frozen: guest.freezing.frozen !== undefined,
+  isTemplate: guest.record.spec.template !== undefined,
+  runsProgram: guest.record.spec.program !== undefined,
+});
