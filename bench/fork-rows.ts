@@ -2,14 +2,14 @@
  * A guest made of a template, from `guest-fork` on the socket until it is seen to run, and until its program runs; against
  * QEMU spawned by hand (the floor), and against the same guest booted.
  */
-import { rm, rmdir } from 'node:fs/promises';
+import { readFile, rm, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Client } from '../cli/client.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
 import { makeMicrovmImages } from '../test/harness/microvm-home.ts';
 import { openByHand } from './by-hand.ts';
 import { type Instance, type InstanceOptions, startInstance } from './instance.ts';
-import { type Figure, type SampleLimits, takeFigure } from './measure.ts';
+import { type Figure, figureOf, type SampleLimits, takeFigure } from './measure.ts';
 import { byHandRequest, importIdleKernel, kernelName, PEER } from './start-rows.ts';
 
 const limits: SampleLimits = { warmUps: 3, samples: 30, budgetMs: 40_000 };
@@ -19,6 +19,8 @@ const FLOOR = 'bare';
 const TEMPLATE = 'template';
 const FORK = 'fork';
 const BOOT = 'boot';
+/** Forks, and boots, that are there at once when their memory is looked at. */
+const TOGETHER = 50;
 
 export const forkRows = async (options: InstanceOptions): Promise<readonly Figure[]> => {
   const images = await makeMicrovmImages();
@@ -59,6 +61,7 @@ export const forkRows = async (options: InstanceOptions): Promise<readonly Figur
         bootLimits,
         options,
       ),
+      ...(options.short ? [] : [await forkMemory(instance)]),
     ];
   } finally {
     await byHand.close();
@@ -68,6 +71,44 @@ export const forkRows = async (options: InstanceOptions): Promise<readonly Figur
     await rmdir(dirname(images.directory)).catch(() => undefined);
   }
 };
+
+/** Proportional set size of each of so many, all of which are there at once. */
+const forkMemory = async (instance: Instance): Promise<Figure> => {
+  const forks = Array.from({ length: TOGETHER }, (_, index) => `${FORK}-${index}`);
+  const forked = await shareOf(instance, forks, (name) =>
+    instance.succeed('guest-fork', { template: TEMPLATE, name }),
+  );
+  const boots = Array.from({ length: TOGETHER }, (_, index) => `${BOOT}-${index}`);
+  const booted = await shareOf(instance, boots, (name) => boot(instance, name));
+  return figureOf('fork-memory', 'MiB', forked, { name: 'the same guest, booted by Roost', values: booted });
+};
+
+/** Mebibytes of each, which are removed afterwards. */
+const shareOf = async (
+  instance: Instance,
+  names: readonly string[],
+  make: (name: string) => Promise<unknown>,
+): Promise<readonly number[]> => {
+  for (const name of names) await make(name);
+  const sizes: number[] = [];
+  for (const name of names) {
+    const { process } = await instance.client.call('query-guest', { guest: name });
+    const rollup = await readFile(`/proc/${process?.pid ?? 0}/smaps_rollup`, 'utf8');
+    sizes.push(Number(/^Pss: +(\d+) kB/m.exec(rollup)?.[1]) / 1024);
+  }
+  await Promise.all(names.map((name) => remove(instance, name)));
+  return sizes;
+};
+
+/** Asks for a little more memory, so that no template has it. */
+const boot = async (instance: Instance, name: string): Promise<void> =>
+  await instance.succeed('guest-create', {
+    name,
+    machine: 'microvm',
+    memoryBytes: MEMORY_BYTES + MEBIBYTE,
+    program: { image: 'box', command: ['sleep', '100000'] },
+    start: true,
+  });
 
 const prepare = async (instance: Instance): Promise<void> => {
   await importIdleKernel(instance);
@@ -105,18 +146,10 @@ const untilRunning = async (instance: Instance, client: Client): Promise<number>
   return ms;
 };
 
-/** A boot asks for a little more memory, so that no template has it. */
 const untilReady = async (instance: Instance, name: typeof FORK | typeof BOOT): Promise<number> => {
   const begun = performance.now();
   if (name === FORK) await instance.succeed('guest-fork', { template: TEMPLATE, name });
-  else
-    await instance.succeed('guest-create', {
-      name,
-      machine: 'microvm',
-      memoryBytes: MEMORY_BYTES + MEBIBYTE,
-      program: { image: 'box', command: ['sleep', '100000'] },
-      start: true,
-    });
+  else await boot(instance, name);
   const ms = performance.now() - begun;
   await remove(instance, name);
   return ms;

@@ -3,6 +3,8 @@
 import { guestImages } from '../test/guests/guest-images.ts';
 import { bootToSsh, prepareDebian } from './boot-rows.ts';
 import { churnRows } from './churn-rows.ts';
+import { containerRows } from './container-rows.ts';
+import { prepareContainers } from './containers.ts';
 import { createRows } from './create-rows.ts';
 import { eventRows } from './event-rows.ts';
 import { forkRows } from './fork-rows.ts';
@@ -127,10 +129,36 @@ export const rowGroups: readonly RowGroup[] = [
         what: 'The same against a boot of the same image',
         promise: 0.3,
       },
+      {
+        name: 'fork-memory',
+        what: 'Proportional set size of each of 50 forks that are there at once, against 50 boots of the same image',
+        promise: 0.3,
+      },
     ],
     needsRoot: true,
     prepare: async (signal) => void (await guestImages(signal)),
     measure: forkRows,
+  },
+  {
+    rows: [
+      {
+        name: 'run-cold',
+        what: '`roost run --rm IMAGE true` where there is no template, from the spawn to its end; its peer without network as well',
+      },
+      { name: 'run-warm', what: 'The same where there is a template', promise: 1 },
+      { name: 'run-warm-podman', what: 'The same against podman with runc', promise: 1 },
+      {
+        name: 'run-warm-network',
+        what: 'Like run-warm, on a network of kind nat, its peer on its bridge',
+        promise: 1,
+      },
+    ],
+    needsRoot: true,
+    prepare: async (signal) => {
+      await guestImages(signal);
+      await prepareContainers(signal);
+    },
+    measure: containerRows,
   },
   {
     rows: [
