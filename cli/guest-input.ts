@@ -60,7 +60,10 @@ const withForwards = (nics: readonly unknown[], given: readonly unknown[]): read
   if (given.length === 0) return nics;
   const [first, ...others] = nics;
   if (!isObject(first))
-    throw usageFailure('--forward needs a NIC', 'Give a network of kind user with --network or --nic.');
+    throw usageFailure(
+      '--forward needs a NIC',
+      'Give a network of kind nat or user with --network or --nic.',
+    );
   try {
     return [{ ...first, forwards: given.map((text) => parseForward(String(text))) }, ...others];
   } catch (error) {

@@ -130,7 +130,8 @@ type Forward = NonNullable<NonNullable<CommandInput<'guest-create'>['nics']>[num
 
 const forwardOf = (text: string): Forward => {
   try {
-    return parseForward(text) as Forward;
+    // As docker run does it: at every address of the host.
+    return { hostAddress: '0.0.0.0', ...parseForward(text) } as Forward;
   } catch (error) {
     if (error instanceof UnitError) throw new CliFailure({ class: 'InvalidArgument', desc: error.message });
     throw error;

@@ -43,7 +43,7 @@ export interface PortSpec {
   readonly mac: MacAddress;
   /** Address kept for it; absent for kind user, and for kind bridge unless it is fixed. */
   readonly ipv4?: string;
-  /** What of the host is passed on to it; only of kind user. */
+  /** What of the host is passed on to it; only of kinds user and nat. */
   readonly forwards?: readonly PortForward[];
 }
 

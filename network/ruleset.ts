@@ -15,6 +15,7 @@
  * neighbour's link-local address.
  */
 import type { HostObject } from '../protocol/host-object.ts';
+import type { PortForward } from '../protocol/net-port.ts';
 import type { NetworkKind } from '../protocol/network.ts';
 import type { InstanceId, MacAddress } from '../protocol/types.ts';
 import { bridgePrefix, tapPrefix } from './link-names.ts';
@@ -33,9 +34,21 @@ export type DropReason = (typeof guardCounters)[number];
 /** Element of a set: where it is, and what it is made of. */
 export interface SetElement {
   readonly family: 'bridge' | 'inet';
-  readonly set: 'mac' | 'ip4' | 'any_ip4' | 'joined' | 'bridged' | 'nat_bridges' | 'nat_subnets' | DropSet;
+  readonly set:
+    | 'mac'
+    | 'ip4'
+    | 'any_ip4'
+    | 'joined'
+    | 'bridged'
+    | 'nat_bridges'
+    | 'nat_subnets'
+    | 'port_forwards'
+    | 'address_forwards'
+    | DropSet;
   /** In the set's order; more than one is a concatenation. */
   readonly parts: readonly string[];
+  /** Of a map: what these are mapped to. */
+  readonly value?: readonly string[];
 }
 
 export const tableName = (instance: InstanceId): string => `roost_${instance}`;
@@ -94,6 +107,22 @@ export const portElements = ({ tap, mac, ipv4 }: RuledPort): readonly SetElement
     ? [own, { family: 'bridge', set: 'any_ip4', parts: [tap, mac] }]
     : [own, { family: 'bridge', set: 'ip4', parts: [tap, mac, ipv4] }];
 };
+
+const ANY_ADDRESS = '0.0.0.0';
+
+/** What of the host is passed on to a guest at that address. */
+export const forwardElements = (ipv4: string, forwards: readonly PortForward[]): readonly SetElement[] =>
+  forwards.map(({ protocol, hostAddress, hostPort, guestPort }) => {
+    const value = [ipv4, String(guestPort)];
+    return hostAddress === ANY_ADDRESS
+      ? { family: 'inet', set: 'port_forwards', parts: [protocol, String(hostPort)], value }
+      : {
+          family: 'inet',
+          set: 'address_forwards',
+          parts: [hostAddress, protocol, String(hostPort)],
+          value,
+        };
+  });
 
 /** What the rules may have counted of a tap. */
 export const dropElements = (tap: string): readonly SetElement[] =>
@@ -164,9 +193,17 @@ ${guardCounters.map(dropSetText).join('')}${guardCounters.map(dropChainText).joi
 `;
 }
 
+/** Where what comes to a port of the host goes on to; networks that are kept apart get nowhere by it. */
+const forwardRules = `		ip daddr . meta l4proto . th dport @address_forwards dnat ip to ip daddr . meta l4proto . th dport map @address_forwards
+		fib daddr type local meta l4proto . th dport @port_forwards dnat ip to meta l4proto . th dport map @port_forwards
+`;
+
 /**
  * The firewall. `bridged` is for hosts where bridge-nf-call-iptables sends bridged frames through these hooks, with the
  * bridge as both ends. Whatever leaves a bridge of ours for elsewhere does so as nat or not at all.
+ *
+ * Ports of the host are passed on by the maps. What the host itself sends to such a port of its loopback interface leaves
+ * with the bridge's address, for which the bridge has route_localnet; `loopback` keeps guests from what else is there.
  */
 function firewall(instance: InstanceId): string {
   const ours = `"${bridgePrefix(instance)}*"`;
@@ -185,9 +222,27 @@ table inet ${tableName(instance)} {
 		type ipv4_addr
 		flags interval
 	}
+	map port_forwards {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+	}
+	map address_forwards {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		iifname ${ours} iifname != @nat_bridges return
+${forwardRules}	}
+	chain output {
+		type nat hook output priority -100; policy accept;
+${forwardRules}	}
+	chain loopback {
+		type filter hook input priority filter; policy accept;
+		iifname ${ours} ip daddr 127.0.0.0/8 ct state new,invalid,untracked counter name not_forwarded drop
+	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		iifname . oifname @bridged accept
+		oifname @nat_bridges ct status dnat accept
 		iifname @nat_bridges oifname != ${ours} ip saddr @nat_subnets accept
 		oifname @nat_bridges iifname != ${ours} ct state established,related accept
 		iifname ${ours} counter name not_forwarded drop
@@ -196,6 +251,8 @@ table inet ${tableName(instance)} {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname != ${ours} ip saddr @nat_subnets masquerade
+		oifname @nat_bridges ip saddr 127.0.0.0/8 masquerade
+		oifname @nat_bridges ip saddr @nat_subnets ct status dnat masquerade
 	}
 }
 `;
@@ -223,7 +280,16 @@ export const deleteElementsText = (instance: InstanceId, elements: readonly SetE
     .map((element) => `${change('add', instance, element)}\n${change('delete', instance, element)}\n`)
     .join('');
 
-function change(verb: 'add' | 'delete', instance: InstanceId, { family, set, parts }: SetElement): string {
-  const words = parts.map((part) => (/^[A-Za-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
-  return `${verb} element ${family} ${tableName(instance)} ${set} { ${words.join(' . ')} }`;
+function change(
+  verb: 'add' | 'delete',
+  instance: InstanceId,
+  { family, set, parts, value = [] }: SetElement,
+): string {
+  const key = parts.map(elementWord).join(' . ');
+  const mapped = verb === 'add' && value.length > 0 ? ` : ${value.join(' . ')}` : '';
+  return `${verb} element ${family} ${tableName(instance)} ${set} { ${key}${mapped} }`;
 }
+
+/** A part of an element as `nft` reads it: names of links are quoted. */
+export const elementWord = (part: string): string =>
+  /^[A-Za-z]/.test(part) && !part.includes(':') && part !== 'tcp' && part !== 'udp' ? `"${part}"` : part;

@@ -16,7 +16,7 @@ export const portForward = z.strictObject({
 export const forwards = z
   .array(portForward)
   .max(64)
-  .describe('Ports of the host that are passed on to the guest; only on a network of kind user');
+  .describe('Ports of the host that are passed on to the guest; only on a network of kind nat or user');
 
 /** Proof that a guest is up: what it gave, and when. */
 export const readiness = z.strictObject({

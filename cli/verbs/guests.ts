@@ -160,7 +160,7 @@ const create = change({
       type: 'strings',
       value: '[port:]guest-port',
       description:
-        'A port of the host for one of the guest, on its first NIC, of a network of kind user: 8080:80, 0.0.0.0:8080:80, 5353:53/udp, or 22 for a free port of the host; may be given again',
+        'A port of the host for one of the guest, on its first NIC, of a network of kind nat or user: 8080:80, 0.0.0.0:8080:80, 5353:53/udp, or 22 for a free port of the host; may be given again',
     },
     fromJson,
     { name: 'start', short: 's', member: 'start' },

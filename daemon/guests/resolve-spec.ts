@@ -74,13 +74,13 @@ const bootOfProgram = (images: Images): StoredSpec['boot'] => ({
   commandLine: '',
 });
 
-/** A guest on a bridge has an address of its own, at which all its ports are reached. */
+/** A guest on another network has an address there, at which all its ports are reached. */
 const networkOf = (nic: GuestSpec['nics'][number], networks: Networks): NetworkRecord => {
   const network = networks.require(nic.network);
-  if (!nic.forwards?.length || network.kind === 'user') return network;
+  if (!nic.forwards?.length || network.kind === 'user' || network.kind === 'nat') return network;
   throw new RoostError('InvalidArgument', `Network ${network.name} (${network.kind}) forwards no ports`, {
     data: { network: network.name, kind: network.kind },
-    hint: 'Reach the guest at its own address, or attach it to a network of kind user.',
+    hint: 'Reach the guest at its own address, or attach it to a network of kind nat or user.',
   });
 };
 

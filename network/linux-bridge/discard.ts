@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { enter } from '../../lib/account.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import { bridgePrefix, tapPrefix } from '../link-names.ts';
-import { tableName } from '../ruleset.ts';
+import { elementWord, tableName } from '../ruleset.ts';
 import { stopServerOf } from './dnsmasq.ts';
 import type { InspectedPlace } from './inspect.ts';
 import { deleteLink } from './links.ts';
@@ -82,8 +82,6 @@ async function discardOne({ kind, name }: HostObject, signal: AbortSignal): Prom
 function deleteElement(name: string): string {
   const [family = '', table = '', set = '', ...rest] = name.split('/');
   const value = rest.join('/');
-  const words = value
-    .split(' . ')
-    .map((part) => (/^[A-Za-z]/.test(part) && !part.includes(':') ? `"${part}"` : part));
+  const words = value.split(' . ').map(elementWord);
   return `delete element ${family} ${table} ${set} { ${words.join(' . ')} }`;
 }

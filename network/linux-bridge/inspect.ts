@@ -90,24 +90,27 @@ async function entries(directory: string): Promise<readonly string[]> {
 /** Bridges of somebody else that networks of the instance have joined. */
 export async function joinedBridges(instance: InstanceId, signal: AbortSignal): Promise<readonly string[]> {
   const listing = await nftIfPresent(['-j', 'list', 'set', 'bridge', tableName(instance), 'joined'], signal);
-  return listing === undefined ? [] : setsIn(listing).flatMap(({ elem }) => (elem ?? []).map(words));
+  return listing === undefined ? [] : setsIn(listing).flatMap(({ elem }) => elem.map(words));
 }
 
 /** What the rules have counted is no object of its own: it goes with its table, or with its port. */
-const setsIn = (listing: string) =>
-  (JSON.parse(listing) as NftListing).nftables
-    .flatMap(({ set }) => set ?? [])
-    .filter(({ name }) => reasonOfSet(name) === undefined);
+const setsIn = (listing: string): readonly { readonly name: string; readonly elem: readonly NftValue[] }[] =>
+  (JSON.parse(listing) as NftListing).nftables.flatMap(({ set, map }) => {
+    if (set && reasonOfSet(set.name) === undefined) return [{ name: set.name, elem: set.elem ?? [] }];
+    return map ? [{ name: map.name, elem: (map.elem ?? []).map(([key]) => key) }] : [];
+  });
 
 /** A value of `nft -j`: a word, a concatenation, or a subnet (libnftables-json(5)). */
 type NftValue =
   | string
+  | number
   | { readonly concat: readonly NftValue[] }
   | { readonly prefix: { readonly addr: string; readonly len: number } };
 
 interface NftListing {
   readonly nftables: readonly {
     readonly set?: { readonly name: string; readonly elem?: readonly NftValue[] };
+    readonly map?: { readonly name: string; readonly elem?: readonly (readonly [NftValue, NftValue])[] };
   }[];
 }
 
@@ -123,15 +126,13 @@ async function tableObjects(
   return [
     { kind: 'nft-table', name: table },
     ...sets.flatMap(({ name, elem }) =>
-      (elem ?? []).map(
-        (value) => ({ kind: 'nft-element', name: `${table}/${name}/${words(value)}` }) as const,
-      ),
+      elem.map((value) => ({ kind: 'nft-element', name: `${table}/${name}/${words(value)}` }) as const),
     ),
   ];
 }
 
 function words(value: NftValue): string {
-  if (typeof value === 'string') return value;
+  if (typeof value === 'string' || typeof value === 'number') return String(value);
   if ('concat' in value) return value.concat.map(words).join(' . ');
   return `${value.prefix.addr}/${value.prefix.len}`;
 }

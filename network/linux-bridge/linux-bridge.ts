@@ -21,6 +21,7 @@ import type { HostObject } from '../../protocol/host-object.ts';
 import type { NetworkBackend, NetworkPlace, PortAnswer, PortSpec } from '../backend.ts';
 import { bridgePrefix } from '../link-names.ts';
 import { addElementsText, deleteElementsText, tablesRemovalText, tablesText } from '../ruleset.ts';
+import { portsInUse } from '../user/ports-in-use.ts';
 import { answerOf } from './answer.ts';
 import { discard } from './discard.ts';
 import { ensureServer, stopServer } from './dnsmasq.ts';
@@ -123,6 +124,7 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
     foreign: foreignObjects,
     foreignFirewalls: ({ instance }, signal) => findFirewalls(instance, signal),
     usedSubnets,
+    usedPorts: portsInUse,
     inspect: async (place, signal) => [
       ...(await inspectHost(place, portsRoot, signal)),
       ...(await scopes.list(serverGroupPrefix(place.instance))),

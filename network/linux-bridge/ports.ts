@@ -7,6 +7,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { MacAddress } from '../../protocol/types.ts';
 import type { AttachedPort, PortPlan, PortSpec } from '../backend.ts';
 import { addElementsText, deleteElementsText, dropElements, elementObject } from '../ruleset.ts';
+import { requireFree } from '../user/port-check.ts';
 import { reloadServer } from './dnsmasq.ts';
 import { ip, toolFailed } from './host-tool.ts';
 import { requireBridge } from './links.ts';
@@ -27,6 +28,7 @@ export function planPort(site: AnySite, port: PortSpec): PortPlan {
 
 export async function attachPort(site: AnySite, port: PortSpec, signal: AbortSignal): Promise<AttachedPort> {
   signal.throwIfAborted();
+  if (site.kind === 'nat') await preparePassingOn(site.bridge, port, signal);
   const tap = tapOf(site, port);
   await using undo = new UndoStack();
   const descriptor = makeTap(tap);
@@ -44,6 +46,17 @@ export async function attachPort(site: AnySite, port: PortSpec, signal: AbortSig
   joinBridge(tap, site.bridge);
   undo.succeed();
   return { port: { kind: 'tap', link: tap, mac: port.mac }, descriptor, guarded };
+}
+
+/** Nobody may listen where the rules take everything away; and the host itself comes by its loopback interface. */
+async function preparePassingOn(
+  bridge: string,
+  { forwards = [] }: PortSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  if (forwards.length === 0) return;
+  for (const forward of forwards) await requireFree(forward, 'rules', signal);
+  await writeFile(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`, '1');
 }
 
 /** A tap that exists is somebody's: of a guest that still runs, or of one whose detaching was never done. */

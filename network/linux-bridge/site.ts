@@ -14,6 +14,7 @@ import type { NetworkPlace, PortSpec } from '../backend.ts';
 import { bridgeName, tapName } from '../link-names.ts';
 import {
   elementObject,
+  forwardElements,
   joinedElements,
   networkElements,
   portElements,
@@ -113,5 +114,11 @@ export const tapOf = (site: AnySite, port: PortSpec): string =>
 /** On a bridge of somebody else an address may be given by a server of somebody else. */
 export const elementsOf = (site: AnySite, port: PortSpec): readonly SetElement[] => {
   const ipv4 = port.ipv4 ?? (site.kind === 'bridge' ? 'any' : undefined);
-  return portElements({ tap: tapOf(site, port), mac: port.mac, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  const own = portElements({
+    tap: tapOf(site, port),
+    mac: port.mac,
+    ...(ipv4 === undefined ? {} : { ipv4 }),
+  });
+  const passesOn = site.kind === 'nat' && port.ipv4 !== undefined;
+  return passesOn ? [...own, ...forwardElements(port.ipv4, port.forwards ?? [])] : own;
 };

@@ -1,4 +1,4 @@
-/** Whether a guest's process will be able to listen where it is to: found out before it is started. */
+/** Whether a port of the host can be a guest's: found out before it is started. */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -12,11 +12,18 @@ const UNPRIVILEGED_PORT_START = '/proc/sys/net/ipv4/ip_unprivileged_port_start';
 export const forwardText = ({ protocol, hostAddress, hostPort }: PortForward): string =>
   `${protocol} port ${hostPort} of ${hostAddress}`;
 
-/** Errors: FailedPrecondition for one that is taken, may not be had, or lies at an address that is not the host's. */
-export async function requireFree(forward: PortForward, signal: AbortSignal): Promise<void> {
+/**
+ * `by`: the guest's own process listens there, or rules pass it on. Errors: FailedPrecondition for one that is taken, may
+ * not be had, or lies at an address that is not the host's.
+ */
+export async function requireFree(
+  forward: PortForward,
+  by: 'process' | 'rules',
+  signal: AbortSignal,
+): Promise<void> {
   signal.throwIfAborted();
   const first = Number(await readFile(UNPRIVILEGED_PORT_START, 'utf8').catch(() => '1024'));
-  if (forward.hostPort < first)
+  if (by === 'process' && forward.hostPort < first)
     throw refusal(forward, `is for privileged processes: the first one for a guest is ${first}`);
   try {
     await (forward.protocol === 'tcp' ? tryTcp(forward) : tryUdp(forward));

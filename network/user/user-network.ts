@@ -32,7 +32,7 @@ export function userNetworkBackend(): NetworkBackend {
     planPort: (_network, port) => ({ port: portOf(port), objects: [] }),
     attach: async (_network, port, signal) => {
       signal.throwIfAborted();
-      for (const forward of port.forwards ?? []) await requireFree(forward, signal);
+      for (const forward of port.forwards ?? []) await requireFree(forward, 'process', signal);
       return { port: portOf(port) };
     },
     detach: async () => undefined,

@@ -6,6 +6,7 @@ import { closeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { NetworkBackend, NetworkPlace, PortSpec } from '../../network/backend.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
+import type { PortForward } from '../../protocol/net-port.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
 import type { GuestId, InstanceId, MacAddress, NetworkId } from '../../protocol/types.ts';
 
@@ -41,6 +42,13 @@ export const networkPlace = (
   };
 };
 
+const loopbackForward = (hostPort: number): PortForward => ({
+  protocol: 'tcp',
+  hostAddress: '127.0.0.1',
+  hostPort,
+  guestPort: 80,
+});
+
 export const portSpec = (network: NetworkPlace, guestNumber: number, index = 0): PortSpec => ({
   guest: `00000000-0000-4000-9000-${String(guestNumber).padStart(12, '0')}` as GuestId,
   guestNumber,
@@ -48,6 +56,7 @@ export const portSpec = (network: NetworkPlace, guestNumber: number, index = 0):
   index,
   mac: `52:54:00:00:0${index}:${guestNumber.toString(16).padStart(2, '0')}` as MacAddress,
   ...(network.kind === 'user' ? {} : { ipv4: `10.91.${network.number}.${guestNumber + 1}` }),
+  ...(network.kind === 'nat' ? { forwards: [loopbackForward(20_000 + 10 * guestNumber + index)] } : {}),
 });
 
 const keys = (...lists: readonly (readonly HostObject[])[]): readonly string[] =>

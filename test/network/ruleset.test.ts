@@ -4,6 +4,7 @@ import {
   addElementsText,
   deleteElementsText,
   elementObject,
+  forwardElements,
   networkElements,
   portElements,
   tablesRemovalText,
@@ -19,6 +20,11 @@ const nat = networkElements({ bridge: 'rbabcde1', kind: 'nat', subnet: '10.91.1.
 const isolated = networkElements({ bridge: 'rbabcde2', kind: 'isolated', subnet: '10.91.2.0/24' });
 const port = portElements({ tap: 'rtabcdea0', mac, ipv4: '10.91.1.2' });
 
+const forwards = forwardElements('10.91.1.2', [
+  { protocol: 'tcp', hostAddress: '0.0.0.0', hostPort: 8080, guestPort: 80 },
+  { protocol: 'udp', hostAddress: '127.0.0.1', hostPort: 5300, guestPort: 53 },
+]);
+
 describe('the rules', () => {
   it.each([
     ['tables', tablesText(instance)],
@@ -27,6 +33,8 @@ describe('the rules', () => {
     ['nat-network-delete', deleteElementsText(instance, nat)],
     ['isolated-network-add', addElementsText(instance, isolated)],
     ['port-add', addElementsText(instance, port)],
+    ['forwards-add', addElementsText(instance, forwards)],
+    ['forwards-delete', deleteElementsText(instance, forwards)],
     ['port-delete', deleteElementsText(instance, port)],
     ['port-without-address-add', addElementsText(instance, portElements({ tap: 'rtabcdea1', mac }))],
   ])('of %s', async (name, text) => {
@@ -34,12 +42,14 @@ describe('the rules', () => {
   });
 
   it('name their elements for the ledger', () => {
-    expect([...nat, ...port].map((element) => elementObject(instance, element).name)).toEqual([
+    expect([...nat, ...port, ...forwards].map((element) => elementObject(instance, element).name)).toEqual([
       'inet/roost_abcde/bridged/rbabcde1 . rbabcde1',
       'inet/roost_abcde/nat_bridges/rbabcde1',
       'inet/roost_abcde/nat_subnets/10.91.1.0/24',
       'bridge/roost_abcde/mac/rtabcdea0 . 52:54:00:12:34:56',
       'bridge/roost_abcde/ip4/rtabcdea0 . 52:54:00:12:34:56 . 10.91.1.2',
+      'inet/roost_abcde/port_forwards/tcp . 8080',
+      'inet/roost_abcde/address_forwards/127.0.0.1 . udp . 5300',
     ]);
   });
 });

@@ -2,6 +2,8 @@
  * What networks do with real frames: honest ones arrive, forged ones are dropped and counted, addresses and names are
  * given, packets go out where they may. That a frame was dropped is seen by a later one that arrived before it.
  */
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
 import { closeSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -26,6 +28,7 @@ import {
   parseArp,
   parseDhcp,
   parseDnsAnswer,
+  parseUdp,
   type Udp,
   udp,
 } from './frames.ts';
@@ -580,5 +583,105 @@ describe('a network', () => {
     } finally {
       await run('nft', ['delete table ip filter']);
     }
+  });
+});
+
+describe('ports of the host that are passed on to a guest', () => {
+  const forwards = [
+    { protocol: 'udp', hostAddress: '127.0.0.1', hostPort: 5300, guestPort: 53 },
+    { protocol: 'udp', hostAddress: '0.0.0.0', hostPort: 5301, guestPort: 54 },
+  ] as const;
+  let sockets: Socket[] = [];
+
+  afterEach(() => {
+    for (const socket of sockets) socket.close();
+    sockets = [];
+  });
+
+  const hostSocket = async (port = 0, address = '0.0.0.0'): Promise<Socket> => {
+    const socket = createSocket('udp4');
+    sockets.push(socket);
+    socket.bind(port, address);
+    await once(socket, 'listening');
+    return socket;
+  };
+
+  const passing = async (): Promise<{ readonly network: NetworkPlace; readonly guest: TapEnd }> => {
+    const network = await makeNetwork(1, 'nat');
+    const guest = await attach(network, { ...portSpec(network, 1), forwards });
+    await bridgeSends(guest, network, AbortSignal.timeout(20_000));
+    return { network, guest };
+  };
+
+  it.each([
+    ['127.0.0.1', 5300, 53],
+    ['127.0.0.1', 5301, 54],
+    ['10.91.1.1', 5301, 54],
+  ])('reach it from %s, port %i, and what it answers comes back', async (address, port, guestPort) => {
+    const signal = AbortSignal.timeout(20_000);
+    const { network, guest } = await passing();
+    const socket = await hostSocket();
+    socket.send('question', port, address);
+    const asked = await guest.receiveUdp(said('question'), signal);
+    expect([asked.to, asked.toPort, asked.from]).toEqual([guest.ip, guestPort, gateway(network)]);
+    const answered = once(socket, 'message', { signal });
+    guest.sendUdp(
+      { to: asked.from, toPort: asked.fromPort, fromPort: guestPort, data: Buffer.from('answer') },
+      { to: gatewayMac(network) },
+    );
+    const [data, from] = (await answered) as [Buffer, { address: string; port: number }];
+    expect([data.toString(), from.address, from.port]).toEqual(['answer', address, port]);
+  });
+
+  it('reach it from no network that is kept apart, and open nothing else of the host to it', async () => {
+    const signal = AbortSignal.timeout(20_000);
+    const { network, guest } = await passing();
+    const apart = await makeNetwork(2, 'isolated');
+    const stranger = await attach(apart, portSpec(apart, 2));
+    await bridgeSends(stranger, apart, signal);
+    const inner = await hostSocket(9999, '127.0.0.1');
+    const heard: string[] = [];
+    inner.on('message', (data) => heard.push(data.toString()));
+    for (const [to, toPort] of [
+      [gateway(apart), 5301],
+      ['10.91.1.1', 5301],
+      [guest.ip, 54],
+    ] as const)
+      stranger.sendUdp({ to, toPort, data: Buffer.from('forbidden') }, { to: gatewayMac(apart) });
+    guest.sendUdp(
+      { to: '127.0.0.1', toPort: 9999, data: Buffer.from('forbidden') },
+      { to: gatewayMac(network) },
+    );
+    // Both have sent before, so that theirs would be there first.
+    await resolve(stranger, apart, 'nobody.net2', signal);
+    await resolve(guest, network, 'nobody.net1', signal);
+    const socket = await hostSocket();
+    socket.send('allowed', 5301, '127.0.0.1');
+    await guest.receiveUdp(said('allowed'), signal);
+    const texts = guest.seen.flatMap(({ type, payload }) =>
+      type === ETHERTYPE.ipv4 ? (parseUdp(payload)?.data.toString() ?? []) : [],
+    );
+    expect(texts).not.toContain('forbidden');
+    socket.send('inner', 9999, '127.0.0.1');
+    await once(inner, 'message', { signal });
+    expect(heard).toEqual(['inner']);
+  });
+
+  it('are refused where somebody listens, and are gone with the guest', async () => {
+    const network = await makeNetwork(1, 'nat');
+    const port = { ...portSpec(network, 1), forwards };
+    const socket = await hostSocket(5301);
+    await expect(backend.attach(network, port, never)).rejects.toMatchObject({
+      class: 'FailedPrecondition',
+      message: expect.stringContaining('5301'),
+    });
+    expect(socket.address().port).toBe(5301);
+    const free = { ...port, forwards: forwards.slice(0, 1) };
+    const end = await attach(network, free);
+    end.close();
+    ends = [];
+    await backend.detach(network, free, never);
+    const { stdout } = await run('nft', ['list', 'table', 'inet', `roost_${network.instance}`]);
+    expect(stdout).not.toContain('5300');
   });
 });

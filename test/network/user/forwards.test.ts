@@ -34,18 +34,18 @@ describe('a port of the host', () => {
       message: expect.stringContaining(message),
       data: expect.objectContaining({ guestPort: 22 }),
     });
-    await expect(requireFree(forward, never)).rejects.toMatchObject(
+    await expect(requireFree(forward, 'process', never)).rejects.toMatchObject(
       refused(`port ${forward.hostPort} of 127.0.0.1 is in use`),
     );
-    await requireFree({ ...forward, protocol: 'udp' }, never);
+    await requireFree({ ...forward, protocol: 'udp' }, 'process', never);
     server.close();
     await once(server, 'close');
-    await requireFree(forward, never);
-    await expect(requireFree({ ...forward, hostAddress: '192.0.2.1' }, never)).rejects.toMatchObject(
-      refused('no such address'),
-    );
+    await requireFree(forward, 'process', never);
+    await expect(
+      requireFree({ ...forward, hostAddress: '192.0.2.1' }, 'process', never),
+    ).rejects.toMatchObject(refused('no such address'));
     const given = AbortSignal.abort(new Error('enough'));
-    await expect(requireFree(forward, given)).rejects.toThrow('enough');
+    await expect(requireFree(forward, 'process', given)).rejects.toThrow('enough');
   });
 });
 
