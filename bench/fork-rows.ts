@@ -2,8 +2,7 @@
  * A guest made of a template, from `guest-fork` on the socket until it is seen to run, and until its program runs; against
  * QEMU spawned by hand (the floor), and against the same guest booted.
  */
-import { readFile, rm, rmdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile, rm } from 'node:fs/promises';
 import type { Client } from '../cli/client.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
 import { makeMicrovmImages } from '../test/harness/microvm-home.ts';
@@ -67,8 +66,6 @@ export const forkRows = async (options: InstanceOptions): Promise<readonly Figur
     await byHand.close();
     await instance.close();
     await rm(images.directory, { recursive: true, force: true });
-    // It lies in one of the process's own, which has others if a second bench runs.
-    await rmdir(dirname(images.directory)).catch(() => undefined);
   }
 };
 
