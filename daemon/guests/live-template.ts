@@ -9,8 +9,8 @@
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { enter } from '../../lib/account.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestId } from '../../protocol/types.ts';
-import type { StoredDisk, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestId, OperationId } from '../../protocol/types.ts';
+import type { AppliedSettings, StoredDisk, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Finish } from '../operations/operations.ts';
@@ -67,7 +67,7 @@ const takeTurn = (making: Making): Step => ({
   // An earlier daemon may have come further than this one.
   undo: async () => {
     await takeAllAway(making.template);
-    await goOnHere(making.source);
+    await goOnHere(making);
   },
 });
 
@@ -127,36 +127,47 @@ const handOver = (making: Making): Step => ({
     const { handle } = source;
     if (!handle || !template.handle) return requireRunning(source);
     await leaveProgram(source, operation.id, signal);
+    noteHandOver(source, operation.id);
     const { stoppedAt } = await handle.handOver(template.handle, signal);
     making.stoppedAt = stoppedAt;
     await template.handle.freezeForForks(signal);
   },
   undo: async () => {
-    const { template, source } = making;
+    const { template } = making;
     await cleanUp(template.house, `the end of guest ${template.name}'s process`, (signal) =>
       endProcess(template, signal),
     );
-    await goOnHere(source);
+    await goOnHere(making);
   },
 });
 
 const endProcess = (template: Guest, signal: AbortSignal): Promise<void> =>
   template.handle ? template.handle.kill(signal) : template.driver.destroy(template.place, signal);
 
+/** Written before the guest is stopped for it, so that whoever takes it back knows that nobody else has stopped it. */
+const noteHandOver = (source: Guest, handedOverBy: OperationId | undefined): void => {
+  const { handedOverBy: _before, ...applied } = source.status.applied ?? {};
+  if (source.status.applied === undefined) return;
+  source.setStatus({
+    applied: {
+      ...(applied as AppliedSettings),
+      ...(handedOverBy === undefined ? {} : { handedOverBy }),
+    },
+  });
+};
+
 /** In the process that would have been left, which may have been handed over; its disks are its own again. */
-const goOnHere = async (source: Guest): Promise<void> => {
+const goOnHere = async ({ source, operation }: Making): Promise<void> => {
   await giveDisksBack(source);
   const { handle, house, name } = source;
   if (!handle || source.removed) return;
-  await source.lookAgain();
-  if (source.status.state === 'paused' && HANDED_OVER.has(source.status.reason ?? ''))
+  if (source.status.applied?.handedOverBy === operation.id) {
     await cleanUp(house, `the going on of guest ${name}`, (signal) => handle.resume(signal));
+    noteHandOver(source, undefined);
+  }
   handle.init?.followProgram();
   await source.lookAgain();
 };
-
-/** Reasons that a driver tells. */
-const HANDED_OVER: ReadonlySet<string> = new Set(['migrated', 'migrating']);
 
 /** What the guest's record says once it is a fork of itself: each disk that it writes has a new file. */
 const asForkOfItself = (spec: StoredSpec, template: GuestId): StoredSpec => {
@@ -212,7 +223,10 @@ const goOn = (making: Making): Step => ({
   do: async (work) => {
     const { source, operation } = making;
     const owned = { ...work, signal: source.house.stopping };
-    if (source.removed || source.record.target !== 'running') return;
+    if (source.removed) return;
+    // Once the process that had them is gone, or will never write them again.
+    await dropFormerFiles(making);
+    if (source.record.target !== 'running') return;
     const { boot, inside } = begin(source, operation);
     if (!isOwn(source, operation)) await endFormer(source, owned.signal);
     for (const step of boot) await step.do(owned);
@@ -221,7 +235,6 @@ const goOn = (making: Making): Step => ({
     if (making.pausedMs !== undefined)
       enter({ kind: 'note', text: `guest ${source.name} stood still for ${making.pausedMs} ms` });
     await inside(owned, (tries) => setUpInside(source, tries, owned.signal));
-    await dropFormerFiles(source);
   },
 });
 
@@ -232,16 +245,19 @@ const endFormer = async (source: Guest, signal: AbortSignal): Promise<void> => {
   refuseLeftovers(source, await source.freeRun());
 };
 
-/** They are the template's alone. */
-const dropFormerFiles = async (source: Guest): Promise<void> => {
-  for (const { layer = 1, ...disk } of writable(source.record.spec)) {
-    const former = layer - 1;
-    await source.house.pool.deleteVolume({
-      guest: source.id,
-      name: disk.name,
-      ...(former === 0 ? {} : { layer: former }),
-    });
-  }
+/** Files that the guest wrote before it became a fork of that template, and that are the template's alone since. Pure. */
+export const formerFiles = (
+  { disks }: Pick<StoredSpec, 'disks'>,
+  template: GuestId,
+): readonly Pick<StoredDisk, 'name' | 'layer'>[] =>
+  disks.flatMap(({ name, layer, template: under }) => {
+    if (layer === undefined || under !== template) return [];
+    return layer === 1 ? { name } : { name, layer: layer - 1 };
+  });
+
+const dropFormerFiles = async ({ source, template }: Making): Promise<void> => {
+  for (const file of formerFiles(source.record.spec, template.id))
+    await source.house.pool.deleteVolume({ guest: source.id, ...file });
 };
 
 const finish =

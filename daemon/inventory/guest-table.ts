@@ -124,6 +124,8 @@ export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' 
   readonly forked?: boolean;
   /** Of a fork: whether it knows that it is itself. Absent of one that an earlier Roost launched: then it does if it is ready. */
   readonly renewed?: boolean;
+  /** It was stopped to be handed over to another process, by this operation. */
+  readonly handedOverBy?: OperationId;
   /** The start that did it, written before the process is made; absent for one of before this was kept. */
   readonly launchedBy?: OperationId;
 }
