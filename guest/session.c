@@ -30,8 +30,8 @@ static struct channel control, streams;
 static uint64_t session;       /* 0: none */
 static uint64_t streams_hello; /* the session for which the streams channel was greeted */
 static bool streams_open;      /* both channels have the session */
-/* The host has left a port: what programs write is kept for the next one, until a word of this session shows that it
- * came back. Its coming is heard before its greeting, and what was sent in between would be nobody's. */
+/* The host has left a port: what programs write is kept for the next one, or until this one says something again. Its
+ * coming is heard before its greeting, and what was sent in between would be nobody's. */
 static bool host_away;
 static bool is_refused;        /* the host broke the rules: it is heard again when it says hello */
 
