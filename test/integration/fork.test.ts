@@ -5,6 +5,7 @@ import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { leaveNothing } from '../harness/leave-nothing.ts';
 import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
@@ -65,19 +66,6 @@ const counted = async (home: DaemonHome, guest: string, least: number): Promise<
   }
 };
 
-const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
-  const { guests } = await daemon.client.call('query-guests', {});
-  // Templates last, the newest of them first: their forks lie on them.
-  const age = ({ template }: (typeof guests)[number]): number => template?.madeAt ?? Infinity;
-  for (const { name } of guests.toSorted((one, other) => age(other) - age(one)))
-    await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
-  for (const { name } of (await daemon.client.call('query-networks', {})).networks)
-    await daemon.succeed('network-delete', { network: name });
-  await daemon.stop();
-  const { ledger, host } = await home.compare();
-  expect(host).toEqual(ledger);
-};
-
 const allDiffer = (values: readonly unknown[]): void => {
   expect(new Set(values).size).toBe(values.length);
 };
@@ -128,7 +116,7 @@ describeWith(
         expect(ping.stdout).toContain('1 packets received');
         const clock = Number((await runRoost(home, ['exec', 'one', 'date', '+%s'])).stdout);
         expect(Math.abs(clock - Date.now() / 1000)).toBeLessThan(60);
-        await finish({ home, daemon });
+        await leaveNothing({ home, daemon });
       },
     );
 
@@ -150,7 +138,7 @@ describeWith(
         ),
       );
       for (const fork of forks) expect(await wasForked(fork)).toBe(true);
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test.each(['microvm', 'q35'])(
@@ -219,7 +207,7 @@ describeWith(
         await daemon.succeed('guest-stop', { guest: 'web', force: true });
         await daemon.succeed('guest-start', { guest: 'web' });
         expect(await wasForked(await daemon.guest('web'))).toBe(false);
-        await finish({ home, daemon });
+        await leaveNothing({ home, daemon });
       },
     );
 
@@ -237,7 +225,7 @@ describeWith(
       expect(await wasForked(again)).toBe(false);
       expect((await runRoost(home, ['exec', 'one', 'cat', '/who'])).stdout).toBe('one\n');
       expect((await runRoost(home, ['exec', 'two', 'cat', '/who'])).stdout).toBe('two\n');
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('is made also after the daemon was killed, and boots when the memory is gone', async () => {
@@ -253,7 +241,7 @@ describeWith(
       const [cold] = await forkAll(next, 'mother', ['cold']);
       expect(cold).toMatchObject({ state: 'running' });
       expect(cold && (await wasForked(cold))).toBe(false);
-      await finish({ home, daemon: next });
+      await leaveNothing({ home, daemon: next });
     });
 
     test('whose template is damaged boots, and says why', async () => {
@@ -266,7 +254,7 @@ describeWith(
       expect(one).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
       expect(await wasForked(one)).toBe(false);
       expect((await runRoost(home, ['explain', id])).stdout).toContain('it could not be forked, and boots');
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('is what run makes where there is a template for it, and its template stays while it is there', async () => {
@@ -282,7 +270,7 @@ describeWith(
         /The disks of 1 guest lie on those of template mother: one/,
       );
       await expect(daemon.succeed('guest-start', { guest: 'mother' })).rejects.toThrow('is a template');
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('is had by two commands', async () => {
@@ -309,7 +297,7 @@ describeWith(
       ]);
       expect(forked).toMatchObject({ code: 0, stdout: 'child-1\nchild-2\nchild-3\n' });
       expect(await runRoost(home, ['fork', 'nobody'])).toMatchObject({ code: 3 });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
   },
 );

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { leaveNothing } from '../harness/leave-nothing.ts';
 import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
@@ -48,17 +49,6 @@ const countedBeyond = async (daemon: RealDaemon, before: number, place?: string)
 };
 
 const upTo = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
-
-const finish = async (home: DaemonHome, daemon: RealDaemon): Promise<void> => {
-  const { guests } = await daemon.client.call('query-guests', {});
-  const age = ({ template }: (typeof guests)[number]): number => template?.madeAt ?? Infinity;
-  for (const { name } of guests.toSorted((one, other) => age(other) - age(one)))
-    await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
-  await daemon.succeed('network-delete', { network: 'lan' });
-  await daemon.stop();
-  const { ledger, host } = await home.compare();
-  expect(host).toEqual(ledger);
-};
 
 const begin = async (): Promise<{ readonly home: DaemonHome; readonly daemon: RealDaemon }> => {
   const home = await testDaemonHome();
@@ -120,7 +110,7 @@ describeWith(
           const { ledger, host } = await home.compare();
           expect({ place, host }).toEqual({ place, host: ledger });
         }
-      await finish(home, await home.start());
+      await leaveNothing({ home, daemon: await home.start() });
     });
 
     test('leaves the guest as it was where a step fails', { timeout: 300_000 }, async () => {
@@ -140,7 +130,7 @@ describeWith(
         const { ledger, host } = await home.compare();
         expect({ place, host }).toEqual({ place, host: ledger });
       }
-      await finish(home, await home.start());
+      await leaveNothing({ home, daemon: await home.start() });
     });
   },
 );

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
+import { leaveNothing } from '../harness/leave-nothing.ts';
 import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
@@ -62,16 +63,6 @@ const terminalOf = (home: DaemonHome, args: readonly string[], before = 'true'):
     `${before}; ROOST_SOCKET="${join(home.runDirectory, 'roost.sock')}" "${process.execPath}" "${roostProgram}" ${args.join(' ')}; echo "code $?"`,
   );
 
-const finish = async ({ home, daemon }: { home: DaemonHome; daemon: RealDaemon }): Promise<void> => {
-  for (const { name } of (await daemon.client.call('query-guests', {})).guests)
-    await daemon.succeed('guest-delete', { guest: name ?? '', force: true });
-  for (const { name } of (await daemon.client.call('query-networks', {})).networks)
-    await daemon.succeed('network-delete', { network: name });
-  await daemon.stop();
-  const { ledger, host } = await home.compare();
-  expect(host).toEqual(ledger);
-};
-
 describeWith(
   ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
   'a container image as a guest',
@@ -113,7 +104,7 @@ describeWith(
         await exec('touch', '/tmp/stop');
         expect((await ended(daemon, 'web')).lastExit).toMatchObject({ cause: 'guest-shutdown', exitCode: 7 });
         expect((await runRoost(home, ['logs', 'web'])).stdout).toBe('/srv red 3 web\nweb\n');
-        await finish({ home, daemon });
+        await leaveNothing({ home, daemon });
       },
     );
 
@@ -148,7 +139,7 @@ describeWith(
       expect(await runRoost(home, ['kill', 'web'])).toMatchObject({ code: 0 });
       await gone(daemon, 'web');
       expect(await runRoost(home, ['kill', 'web'])).toMatchObject({ code: 3 });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('asked to stop gets the signal of its image, and is killed when it does not heed it', async () => {
@@ -162,7 +153,7 @@ describeWith(
       expect((await runRoost(home, ['logs', 'heeds'])).stdout).toBe('bye\n');
       await daemon.succeed('guest-stop', { guest: 'deaf' });
       expect((await daemon.guest('deaf')).lastExit).toMatchObject({ cause: 'asked' });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('outlives the daemon: its output goes on, and its end is told by the next one', async () => {
@@ -184,7 +175,7 @@ describeWith(
       // Nothing of it twice; what was on the way to the daemon that was killed may be missing.
       expect(lines).toEqual([...new Set(lines)].toSorted((a, b) => a - b));
       expect(lines).toEqual(expect.arrayContaining([1, 2, 15, 16, 17, 18, 19, 20]));
-      await finish({ home, daemon: next });
+      await leaveNothing({ home, daemon: next });
     });
 
     test('fails to start where its program is not there, says so, and leaves nothing', async () => {
@@ -193,7 +184,7 @@ describeWith(
         /The program \/no\/such cannot be run/,
       );
       expect(await daemon.guest('none')).toMatchObject({ state: 'failed' });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('that stands still while it boots is booted again', { timeout: 300_000 }, async () => {
@@ -208,7 +199,7 @@ describeWith(
       const second = await daemon.guest('hangs');
       expect(second).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
       expect(second.process?.pid).not.toBe(first.process?.pid);
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('is started again by its policy when its program fails, and not when it ends well', async () => {
@@ -221,7 +212,7 @@ describeWith(
         ({ state, target }) => state === 'stopped' && target === 'stopped',
       );
       expect(last).toMatchObject({ lastExit: { exitCode: 0 }, restarts: { count: 1 } });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('takes files and gives them, by name from its neighbour', async () => {
@@ -242,7 +233,7 @@ describeWith(
       expect(await runRoost(home, ['cp', file, 'one:/www/file'])).toMatchObject({ code: 0 });
       expect(await runRoost(home, ['cp', 'one:/www/file', `${file}.back`])).toMatchObject({ code: 0 });
       expect((await readFile(`${file}.back`)).equals(await readFile(file))).toBe(true);
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('gives a program in it streams that last, and a terminal', async () => {
@@ -286,7 +277,7 @@ describeWith(
       ).toMatchObject({
         code: 0,
       });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
 
     test('is run on a terminal, left, and come back to by others and after a restart of the daemon', async () => {
@@ -320,7 +311,7 @@ describeWith(
       expect(await runRoost(home, ['attach', 'inter'])).toMatchObject({
         code: expect.toSatisfy((code: number) => code > 0),
       });
-      await finish({ home, daemon: next });
+      await leaveNothing({ home, daemon: next });
     });
 
     test('is run by one command, from its image to its exit code, and deleted', async () => {
@@ -341,7 +332,7 @@ describeWith(
         stderr: '',
       });
       expect(await daemon.guest('stays')).toMatchObject({ state: 'running' });
-      await finish({ home, daemon });
+      await leaveNothing({ home, daemon });
     });
   },
 );
