@@ -226,12 +226,14 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
   await buildWhatIsMissing(context);
   const image = await imageFor(context, String(positionals['IMAGE']));
   const spec = specOf(invocation, image, name);
+  // Of this run: a name may be taken again.
+  const idempotencyKey = randomHex(8);
   let made = false;
   let left = flags['detach'] === true;
   try {
     const { operation } = (await lastingCall(context, 'guest-create', () => ({
       ...spec,
-      idempotencyKey: name,
+      idempotencyKey,
     }))) as { readonly operation: string };
     made = true;
     const started = await lastingWait(context, 'operation-wait', { operation });

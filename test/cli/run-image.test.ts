@@ -41,3 +41,11 @@ it('pulls the image and builds the parts that are missing', async () => {
   expect(made).toEqual(['microvm-init', 'microvm-upper', 'debian:12']);
   expect(imageOf(daemon)).toEqual({ image: 'debian/12', command: ['true'] });
 });
+
+it('asks anew each time, also for a name that was there before', async () => {
+  await using daemon = await daemonWith(new Set([...parts, 'debian/12']));
+  for (let times = 0; times < 2; times += 1)
+    await runCli(['--socket', daemon.socketPath, 'run', '-d', '--name', 'web', 'debian:12', 'true']);
+  expect(daemon.keys).toHaveLength(2);
+  expect(new Set(daemon.keys).size).toBe(2);
+});
