@@ -8,8 +8,11 @@ import type { Guest } from './guest.ts';
 
 /** From the first instruction to the init's answer it takes a second or two; each try has longer than the one before. */
 const FIRST_BOOT_TIMEOUT_MS = 10_000;
-/** From its first instruction a fork takes some tens of milliseconds to it. */
-const FORK_TIMEOUT_MS = 5_000;
+/**
+ * From its first instruction a fork takes some tens of milliseconds to it, but seconds where fifty others want the same
+ * processors; to boot it instead would take many times more of them, and the next forks would then be late as well.
+ */
+const FORK_TIMEOUT_MS = 20_000;
 /** A guest that goes on as a fork of itself has more to lose than time. */
 const ITSELF_TIMEOUT_MS = 30_000;
 /** How long its output may take to arrive; who is attached and reads slowly does not count. */

@@ -10,7 +10,7 @@ export const leaveNothing = async ({
   readonly home: DaemonHome;
   readonly daemon: RealDaemon;
 }): Promise<void> => {
-  const { guests } = await daemon.client.call('query-guests', {});
+  const { guests } = await daemon.client.call('query-guests', { limit: 1000 });
   const age = ({ template }: (typeof guests)[number]): number => template?.madeAt ?? Infinity;
   for (const { name } of guests.toSorted((one, other) => age(other) - age(one)))
     await daemon.succeed('guest-delete', { guest: name ?? '', force: true });

@@ -120,27 +120,6 @@ describeWith(
       },
     );
 
-    test('of twenty at once, each is itself, and nothing is left of them', async () => {
-      const { home, daemon } = await begin();
-      await makeTemplate(daemon, 'mother');
-      const names = Array.from({ length: 20 }, (_, index) => `fork${index}`);
-      const forks = await forkAll(daemon, 'mother', names);
-      const random = await Promise.all(
-        names.map(
-          async (name) =>
-            (await runRoost(home, ['exec', name, 'sh', '-c', 'head -c 16 /dev/urandom | md5sum'])).stdout,
-        ),
-      );
-      allDiffer(random);
-      allDiffer(
-        await Promise.all(
-          names.map(async (name) => (await runRoost(home, ['exec', name, 'cat', '/etc/machine-id'])).stdout),
-        ),
-      );
-      for (const fork of forks) expect(await wasForked(fork)).toBe(true);
-      await leaveNothing({ home, daemon });
-    });
-
     test.each(['microvm', 'q35'])(
       'of a guest that runs, on %s: it goes on as itself, and its forks from where it was',
       async (machine) => {
