@@ -3,16 +3,14 @@
  * that the next daemon finishes can be forked; a fork is itself, whether it was forked or booted in the end; the ledger
  * equals the host.
  */
-import { rm } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
 
-let images: MicrovmImages;
+const images = provideMicrovmImages();
 
 const templateSteps = ['volumes', 'ports', 'launch', 'resume', 'prepare', 'keep', 'share', 'record'] as const;
 const forkSteps = ['volumes', 'ports', 'launch', 'resume', 'program'] as const;
@@ -71,13 +69,6 @@ const places = (steps: readonly string[]): readonly string[] =>
   steps.flatMap((step) => ['before', 'after'].map((moment) => `${step}/${moment}`));
 
 describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'], 'forks', () => {
-  beforeAll(async () => {
-    images = await makeMicrovmImages();
-  }, guestImagesTimeoutMs);
-  afterAll(async () => {
-    await rm(images.directory, { recursive: true, force: true });
-  });
-
   it.each(places(templateSteps))(
     'a daemon killed at %s of template-create: the next one finishes it',
     async (place) => {

@@ -1,17 +1,16 @@
 /** Guests forked from a template: each itself, all from one memory; what is gone is booted instead. */
-import { readFile, rm, truncate } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { truncate } from 'node:fs/promises';
+import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
 
-let images: MicrovmImages;
+const images = provideMicrovmImages();
 
 const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
   const home = await testDaemonHome();
@@ -53,10 +52,6 @@ const forkAll = async (
     }),
   );
 
-/** Whether the guest's process began with memory that it was given. */
-const wasForked = async ({ process }: GuestView): Promise<boolean> =>
-  (await readFile(`/proc/${process?.pid ?? 0}/cmdline`, 'utf8')).split('\0').includes('-incoming');
-
 /** What the program of a guest has counted, once it is so far. */
 const counted = async (home: DaemonHome, guest: string, least: number): Promise<readonly number[]> => {
   for (;;) {
@@ -74,13 +69,6 @@ describeWith(
   ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
   'a fork of a booted guest',
   () => {
-    beforeAll(async () => {
-      images = await makeMicrovmImages();
-    }, guestImagesTimeoutMs);
-    afterAll(async () => {
-      await rm(images.directory, { recursive: true, force: true });
-    });
-
     test.each(['microvm', 'q35'])(
       'on %s is itself in everything, and reaches its neighbours',
       async (machine) => {

@@ -1,10 +1,8 @@
 /** A template made of a running guest, while daemons die or fail at every step of it: the guest runs on, and nothing is lost. */
-import { rm } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 
@@ -25,7 +23,7 @@ const STEPS = [
 const RECORD = STEPS.indexOf('record');
 const SCRIPT = 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done';
 
-let images: MicrovmImages;
+const images = provideMicrovmImages();
 
 /**
  * What the program has counted; the guest runs on in the same memory if no number comes twice. Missing is at most what was
@@ -74,13 +72,6 @@ describeWith(
   ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
   'a template of a guest that runs',
   () => {
-    beforeAll(async () => {
-      images = await makeMicrovmImages();
-    }, guestImagesTimeoutMs);
-    afterAll(async () => {
-      await rm(images.directory, { recursive: true, force: true });
-    });
-
     test('is made or is not, wherever the daemon dies, and the guest runs on', {
       timeout: 300_000,
     }, async () => {

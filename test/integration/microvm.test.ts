@@ -1,20 +1,19 @@
 /** Container images as guests: booted, used, ended with their program, taken over, and gone without a trace. */
 import { randomBytes } from 'node:crypto';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { roostProgram, runRoost } from '../harness/roost-cli.ts';
 import { Terminal } from '../harness/terminal.ts';
 import { TestClient } from '../harness/test-client.ts';
 
-let images: MicrovmImages;
+const images = provideMicrovmImages();
 
 type Program = NonNullable<CommandInput<'guest-create'>['program']>;
 
@@ -67,13 +66,6 @@ describeWith(
   ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
   'a container image as a guest',
   () => {
-    beforeAll(async () => {
-      images = await makeMicrovmImages();
-    }, guestImagesTimeoutMs);
-    afterAll(async () => {
-      await rm(images.directory, { recursive: true, force: true });
-    });
-
     test.each(['microvm', 'q35'])(
       'on %s runs its program, is used from outside, and ends with it',
       async (machine) => {

@@ -2,12 +2,10 @@
  * MicroVMs booted over and over: a kernel that stands still while it boots is booted again, so that no start hangs and
  * none fails. Two guests, each of which ends with its program and is started again.
  */
-import { rm } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { figure, progress, sized, timeoutMs } from './scale.ts';
@@ -25,13 +23,7 @@ const live = async (daemon: RealDaemon, guest: string): Promise<number> => {
 };
 
 describeWith(['root', 'qemu', 'qemu-img', 'sqfstar'], 'microVMs that boot again and again', () => {
-  let images: MicrovmImages;
-  beforeAll(async () => {
-    images = await makeMicrovmImages();
-  }, guestImagesTimeoutMs);
-  afterAll(async () => {
-    await rm(images.directory, { recursive: true, force: true });
-  });
+  const images = provideMicrovmImages();
 
   it('come up each time and end with their program', { timeout: timeoutMs }, async () => {
     const boots = sized({ short: 6, long: 1000 });

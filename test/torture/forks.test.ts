@@ -1,19 +1,13 @@
 /** Many forks of one template at once: all come up forked, no two are alike in anything, all go, and nothing is left. */
-import { readFile, rm } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
-import { type MicrovmImages, makeMicrovmImages } from '../harness/microvm-home.ts';
+import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
 import { figure, progress, sized, timeoutMs } from './scale.ts';
-
-/** Whether the guest's process began with memory that it was given. */
-const wasForked = async ({ process }: GuestView): Promise<boolean> =>
-  (await readFile(`/proc/${process?.pid ?? 0}/cmdline`, 'utf8')).split('\0').includes('-incoming');
 
 /** What a guest says of itself; it has to be what the daemon says of it. Resolves with its first random bytes. */
 const identify = async (home: DaemonHome, { name, id, nics }: GuestView): Promise<string> => {
@@ -36,13 +30,7 @@ describeWith(
   ['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'],
   'forks of one template at once',
   () => {
-    let images: MicrovmImages;
-    beforeAll(async () => {
-      images = await makeMicrovmImages();
-    }, guestImagesTimeoutMs);
-    afterAll(async () => {
-      await rm(images.directory, { recursive: true, force: true });
-    });
+    const images = provideMicrovmImages();
 
     it('differ in everything, and leave nothing', { timeout: timeoutMs }, async () => {
       const count = sized({ short: 20, long: 50 });
