@@ -5,15 +5,18 @@
 import { readFile, rm } from 'node:fs/promises';
 import type { Client } from '../cli/client.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
-import { makeMicrovmImages } from '../test/harness/microvm-home.ts';
+import { type MicrovmImages, makeMicrovmImages } from '../test/harness/microvm-home.ts';
 import { openByHand } from './by-hand.ts';
 import { type Instance, type InstanceOptions, startInstance } from './instance.ts';
-import { type Figure, figureOf, type SampleLimits, takeFigure } from './measure.ts';
+import { type Figure, figureOf, type SampleLimits, type Sides, takeFigure } from './measure.ts';
 import { byHandRequest, importIdleKernel, kernelName, PEER } from './start-rows.ts';
+import { waitingIn } from './waiting-forks.ts';
 
 const limits: SampleLimits = { warmUps: 3, samples: 30, budgetMs: 40_000 };
 const bootLimits: SampleLimits = { warmUps: 1, samples: 8, budgetMs: 60_000 };
 const MEMORY_BYTES = 256 * MEBIBYTE;
+type Peer = NonNullable<Sides['peer']>;
+
 const FLOOR = 'bare';
 const TEMPLATE = 'template';
 const FORK = 'fork';
@@ -23,50 +26,90 @@ const TOGETHER = 50;
 
 export const forkRows = async (options: InstanceOptions): Promise<readonly Figure[]> => {
   const images = await makeMicrovmImages();
+  try {
+    const forked = await withInstance(options, images, (instance, peer) => forks(instance, peer, options));
+    const waited = await withInstance({ ...options, waiting: 1 }, images, (instance, peer) =>
+      waitingForks(instance, peer, options),
+    );
+    return [...forked, ...waited];
+  } finally {
+    await rm(images.directory, { recursive: true, force: true });
+  }
+};
+
+/** The floor is measured beside it. */
+const withInstance = async (
+  options: InstanceOptions,
+  images: MicrovmImages,
+  measure: (instance: Instance, peer: Peer) => Promise<readonly Figure[]>,
+): Promise<readonly Figure[]> => {
   const instance = await startInstance(options);
   const byHand = await openByHand(instance.scratchDirectory);
   try {
     await images.importInto(instance);
     await prepare(instance);
     const request = await byHandRequest(instance, FLOOR);
-    const floor = async (): Promise<number> => {
+    const sample = async (): Promise<number> => {
       const ms = await byHand.start(request);
       await byHand.end();
       return ms;
     };
-    const client = await instance.connect();
-    await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'] });
-    const peer = { name: PEER, sample: floor };
-    const booted = { name: 'the same guest, booted by Roost', sample: () => untilReady(instance, BOOT) };
-    return [
-      await takeFigure(
-        'fork-running',
-        'ms',
-        { roost: () => untilRunning(instance, client), peer },
-        limits,
-        options,
-      ),
-      await takeFigure(
-        'fork-ready',
-        'ms',
-        { roost: () => untilReady(instance, FORK), peer },
-        limits,
-        options,
-      ),
-      await takeFigure(
-        'fork-boot',
-        'ms',
-        { roost: () => untilReady(instance, FORK), peer: booted },
-        bootLimits,
-        options,
-      ),
-      ...(options.short ? [] : [await forkMemory(instance)]),
-    ];
+    return await measure(instance, { name: PEER, sample });
   } finally {
     await byHand.close();
     await instance.close();
-    await rm(images.directory, { recursive: true, force: true });
   }
+};
+
+const forks = async (
+  instance: Instance,
+  peer: Peer,
+  options: InstanceOptions,
+): Promise<readonly Figure[]> => {
+  const client = await watcherOf(instance);
+  const booted = { name: 'the same guest, booted by Roost', sample: () => untilReady(instance, BOOT) };
+  const running = { roost: () => untilRunning(instance, client), peer };
+  return [
+    await takeFigure('fork-running', 'ms', running, limits, options),
+    await takeFigure('fork-ready', 'ms', { roost: () => untilReady(instance, FORK), peer }, limits, options),
+    await takeFigure(
+      'fork-boot',
+      'ms',
+      { roost: () => untilReady(instance, FORK), peer: booted },
+      bootLimits,
+      options,
+    ),
+    ...(options.short ? [] : [await forkMemory(instance)]),
+  ];
+};
+
+/** One waits whenever it begins, and another before anything else is measured. */
+const waitingForks = async (
+  instance: Instance,
+  peer: Peer,
+  options: InstanceOptions,
+): Promise<readonly Figure[]> => {
+  const client = await watcherOf(instance);
+  const refilled = await waitingIn(instance, TEMPLATE);
+  await untilReady(instance, FORK);
+  await refilled();
+  const after = (sample: () => Promise<number>) => async (): Promise<number> => {
+    const ms = await sample();
+    await refilled();
+    return ms;
+  };
+  const running = { roost: after(() => untilRunning(instance, client)), peer };
+  const ready = { roost: after(() => untilReady(instance, FORK)), peer };
+  return [
+    await takeFigure('waiting-running', 'ms', running, limits, options),
+    await takeFigure('waiting-ready', 'ms', ready, limits, options),
+  ];
+};
+
+const watcherOf = async (instance: Instance): Promise<Client> => {
+  const client = await instance.connect();
+  await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'] });
+  return client;
 };
 
 /** Proportional set size of each of so many, all of which are there at once. */

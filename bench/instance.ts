@@ -20,6 +20,8 @@ const temporary = tmpdir();
 export interface InstanceOptions extends TakeOptions {
   /** Where the daemon leaves a profile of its processor time when it ends. */
   readonly profileDirectory?: string;
+  /** Forks that may wait for somebody, where there are to be any. */
+  readonly waiting?: number;
 }
 
 /** Milliseconds from the signal that ends the daemon. */
@@ -56,7 +58,7 @@ export const startInstance = async (options: InstanceOptions): Promise<Instance>
   for (const path of [stateDirectory, runDirectory, scratchDirectory]) await mkdir(path);
   // What an installed daemon was told is nothing to this one.
   const configPath = join(directory, 'roostd.yaml');
-  await writeFile(configPath, '');
+  await writeFile(configPath, JSON.stringify({ templates: { waiting: options.waiting ?? 0 } }));
 
   const profiling =
     options.profileDirectory === undefined

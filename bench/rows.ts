@@ -125,6 +125,15 @@ export const rowGroups: readonly RowGroup[] = [
         what: 'The same until its program runs: it has random bytes, clock, name and disk of its own',
       },
       {
+        name: 'waiting-running',
+        what: 'Like `fork-running`, where a fork waits for whoever asks',
+      },
+      {
+        name: 'waiting-ready',
+        what: 'Like `fork-ready`, where a fork waits for whoever asks',
+        promise: 2,
+      },
+      {
         name: 'fork-boot',
         what: 'The same against a boot of the same image',
         promise: 0.3,

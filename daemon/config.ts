@@ -56,6 +56,16 @@ export const configFile = z.strictObject({
         .describe('Memory kept for the host itself'),
     })
     .prefault({}),
+  templates: z
+    .strictObject({
+      waiting: z
+        .int()
+        .min(0)
+        .max(64)
+        .default(4)
+        .describe('Forks that may be made before somebody asks for them, of all templates together'),
+    })
+    .prefault({}),
   limits: z
     .strictObject({
       starts: z

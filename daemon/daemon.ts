@@ -205,8 +205,11 @@ export const buildCore = (
     drivers: new Map(parts.drivers.map((driver) => [driver.name, driver])),
     credentialsOf: credentialsFor(config, instance, imagesGid),
     guestById: (id) => guests.registry.byId(id),
+    get waiting() {
+      return guests.waiting;
+    },
   };
-  const guests: Guests = new Guests({ house, memoryReserveBytes: config.memory.reserveBytes });
+  const guests: Guests = new Guests({ house, config });
   const adoptions = new Adoptions(house, guests.registry, () => inspectHost(parts, shared, stopping));
   const tokens = new Tokens(inventory, clock);
   const fsck = new Fsck({ ...shared, ...parts, guests, networks, images, now: () => clock.now() });
@@ -305,6 +308,7 @@ const recover = async (core: Core, bootId: string, signal: AbortSignal): Promise
     if (hostBooted) guests.policies.planAutostart();
   });
   void guests.policies.autostart();
+  guests.waiting.begin();
   core.records.keep();
 };
 
@@ -333,7 +337,7 @@ export const withRealPaths = (config: Config): Config => ({
 
 /** Resolves when no mailbox has anything under way. */
 const idle = async ({ guests, images, networks, fsck, hostShutdown, records }: Core): Promise<void> => {
-  const owners = [guests.registry, images, networks, fsck, hostShutdown, records];
+  const owners = [guests.registry, guests.waiting, images, networks, fsck, hostShutdown, records];
   await Promise.all(owners.map((owner) => owner.idle()));
 };
 

@@ -114,7 +114,7 @@ export class HostShutdown {
   ): Promise<void> {
     const { guests, clock } = this.#options;
     const deadlineAt = operation.deadlineAt ?? clock.now();
-    const living = guests.registry.all().filter((guest) => guest.isLive() || isToStart(guest));
+    const living = guests.registry.everyone().filter((guest) => guest.isLive() || isToStart(guest));
     const stages = shutdownStages(living.map((guest) => ({ guest, autostart: guest.record.spec.autostart })));
     const ends: Promise<unknown>[] = [];
     for (const [index, stage] of stages.entries()) {

@@ -30,6 +30,7 @@ import type { EventLog } from './event-log.ts';
 import type { Inventory } from './inventory/inventory.ts';
 import type { NetworkRecord } from './inventory/network-table.ts';
 import type { OperationRecord } from './inventory/operation-table.ts';
+import { networkView } from './network-view.ts';
 import { cleanUp } from './operations/clean-up.ts';
 import { enqueue, type OperationWork } from './operations/enqueue.ts';
 import type { Operations } from './operations/operations.ts';
@@ -158,19 +159,13 @@ export class Networks {
   views(references: readonly string[] | undefined): readonly NetworkView[] {
     const { inventory } = this.#options;
     const networks = references ? this.#named(references) : inventory.networks.all();
-    return networks.map((network) => ({
-      id: network.id,
-      name: network.name,
-      kind: network.kind,
-      state: network.state,
-      ...(network.reason === undefined ? {} : { reason: network.reason }),
-      ...this.#bridgeOf(network),
-      ...(network.subnet === undefined ? {} : { subnet: network.subnet }),
-      ...(network.gateway === undefined ? {} : { gateway: network.gateway }),
-      ...this.#namesOf(network),
-      usedBy: [...inventory.networks.users(network.id)],
-      createdAt: network.createdAt,
-    }));
+    return networks.map((network) =>
+      networkView(network, {
+        ...this.#bridgeOf(network),
+        ...this.#namesOf(network),
+        usedBy: [...inventory.networks.users(network.id)],
+      }),
+    );
   }
 
   /**
@@ -223,6 +218,12 @@ export class Networks {
     const record = this.#options.inventory.networks.find(network);
     if (record?.state === 'ready')
       await this.#backendFor(record.kind).restorePort?.(this.place(record), port, signal);
+  }
+
+  /** See `NetworkBackend.announce`. */
+  async announce(network: NetworkId, port: PortSpec, signal: AbortSignal): Promise<void> {
+    const record = this.require(network);
+    await this.#backendFor(record.kind).announce?.(this.place(record), port, signal);
   }
 
   /** Host objects of a port; none where its network is gone. */

@@ -271,6 +271,8 @@ export interface GuestSetup {
     readonly runs: boolean;
     readonly isItself: boolean;
   };
+  /** Of a guest that `prepare` has told all of this but its name. */
+  readonly isPrepared?: true;
   readonly hostname: string;
   /** 32 lower-case hexadecimal digits (machine-id(5)). */
   readonly machineId: string;
@@ -307,6 +309,11 @@ export interface GuestInit {
    * template.
    */
   setUp(setup: GuestSetup, signal: AbortSignal): Promise<void>;
+  /**
+   * All of `setUp` but the main program, for a guest that is to wait until somebody wants it; the work of a program's start
+   * is done once, so that the code of that is at hand. `setUp` is to follow, with the name that it is given. Errors as there.
+   */
+  prepare(setup: GuestSetup, signal: AbortSignal): Promise<void>;
   /**
    * Waits until the init is there and leaves the guest as it is to be kept for forks: by this token they are known, all is
    * written to its disks, and its links are down. What its forks do first it has done as

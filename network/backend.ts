@@ -37,7 +37,8 @@ export interface NetworkPlace {
 export interface PortSpec {
   readonly guest: GuestId;
   readonly guestNumber: number;
-  readonly guestName: string;
+  /** By which it is found on its network; absent of a guest that is not to be found yet. */
+  readonly guestName?: string;
   /** Index of the NIC in its guest. */
   readonly index: number;
   readonly mac: MacAddress;
@@ -121,6 +122,9 @@ export interface NetworkBackend {
    * where they are there.
    */
   restorePort?(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;
+
+  /** Tells the network of the name that the guest of an attached port has got. May be done again. */
+  announce?(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;
 
   /**
    * Resolves once the guest of an attached port has given an answer in the run that began at `since`; never where nothing

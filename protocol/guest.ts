@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { agentState } from './agent.ts';
 import { cloudInitChanges, cloudInitSpec, cloudInitView, SEED_DEVICE } from './cloud-init.ts';
 import { forwards, portForward, portNumber, readiness } from './guest-address.ts';
+import { templateView } from './template.ts';
 import {
   actor,
   byteCount,
@@ -403,10 +404,7 @@ export const guestView = z.strictObject({
   nics: z.array(nicView),
   agent: agentView,
   program: programView.optional().describe('Of a guest that boots a container image'),
-  template: z
-    .strictObject({ madeAt: millisecondsSinceEpoch })
-    .optional()
-    .describe('Of a guest that is kept to be forked'),
+  template: templateView.optional().describe('Of a guest that is kept to be forked'),
   forkOf: guestId.optional().describe('The template that its disks lie on'),
   cloudInit: cloudInitView.optional().describe('What cloud-init in the guest is told'),
   qemu: qemuSpec,

@@ -160,6 +160,11 @@ const cloudInitText = (told: NonNullable<GuestView['cloudInit']>): string =>
     .filter(Boolean)
     .join(', ');
 
+const templateText = ({ madeAt, waiting = 0 }: NonNullable<GuestView['template']>, nowMs: number): string => {
+  const waits = waiting === 0 ? 'no fork waits' : `${waiting} ${waiting === 1 ? 'fork waits' : 'forks wait'}`;
+  return `made ${formatAge(madeAt, nowMs)}, ${waits}`;
+};
+
 const settingFields = (guest: GuestView, nowMs: number): [string, string | undefined][] => [
   ['Description', guest.description],
   ['Labels', labelsText(guest.labels)],
@@ -169,6 +174,8 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Memory', formatSize(guest.memoryBytes)],
   ['Firmware', guest.firmware],
   ['Boot', bootText(guest.boot)],
+  ['Template', guest.template && templateText(guest.template, nowMs)],
+  ['Fork of', guest.forkOf],
   ['Cloud-init', guest.cloudInit && cloudInitText(guest.cloudInit)],
   ['Accel', guest.qemu.accel],
   ['Autostart', autostartText(guest.autostart)],

@@ -143,7 +143,7 @@ export class Look {
   #busyOwners(): Map<string, FsckReport['underWay'][number]> {
     const { guests, networks, inventory, operations } = this.#options;
     const busy = new Map<string, FsckReport['underWay'][number]>();
-    for (const guest of guests.registry.all())
+    for (const guest of guests.registry.everyone())
       if (guest.missingDriver !== undefined) {
         const why = `this daemon has no driver called ${guest.missingDriver}`;
         busy.set(guest.id, { kind: 'guest', id: guest.id, name: guest.name, why });
@@ -185,7 +185,7 @@ export class Look {
     const put = (owner: OwnerRef, objects: readonly HostObject[]): void => {
       for (const object of objects) planned.set(hostObjectKey(object), owner);
     };
-    for (const guest of guests.registry.all())
+    for (const guest of guests.registry.everyone())
       put({ kind: 'guest', id: guest.id }, [
         ...existenceObjects(guest),
         ...runObjects(guest),
@@ -265,7 +265,7 @@ export class Look {
       const lacks = await missingFile(imageStore.check(id, stored));
       if (lacks) missing.push(fileMissing(lacks, { kind: 'image', id, name }));
     }
-    for (const guest of guests.registry.all()) {
+    for (const guest of guests.registry.everyone()) {
       if (busy.has(guest.id)) continue;
       missing.push(...(await this.#missingVolumes(guest, signal)));
       signal.throwIfAborted();
@@ -292,7 +292,7 @@ export class Look {
   #lackingRecords(ofGuests: KeptRecords, ofImages: KeptRecords): readonly Difference[] {
     const { guests, inventory } = this.#options;
     const owners: readonly Owner[] = [
-      ...guests.registry.all().map(({ id, name }) => ({ kind: 'guest', id, name }) as const),
+      ...guests.registry.everyone().map(({ id, name }) => ({ kind: 'guest', id, name }) as const),
       ...inventory.images
         .all()
         .flatMap(({ id, name, state }) => (state === 'ready' ? [{ kind: 'image', id, name } as const] : [])),

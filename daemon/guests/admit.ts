@@ -47,6 +47,8 @@ export interface Standing {
   readonly frozen: boolean;
   /** It is kept to be forked. */
   readonly isTemplate: boolean;
+  /** It is nobody's yet. */
+  readonly isWaiting: boolean;
   /** Its main program is that of a container image. */
   readonly runsProgram: boolean;
 }
@@ -115,6 +117,9 @@ const KEEPS_TEMPLATE: ReadonlySet<GuestVerbKind> = new Set([
   'guest-update',
   'guest-rename',
 ]);
+
+/** Of one that is nobody's. */
+const ENDS_WAITING: ReadonlySet<GuestVerbKind> = new Set(['guest-stop', 'guest-delete', 'guest-reset-state']);
 
 const admitStop = (standing: Standing): Verdict =>
   standing.target === 'stopped' && standing.unfinished.length === 0 && standing.state === 'stopped'
@@ -198,6 +203,8 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
     };
   if (standing.unfinished.includes('guest-delete'))
     return deny(standing, 'is being deleted', 'Nothing is left to do.');
+  if (standing.isWaiting && !ENDS_WAITING.has(kind))
+    return deny(standing, 'waits for somebody who forks its template', 'Fork the template: roost fork.');
   if (standing.isTemplate && !KEEPS_TEMPLATE.has(kind))
     return deny(standing, 'is a template and runs no more', 'Fork it: roost fork.');
   switch (kind) {

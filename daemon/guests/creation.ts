@@ -21,7 +21,7 @@ export const directory = (guest: Guest): Step => ({
     ),
 });
 
-const volumes = (guest: Guest): Step => ({
+export const volumes = (guest: Guest): Step => ({
   name: 'volumes',
   do: async (work) => {
     const specs = volumeSpecs(guest);
@@ -38,7 +38,7 @@ const volumes = (guest: Guest): Step => ({
     ),
 });
 
-const record = (guest: Guest): Step => ({ name: 'record', do: () => guest.saveRecord() });
+export const record = (guest: Guest): Step => ({ name: 'record', do: () => guest.saveRecord() });
 
 export const creation = (guest: Guest, operation: OperationRecord): Procedure => {
   const { inventory, events } = guest.house;

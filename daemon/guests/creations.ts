@@ -8,9 +8,8 @@ import type { Accepted } from '../../protocol/operation.ts';
 import type { Actor, GuestId } from '../../protocol/types.ts';
 import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
-import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
-import { allocateNic, busyPorts } from './allocate-nic.ts';
+import { busyPorts } from './allocate-nic.ts';
 import {
   asForkOf,
   forkSpec,
@@ -23,24 +22,32 @@ import {
 } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
-import { existenceObjects, recordRun } from './launch-of.ts';
+import { recordRun } from './launch-of.ts';
 import { refuseUnforkable, requireRunning } from './live-template.ts';
 import type { MemoryPromises } from './memory-promises.ts';
+import { allocateFor, insertGuest } from './record-guest.ts';
 import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
-import { resolveProgram } from './resolve-program.ts';
-import { resolveSpec, specToPin } from './resolve-spec.ts';
+import { resolveCreation } from './resolve-creation.ts';
+import { couldHaveWaited, type TakenOver, takeOver } from './take-over.ts';
+import type { WaitingGuests } from './waiting.ts';
 import { type Warned, warned } from './warned.ts';
 
 export class GuestCreations {
   readonly #house: House;
   readonly #registry: GuestRegistry;
   readonly #memory: MemoryPromises;
+  readonly #waiting: WaitingGuests;
 
-  constructor(house: House, registry: GuestRegistry, memory: MemoryPromises) {
+  constructor(
+    house: House,
+    registry: GuestRegistry,
+    { memory, waiting }: { readonly memory: MemoryPromises; readonly waiting: WaitingGuests },
+  ) {
     this.#house = house;
     this.#registry = registry;
     this.#memory = memory;
+    this.#waiting = waiting;
   }
 
   async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Warned> {
@@ -84,8 +91,9 @@ export class GuestCreations {
       const repeated = operations.repeated(idempotencyKey, kind, name);
       if (repeated) return { kind: 'repeated', operation: repeated } as const;
       refuseTakenName(this.#house, name);
-      const stored = this.#allocate(name, pinned.spec, new Set());
-      const guest = this.#insert({ id, name, spec: stored, machine: pinned.machine }, 'stopped', asker);
+      const stored = allocateFor(this.#house, { name, spec: pinned.spec, busy: new Set() });
+      const made = { id, name, spec: stored, machine: pinned.machine };
+      const guest = this.#insert(made, 'stopped', asker);
       recordRun(guest);
       const operation = operations.insert({
         kind,
@@ -108,76 +116,90 @@ export class GuestCreations {
   async #create(args: CommandArguments<'guest-create'>, asker: Asker, asked?: Guest): Promise<Accepted> {
     const { inventory, operations } = this.#house;
     const { start, idempotencyKey, ...spec } = args;
-    const before = operations.repeated(idempotencyKey, 'guest-create', spec.name);
+    const { name } = spec;
+    const before = operations.repeated(idempotencyKey, 'guest-create', name);
     if (before) return this.#createdBefore(before, start);
     if (start) refuseWhileHostStops(this.#house);
     refuseTaint(spec.qemu.extraArgs, asker);
-    refuseTakenName(this.#house, spec.name);
-    const like = resolveSpec(spec, this.#house, await resolveProgram(spec, this.#house.images));
-    const driver = this.#registry.driverOf(spec);
+    refuseTakenName(this.#house, name);
     const id = randomUUID() as GuestId;
-    const machine = await driver.pin(specToPin(spec, like), id, this.#house.stopping);
+    const { like, machine, driver } = await resolveCreation(this.#house, this.#registry, spec, id);
     const candidates = start ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
     const template = templateFor(like, machine, asked ? [asked] : candidates);
     if (asked && !template) throw unlikeTemplate(asked);
     const resolved = template ? asForkOf(like, template.id) : like;
     const busy = await busyPorts(resolved.nics, this.#house);
-    using _promised = start
-      ? await this.#memory.promise({ name: spec.name, spec: resolved, driver })
-      : undefined;
+    using _promised = start ? await this.#memory.promise({ name, spec: resolved, driver }) : undefined;
+    const waits = template && couldHaveWaited(args, template) ? template : undefined;
+    using reserved = waits && this.#waiting.reserve(waits, like);
 
     const outcome = await inventory.db.durably(() => {
-      const repeated = operations.repeated(idempotencyKey, 'guest-create', spec.name);
+      const repeated = operations.repeated(idempotencyKey, 'guest-create', name);
       if (repeated) return { kind: 'repeated', operation: repeated } as const;
-      refuseTakenName(this.#house, spec.name);
+      refuseTakenName(this.#house, name);
       if (asked) requireTemplate(asked);
       // One that was found and is to go meanwhile is nothing that anybody asked for: the guest boots.
-      const stored = this.#allocate(spec.name, template && isTemplate(template) ? resolved : like, busy);
+      const isFork = template !== undefined && isTemplate(template);
+      const told = { arguments: withoutCloudInitTexts(args), idempotencyKey, actor: asker.actor };
+      if (isFork && reserved) {
+        requireImages(this.#house, resolved);
+        return { kind: 'taken', ...takeOver(reserved.guest, { name, spec: resolved }, told) } as const;
+      }
+      const stored = allocateFor(this.#house, { name, spec: isFork ? resolved : like, busy });
       const target = start ? 'running' : 'stopped';
-      const guest = this.#insert({ id, name: spec.name, spec: stored, machine }, target, asker);
+      const guest = this.#insert({ id, name, spec: stored, machine }, target, asker);
       const creation = operations.insert({
         kind: 'guest-create',
-        subject: { kind: 'guest', id, name: spec.name },
-        actor: asker.actor,
-        arguments: withoutCloudInitTexts(args),
-        idempotencyKey,
+        subject: { kind: 'guest', id, name },
+        ...told,
       });
-      const starting = start ? this.#insertStart(guest, asker.actor, {}) : undefined;
+      const starting = start ? this.#insertStart(guest, asker.actor) : undefined;
       return { kind: 'new', guest, creation, starting } as const;
     });
-    if (outcome.kind === 'repeated') return this.#createdBefore(outcome.operation, start);
-    const { guest, creation, starting } = outcome;
-    guest.markReconciled();
-    this.#registry.add(guest);
-    guest.enqueue(creation);
-    if (starting) guest.enqueue(starting);
-    return { operation: (starting ?? creation).id, id };
+    if (waits) this.#waiting.asked(waits, like);
+    switch (outcome.kind) {
+      case 'repeated':
+        return this.#createdBefore(outcome.operation, start);
+      case 'taken':
+        return this.#taken(outcome, asker);
+      case 'new': {
+        const { guest, creation, starting } = outcome;
+        guest.markReconciled();
+        this.#registry.add(guest);
+        guest.enqueue(creation);
+        if (starting) guest.enqueue(starting);
+        return { operation: (starting ?? creation).id, id };
+      }
+    }
   }
 
   // Inside
 
-  /** In the accepting transaction. */
   #insert(
-    made: Pick<GuestRecord, 'id' | 'name' | 'spec' | 'machine'>,
-    target: GuestRecord['target'],
-    { actor }: Asker,
+    made: Parameters<typeof insertGuest>[1],
+    target: Parameters<typeof insertGuest>[2],
+    asker: Asker,
   ): Guest {
-    const { inventory, clock } = this.#house;
-    const now = clock.now();
-    const record = inventory.guests.insert({ ...made, target, targetActor: actor, createdAt: now });
-    const guest = this.#registry.created(record);
-    inventory.guests.writeStatus(made.id, guest.status);
-    inventory.ledger.record({ kind: 'guest', id: made.id }, 'existence', existenceObjects(guest), now);
-    return guest;
+    return insertGuest({ house: this.#house, registry: this.#registry }, made, target, asker);
   }
 
-  #insertStart(guest: Guest, actor: Actor, args: Record<string, unknown>): OperationRecord {
+  /** It is there already, so that its creation is over once it is accepted. */
+  #taken({ guest, record, status, starting }: TakenOver, { actor }: Asker): Accepted {
+    const before = guest.name;
+    guest.becomeAsked(record, status);
+    this.#registry.renamed(guest, before);
+    guest.tell({ event: 'GUEST_CREATED', data: { guest: guest.id, name: guest.name, actor } });
+    guest.enqueue(starting);
+    return { operation: starting.id, id: guest.id };
+  }
+
+  #insertStart(guest: Guest, actor: Actor): OperationRecord {
     recordRun(guest);
     return this.#house.operations.insert({
       kind: 'guest-start',
       subject: { kind: 'guest', id: guest.id, name: guest.name },
       actor,
-      arguments: args,
+      arguments: {},
     });
   }
 
@@ -187,14 +209,5 @@ export class GuestCreations {
     const ofGuest = this.#house.operations.query({ subject: id, limit: 10_000 });
     const starting = ofGuest.findLast((operation) => operation.kind === 'guest-start');
     return { operation: starting?.id ?? creation.id, id };
-  }
-
-  /** In the accepting transaction: what of the host and its networks the guest gets for itself. */
-  #allocate(name: string, spec: StoredSpec, busy: ReadonlySet<number>): StoredSpec {
-    requireImages(this.#house, spec);
-    const nics: StoredNic[] = [];
-    for (const nic of spec.nics)
-      nics.push(allocateNic(this.#house, nic, { name, others: nics, busyPorts: busy }));
-    return { ...spec, nics };
   }
 }

@@ -46,6 +46,7 @@ const end = (guest: Guest, force: boolean, givenUp: GivenUp): Step => ({
   name: 'end',
   do: async ({ signal }) => {
     guest.restarts.silence();
+    if (guest.record.spec.template) await guest.house.waiting.endOf(guest.id, signal);
     if (!guest.isLive()) return;
     if (!force)
       throw new RoostError('FailedPrecondition', `Guest ${guest.name} is ${guest.status.state}`, {
@@ -99,7 +100,7 @@ const remove = (guest: Guest, force: boolean, givenUp: GivenUp): Step => ({
 });
 
 export const deletion = (guest: Guest, operation: OperationRecord): Procedure => {
-  const { inventory, events } = guest.house;
+  const { inventory } = guest.house;
   const force = operation.arguments['force'] === true;
   const givenUp: GivenUp = [];
   return {
@@ -110,7 +111,7 @@ export const deletion = (guest: Guest, operation: OperationRecord): Procedure =>
       inventory.guests.delete(guest.id);
       // The rows of what was given up stay: the host has it still.
       if (givenUp.length === 0) inventory.ledger.release({ kind: 'guest', id: guest.id });
-      events.emit({
+      guest.tell({
         event: 'GUEST_DELETED',
         data: { guest: guest.id, name: guest.name, actor: operation.actor },
       });

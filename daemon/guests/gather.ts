@@ -97,13 +97,11 @@ export const leaseVolumes = (guest: Guest, operation: OperationRecord, gathered:
   do: async (work) => {
     gathered.found = await findProcess(guest, operation);
     if (gathered.found === 'other') return await requireReachable(guest, work.signal);
+    // Made for this very start, or one that has waited for it: it has its volumes.
+    if (guest.handle) return beginStart(guest);
     // Again, because whatever ended the run before released them.
     guest.house.inventory.db.soon(() => recordRun(guest));
-    guest.setStatus({
-      state: guest.handle ? guest.status.state : 'starting',
-      reason: undefined,
-      restartAt: undefined,
-    });
+    beginStart(guest);
     await ensureFirmwareVariables(guest);
     gathered.sources = await Promise.all(
       volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, work.signal)),
@@ -118,6 +116,15 @@ export const leaseVolumes = (guest: Guest, operation: OperationRecord, gathered:
     if (gathered.left === 'none') refuseLeftovers(guest, await guest.freeRun());
   },
 });
+
+const beginStart = (guest: Guest): void => {
+  const { state } = guest.status;
+  guest.setStatus({
+    state: guest.handle && state !== 'stopped' ? state : 'starting',
+    reason: undefined,
+    restartAt: undefined,
+  });
+};
 
 export const attachPorts = (guest: Guest, gathered: Gathered): Step => ({
   name: 'ports',

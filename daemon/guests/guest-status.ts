@@ -16,7 +16,8 @@ export const LIVE_STATES: ReadonlySet<GuestState> = new Set([
 ]);
 
 /** Kinds that make a process of a guest. */
-export const isStart = (kind: string): boolean => kind === 'guest-start' || kind === 'template-create';
+export const isStart = (kind: string): boolean =>
+  kind === 'guest-start' || kind === 'template-create' || kind === 'guest-prepare';
 
 /** Kinds that may wait for a guest's consent. */
 export const isDeviceWork = (kind: string): boolean =>

@@ -17,6 +17,8 @@ export interface ViewedGuest {
   readonly missingDriver?: string | undefined;
   readonly stale: boolean;
   readonly agent: Omit<GuestView['agent'], 'enabled'>;
+  /** Of a template: how many of its forks wait for somebody. */
+  readonly waiting?: number;
   readonly operation?:
     | { readonly id: OperationId; readonly kind: string; readonly queued: number }
     | undefined;
@@ -130,7 +132,9 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     })),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
     ...(spec.program === undefined ? {} : { program: programViewOf(spec.program) }),
-    ...(spec.template === undefined ? {} : { template: { madeAt: spec.template.madeAt } }),
+    ...(spec.template === undefined
+      ? {}
+      : { template: { madeAt: spec.template.madeAt, waiting: guest.waiting ?? 0 } }),
     ...(spec.forkOf === undefined ? {} : { forkOf: spec.forkOf }),
     ...(spec.cloudInit === undefined
       ? {}

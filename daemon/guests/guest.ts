@@ -21,6 +21,7 @@ import { Mailbox } from '../../lib/mailbox.ts';
 import { type ErrorClass, toRoostError } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
+import type { EventLog } from '../event-log.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { LeftOver } from '../operations/settle.ts';
@@ -53,6 +54,7 @@ import { reconcile } from './reconcile.ts';
 import { Restarts } from './restarts.ts';
 import { saveRecord } from './save-record.ts';
 import { standingOf } from './standing.ts';
+import { wrapUp } from './wrap-up.ts';
 
 export interface GuestEvents {
   /** The restart policy wants the guest started. */
@@ -146,11 +148,18 @@ export class Guest {
     return placeOf(this.house, this.#record);
   }
 
+  /** Whether it is nobody's yet: it is not listed, and nothing is told of it. */
+  get isWaiting(): boolean {
+    return this.#record.spec.waiting !== undefined;
+  }
+
   get standing(): Standing {
     return standingOf(this);
   }
 
   get view(): GuestView {
+    // A template tells of others that come and go.
+    if (this.#record.spec.template) this.#view = undefined;
     this.#view ??= guestView(
       {
         record: this.#record,
@@ -159,6 +168,7 @@ export class Guest {
         stale: !this.reconciled,
         agent: this.agent.view,
         operation: this.#operationView(),
+        waiting: this.#record.spec.template ? this.house.waiting.readyOf(this.id) : 0,
       },
       (id: NetworkId) => this.house.networks.byId(id).name,
     );
@@ -230,7 +240,7 @@ export class Guest {
     if (this.removed) return;
     this.house.inventory.db.soon(() => this.house.inventory.guests.writeStatus(this.id, this.#status));
     if (status.state === before.state && status.reason === before.reason) return;
-    this.house.events.emit({
+    this.tell({
       event: 'GUEST_STATE_CHANGED',
       data: {
         guest: this.id,
@@ -240,6 +250,19 @@ export class Guest {
         ...(status.reason === undefined ? {} : { reason: status.reason }),
       },
     });
+  }
+
+  /** Tells of it, unless it is nobody's. */
+  tell(...told: Parameters<EventLog['emit']>): void {
+    if (!this.isWaiting) this.house.events.emit(...told);
+  }
+
+  /** It has waited until now, and is from now on the guest that somebody asked for; both are committed. */
+  becomeAsked(record: GuestRecord, status: GuestStatus): void {
+    this.#record = record;
+    this.#status = status;
+    this.#changed();
+    this.readiness.begin(status.process?.startedAt);
   }
 
   markReconciled(): void {
@@ -309,7 +332,7 @@ export class Guest {
       this.setStatus({ process: processOf(this.#status.process, handle, this.house.clock.now()) }),
     );
     this.agent.took(handle);
-    this.readiness.begin();
+    if (!this.isWaiting) this.readiness.begin();
     this.freezing.begin();
     followEnd(this, handle);
   }
@@ -330,7 +353,7 @@ export class Guest {
         return;
       case 'guest-shutdown':
         this.setStatus({ cursor, state: 'stopping', reason: undefined });
-        this.#guestShutItselfDown((this.#status.process?.programEnd?.exitCode ?? 0) !== 0);
+        this.shutItselfDown((this.#status.process?.programEnd?.exitCode ?? 0) !== 0);
         return;
       case 'agent':
         this.setStatus({ cursor });
@@ -375,23 +398,9 @@ export class Guest {
    * After the process is gone: frees what its run had, writes how it ended, and lets the policy decide. In the mailbox.
    */
   async wrapUp(end: GuestEnd): Promise<void> {
-    const started = this.#status.process?.startedAt ?? end.at;
-    const program = this.#status.process?.programEnd;
-    await this.freeRun();
-    const programFailed = program !== undefined && program.exitCode !== 0;
-    if (end.cause === 'guest-shutdown') this.#guestShutItselfDown(programFailed);
-    const badly = end.cause === 'killed' || end.cause === 'crashed' || end.cause === 'unknown';
-    const failed = badly && this.#record.target === 'running';
-    const { cause, detail } = end;
-    const exit = { cause, ...(detail === undefined ? {} : { detail }), ...program };
-    this.setStatus({
-      state: failed ? 'failed' : 'stopped',
-      reason: failed ? (detail ?? cause) : undefined,
-      lastExit: { at: end.at, ...exit },
-    });
-    this.house.events.emit({ event: 'GUEST_EXITED', data: { guest: this.id, name: this.name, ...exit } });
-    this.restarts.afterEnd({ cause: end.cause, programFailed, ranMs: Math.max(0, end.at - started) });
-    this.deletion.arm();
+    await wrapUp(this, end);
+    // Nobody wants one that has waited until its end.
+    if (this.isWaiting && this.#unfinished.length === 0) this.#tell.deletionDue(this);
   }
 
   /**
@@ -451,7 +460,7 @@ export class Guest {
     }
     this.setStatus({ cursor });
     const tell = (event: string, data: object): void =>
-      this.house.events.emit(
+      this.tell(
         {
           event: 'GUEST_DRIVER_EVENT',
           data: { guest: this.id, name: this.name, event, data: JSON.parse(JSON.stringify(data)) },
@@ -480,12 +489,15 @@ export class Guest {
     else this.setStatus({ cursor, state: observed.state, reason: this.#reasonOf(observed) });
   }
 
-  /** A template stands still for good, and that is why. */
+  /** One that is kept for others stands still, and that is why. */
   #reasonOf({ state, reason }: ObservedState): string | undefined {
-    return state === 'paused' && this.#record.spec.template ? 'template' : reason;
+    const { template, waiting } = this.#record.spec;
+    if (state !== 'paused' || !(template ?? waiting)) return reason;
+    return template ? 'template' : 'waiting';
   }
 
-  #guestShutItselfDown(programFailed = false): void {
+  /** What is asked of it follows, unless it is to run all the same. */
+  shutItselfDown(programFailed = false): void {
     const withHost = endsWithHost(this.#unfinished, this.house.operations);
     if (!keepsTarget(this.#record, { withHost, programFailed })) this.setTarget('stopped', 'guest');
   }

@@ -12,6 +12,7 @@ import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
 import { redactSeed } from '../cloud-init/redact.ts';
 import { renderSeed } from '../cloud-init/render-seed.ts';
+import type { Config } from '../config.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
@@ -29,12 +30,12 @@ import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, require
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
+import { WaitingGuests } from './waiting.ts';
 import { type Warned, warned } from './warned.ts';
 
 export interface GuestsOptions {
   readonly house: House;
-  /** Memory kept for the host itself. */
-  readonly memoryReserveBytes: number;
+  readonly config: Pick<Config, 'memory' | 'templates'>;
 }
 
 type VerbArguments = {
@@ -48,21 +49,32 @@ export class Guests {
   readonly registry: GuestRegistry;
   readonly policies: Policies;
   readonly creations: GuestCreations;
+  readonly waiting: WaitingGuests;
   readonly #house: House;
   readonly #memory: MemoryPromises;
 
-  constructor(options: GuestsOptions) {
-    this.#house = options.house;
-    this.registry = new GuestRegistry(options.house, {
+  constructor({ house, config }: GuestsOptions) {
+    this.#house = house;
+    this.registry = new GuestRegistry(house, {
       restartDue: (guest) => void this.policies.restart(guest),
       deletionDue: (guest) => void this.policies.delete(guest),
     });
-    this.policies = new Policies(options.house, this.registry, {
+    this.policies = new Policies(house, this.registry, {
       start: (guest, actor) => this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
       delete: (guest, actor) => this.delete({ guest: guest.id, force: false }, { actor, role: 'admin' }),
     });
-    this.#memory = new MemoryPromises(this.registry, options.memoryReserveBytes);
-    this.creations = new GuestCreations(options.house, this.registry, this.#memory);
+    this.#memory = new MemoryPromises(this.registry, config.memory.reserveBytes);
+    this.waiting = new WaitingGuests({
+      house,
+      registry: this.registry,
+      memory: this.#memory,
+      most: config.templates.waiting,
+      end: (guest, actor) => this.delete({ guest: guest.id, force: true }, { actor, role: 'admin' }),
+    });
+    this.creations = new GuestCreations(house, this.registry, {
+      memory: this.#memory,
+      waiting: this.waiting,
+    });
   }
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
@@ -238,13 +250,13 @@ export class Guests {
       );
     }
     await Promise.all(
-      this.registry.all().map((guest) => guest.recover(ofGuest.get(guest.id) ?? [], hostBooted)),
+      this.registry.everyone().map((guest) => guest.recover(ofGuest.get(guest.id) ?? [], hostBooted)),
     );
   }
 
   /** Puts back the rules of running guests' ports where somebody took them away; one guest after another. */
   async restorePorts(): Promise<void> {
-    for (const guest of this.registry.all()) {
+    for (const guest of this.registry.everyone()) {
       if (this.#house.stopping.aborted) return;
       if (guest.handle && !guest.mailbox.busy) await guest.mailbox.post(() => restorePorts(guest));
     }

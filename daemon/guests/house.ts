@@ -33,4 +33,11 @@ export interface House {
   readonly stopping: AbortSignal;
   /** For an operation that concerns another guest as well. */
   readonly guestById: (id: GuestId) => Guest | undefined;
+  /** The guests that wait as forks of a template. */
+  readonly waiting: {
+    /** Ends them; does nothing where there are none. Errors: HostError. */
+    readonly endOf: (template: GuestId, signal: AbortSignal) => Promise<void>;
+    /** How many are ready for whoever asks. */
+    readonly readyOf: (template: GuestId) => number;
+  };
 }

@@ -90,11 +90,30 @@ export const setUpInside = async (guest: Guest, tries: number, signal: AbortSign
   const own = setupFor(guest);
   if (!own) return;
   const fork = forkToSetUp(guest);
-  const setup = { ...own, ...(fork === undefined ? {} : { fork }) };
+  const isPrepared = guest.status.applied?.prepared === true;
+  const setup = {
+    ...own,
+    ...(fork === undefined ? {} : { fork }),
+    ...(isPrepared ? { isPrepared } : {}),
+  };
   await withInit(guest, timeoutOf(fork, tries), signal, (init, limit) => init.setUp(setup, limit));
-  const { applied } = guest.status;
-  if (fork && applied) guest.setStatus({ applied: { ...applied, renewed: true } });
+  if (fork) markRenewed(guest);
   guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
+};
+
+/** Tells a guest that is to wait for somebody all but its name. Errors: as `setUpInside`. */
+export const prepareInside = async (guest: Guest, tries: number, signal: AbortSignal): Promise<void> => {
+  const own = setupFor(guest);
+  if (!own) return;
+  const fork = forkToSetUp(guest);
+  const setup = { ...own, ...(fork === undefined ? {} : { fork }) };
+  await withInit(guest, timeoutOf(fork, tries), signal, (init, limit) => init.prepare(setup, limit));
+  markRenewed(guest);
+};
+
+const markRenewed = (guest: Guest): void => {
+  const { applied } = guest.status;
+  if (applied) guest.setStatus({ applied: { ...applied, renewed: true } });
 };
 
 /** Waits until the init is there, and leaves it as its forks are to find it. Errors: as `setUpInside`. */

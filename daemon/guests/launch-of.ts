@@ -81,7 +81,7 @@ export const portSpecOf = (
   port: {
     guest: guest.id,
     guestNumber: guest.record.number,
-    guestName: guest.name,
+    ...(guest.isWaiting ? {} : { guestName: guest.name }),
     index: portNumberOf(nic, index),
     mac: nic.mac,
     ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),

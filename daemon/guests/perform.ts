@@ -15,6 +15,7 @@ import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { liveSourceOf, liveTemplateCreation, withoutSource } from './live-template.ts';
 import { mediumChange } from './medium.ts';
+import { preparation } from './preparation.ts';
 import { resetState } from './reset-state.ts';
 import { diskResizing } from './resize-disk.ts';
 import { start } from './start.ts';
@@ -35,6 +36,8 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
   switch (operation.kind) {
     case 'guest-create':
       return creation(guest, operation);
+    case 'guest-prepare':
+      return preparation(guest, operation);
     case 'guest-start':
       return start(guest, operation);
     case 'template-create':

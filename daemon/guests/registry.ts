@@ -42,8 +42,9 @@ export class GuestRegistry {
     house.operations.addQueuePlace((id) => this.#placeInQueue(id));
   }
 
+  /** How many there are, but for those that are nobody's yet. */
   get size(): number {
-    return this.#byId.size;
+    return this.all().length;
   }
 
   byId(id: string): Guest | undefined {
@@ -58,17 +59,32 @@ export class GuestRegistry {
   find(reference: string): Guest {
     const guest = this.byId(reference) ?? this.#byName.get(reference);
     if (guest) return guest;
-    const candidates = nearestNames(reference, [...this.#byName.keys()]);
+    const candidates = nearestNames(
+      reference,
+      this.all().map(({ name }) => name),
+    );
     throw new RoostError('NotFound', `There is no guest called ${reference}`, {
       data: { guest: reference, candidates },
       hint: 'query-guests lists them.',
     });
   }
 
-  /** Sorted by name. */
+  /** Sorted by name; those that are nobody's yet are left out. */
   all(): readonly Guest[] {
-    this.#sorted ??= [...this.#byId.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    this.#sorted ??= this.everyone()
+      .filter((guest) => !guest.isWaiting)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
     return this.#sorted;
+  }
+
+  /** In no order, with those that are nobody's yet. */
+  everyone(): Guest[] {
+    return [...this.#byId.values()];
+  }
+
+  /** Those that wait for somebody who asks for a guest like them. */
+  waiting(): Guest[] {
+    return this.everyone().filter((guest) => guest.isWaiting);
   }
 
   select(filter: GuestFilter): readonly GuestView[] {
@@ -110,7 +126,10 @@ export class GuestRegistry {
     return drivers.get(driver) ?? new AbsentDriver(driver, drivers.keys());
   }
 
-  /** Memory promised to guests that have a process or are about to get one. */
+  /**
+   * Memory promised to guests that have a process or are about to get one. One that waits stands still: what is its own is
+   * little, and whoever takes it over is promised the rest.
+   */
   committedBytes(except?: Guest): number {
     let bytes = 0;
     for (const guest of this.#byId.values())
@@ -119,7 +138,7 @@ export class GuestRegistry {
         (guest.isLive() || guest.unfinished.some((operation) => isStart(operation.kind)))
       )
         bytes +=
-          (guest.status.applied?.memoryBytes ?? guest.record.spec.memoryBytes) +
+          (guest.isWaiting ? 0 : (guest.status.applied?.memoryBytes ?? guest.record.spec.memoryBytes)) +
           guest.driver.overheadBytes(guest.record.spec);
     return bytes;
   }

@@ -15,5 +15,6 @@ export const standingOf = (guest: Guest): Standing => ({
   hotplugs: guest.driver.hotplugs(guest.record.machine),
   frozen: guest.freezing.frozen !== undefined,
   isTemplate: guest.record.spec.template !== undefined,
+  isWaiting: guest.isWaiting,
   runsProgram: guest.record.spec.program !== undefined,
 });

@@ -10,6 +10,7 @@ import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
+import { record } from './creation.ts';
 import {
   attachPorts,
   clearForAnother,
@@ -24,7 +25,7 @@ import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { machineSettings } from './guest-view.ts';
 import { setUpInside } from './inside.ts';
-import { launchOf, runObjects, volumeSpecs } from './launch-of.ts';
+import { launchOf, portSpecs, runObjects, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
 
@@ -248,15 +249,27 @@ const wrapUpFailure = async (
     guest.restarts.afterEnd({ cause: 'crashed', ranMs: 0 });
 };
 
+/** Its networks know one that has waited by no name yet. */
+const announce = (guest: Guest): Step => ({
+  name: 'announce',
+  do: async ({ signal }) => {
+    for (const { network, port } of portSpecs(guest))
+      await guest.house.networks.announce(network, port, signal);
+  },
+});
+
 export const start = (guest: Guest, operation: OperationRecord): Procedure => {
   const { boot, inside: tryInside, withdraw, ended } = begin(guest, operation);
   const program: Step = {
     name: 'program',
     do: (work) => tryInside(work, (tries) => setUpInside(guest, tries, work.signal)),
   };
+  const waited = operation.arguments['waited'] === true;
   const runsProgram = guest.record.spec.program !== undefined && operation.arguments['paused'] !== true;
   return {
-    steps: runsProgram ? [...boot, program] : boot,
+    steps: runsProgram
+      ? [...boot, ...(waited ? [announce(guest), program, record(guest)] : [program])]
+      : boot,
     finish: () => ({ guest: guest.id }),
     withdraw,
     after: ended,

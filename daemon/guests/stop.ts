@@ -141,8 +141,11 @@ const ask = (guest: Guest, operation: OperationRecord): Step => ({
   name: 'ask',
   do: async ({ signal }) => {
     if (!guest.isLive()) return;
+    const { template, waiting } = guest.record.spec;
+    // Its memory is theirs as well.
+    if (template) await guest.house.waiting.endOf(guest.id, signal);
     // Nothing runs in it that could be asked.
-    if (guest.record.spec.template) return;
+    if (template ?? waiting) return;
     const wasPaused = guest.status.state === 'paused';
     guest.setStatus({ state: 'stopping', reason: undefined });
     if (operation.arguments['force'] === true || forceWaits(guest, operation)) return;

@@ -23,6 +23,8 @@ export interface StoredSpec
   readonly cloudInit?: StoredCloudInit;
   /** Of a guest that is kept to be forked, and runs no more. */
   readonly template?: StoredTemplate;
+  /** Of a guest that is nobody's yet: it waits, prepared and paused, for somebody who asks for one like it. */
+  readonly waiting?: { readonly since: number };
   /** The template that its disks lie on, and whose memory its first run begins with. */
   readonly forkOf?: GuestId;
   /** Of a guest that boots a container image. */
@@ -124,6 +126,8 @@ export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' 
   readonly forked?: boolean;
   /** Of a fork: whether it knows that it is itself. Absent of one that an earlier Roost launched: then it does if it is ready. */
   readonly renewed?: boolean;
+  /** Of one that waited: it knows all but its name. Absent once it has been booted. */
+  readonly prepared?: true;
   /** It was stopped to be handed over to another process, by this operation. */
   readonly handedOverBy?: OperationId;
   /** The start that did it, written before the process is made; absent for one of before this was kept. */
@@ -258,8 +262,8 @@ export class GuestTable {
       `INSERT INTO guest (number, id, name, spec, machine, target, target_actor, generation, created_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *`,
     );
-    this.#update = db.prepare<[string, string, string, string, string, string], GuestRow>(
-      `UPDATE guest SET name = ?, spec = ?, machine = ?, target = ?, target_actor = ?, generation = generation + 1
+    this.#update = db.prepare<[string, string, string, string, string, number, string], GuestRow>(
+      `UPDATE guest SET name = ?, spec = ?, machine = ?, target = ?, target_actor = ?, created_at = ?, generation = generation + 1
        WHERE id = ? RETURNING *`,
     );
     this.#delete = db.prepare<[string], never>('DELETE FROM guest WHERE id = ?');
@@ -285,7 +289,7 @@ export class GuestTable {
       'SELECT ipv4 FROM address WHERE network = ? AND ipv4 IS NOT NULL',
     );
     this.#forksOf = db.prepare<[string], { name: string }>(
-      "SELECT name FROM guest WHERE json_extract(spec, '$.forkOf') = ? ORDER BY name",
+      "SELECT name FROM guest WHERE json_extract(spec, '$.forkOf') = ? AND json_extract(spec, '$.waiting') IS NULL ORDER BY name",
     );
     this.#macTaken = db.prepare<[string], { guest: string }>('SELECT guest FROM address WHERE mac = ?');
     this.#forwards = db.prepare<[], { name: string; forward: string }>(
@@ -346,6 +350,7 @@ export class GuestTable {
       JSON.stringify(guest.machine),
       guest.target,
       guest.targetActor,
+      guest.createdAt,
       guest.id,
     );
     if (!row) throw new Error(`Guest ${guest.id} is not in the inventory`);
@@ -373,7 +378,7 @@ export class GuestTable {
     });
   }
 
-  /** Names of the guests whose disks lie on those of a template. */
+  /** Names of the guests whose disks lie on those of a template, but for those that wait for somebody. */
   forksOf(template: GuestId): readonly string[] {
     return this.#forksOf.all(template).map((row) => row.name);
   }

@@ -23,6 +23,9 @@ export interface LeftOver {
 /** Kinds whose second run after a crash could surprise: it is not known whether the first was seen by the guest. */
 const ONCE_ONLY: ReadonlySet<string> = new Set(['guest-reset']);
 
+/** Kinds that begin a process, which a boot of the host has ended. */
+const MAKES_PROCESS: ReadonlySet<string> = new Set(['guest-start', 'guest-prepare', 'template-create']);
+
 /** Kinds that tell a running guest something: after a boot of the host there is none to tell. */
 const ONE_WORD: ReadonlySet<string> = new Set([
   'guest-pause',
@@ -56,7 +59,7 @@ export const settle = (left: LeftOver): Settlement => {
   }
   if (left.cancelRequested && !(left.state === 'running' && NO_WAY_BACK.has(left.kind)))
     return { kind: 'undo', why: 'it was cancelled' };
-  if (left.hostBooted && (left.kind === 'guest-start' || left.kind === 'template-create'))
+  if (left.hostBooted && MAKES_PROCESS.has(left.kind))
     return { kind: 'undo', why: 'the host booted meanwhile; after a boot only autostart starts guests' };
   if (left.hostBooted && ONE_WORD.has(left.kind)) return { kind: 'fail', why: 'the host booted meanwhile' };
   if (left.kind === 'guest-start' && left.state === 'running' && left.process === 'shut-down-by-guest')

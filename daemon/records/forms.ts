@@ -126,6 +126,7 @@ const storedSpec = z.looseObject({
       madeOf: z.looseObject({ guest: guestId, macs: z.array(macAddress) }).optional(),
     })
     .optional(),
+  waiting: z.looseObject({ since: millisecondsSinceEpoch }).optional(),
   forkOf: guestId.optional(),
   program: z
     .looseObject({

@@ -34,7 +34,7 @@ export class RecordKeeping {
   async #keepGuests(): Promise<void> {
     const { inventory, instance, pool, stopping } = this.#house;
     const found = new Map((await pool.readRecords()).records.map((record) => [record['id'], record]));
-    for (const guest of this.#guests.registry.all()) {
+    for (const guest of this.#guests.registry.everyone()) {
       if (stopping.aborted) return;
       // One without a driver is not touched, one at which work is under way writes its own.
       if (guest.missingDriver !== undefined || guest.unfinished.length > 0) continue;

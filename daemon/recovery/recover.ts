@@ -147,7 +147,7 @@ const writeLedger = (
     );
   for (const { id } of inventory.images.all())
     inventory.ledger.record({ kind: 'image', id }, 'existence', parts.imageStore.plan(id), now);
-  for (const guest of guests.registry.all()) {
+  for (const guest of guests.registry.everyone()) {
     const owner = { kind: 'guest', id: guest.id } as const;
     inventory.ledger.record(owner, 'existence', existenceObjects(guest), now);
     // What a run left that is over is found by its rows, and cleared away by the next daemon.

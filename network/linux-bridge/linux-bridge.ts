@@ -34,7 +34,7 @@ import { NeighbourEvents } from './neighbours.ts';
 import { nft, nftIfPresent } from './nft.ts';
 import { makePortDirectories, removePortDirectories } from './port-files.ts';
 import { reportOf } from './port-report.ts';
-import { attachPort, forbidPort, permitPort, planPort } from './ports.ts';
+import { announcePort, attachPort, detachPort, permitPort, planPort } from './ports.ts';
 import { type ResolvedOptions, tellResolved } from './resolved.ts';
 import {
   type AnySite,
@@ -44,7 +44,6 @@ import {
   siteElements,
   siteObjects,
   siteOf,
-  tapOf,
 } from './site.ts';
 
 export interface LinuxBridgeOptions {
@@ -108,11 +107,8 @@ export function linuxBridgeBackend(options: LinuxBridgeOptions = {}): NetworkBac
       return await attachPort(at, port, signal);
     },
     restorePort: (network, port, signal) => permitPort(site(network), port, signal),
-    detach: async (network, port, signal) => {
-      const at = site(network);
-      await forbidPort(at, port, signal);
-      await deleteLink(tapOf(at, port), signal);
-    },
+    announce: (network, port) => announcePort(site(network), port),
+    detach: (network, port, signal) => detachPort(site(network), port, signal),
     answer: (network, port, since, signal) => answerAt(site(network), port, since, neighbours, signal),
     report: (network, port, signal) => reportOf(site(network), port, signal),
     namesOf: (network) => {

@@ -27,12 +27,12 @@ export async function removePortDirectories(site: Site): Promise<void> {
 }
 
 export async function writePortFiles(site: Site, port: PortSpec): Promise<void> {
-  const { ipv4 } = port;
-  if (ipv4 === undefined) return;
+  const { ipv4, guestName } = port;
+  if (ipv4 === undefined || guestName === undefined) return;
   const former = await formerHolders(site, port);
   await Promise.all([
-    replace(site.dhcpDirectory, port, `${[port.mac, ...former, ipv4, port.guestName].join(',')}\n`),
-    replace(site.namesDirectory, port, `${ipv4} ${port.guestName}\n`),
+    replace(site.dhcpDirectory, port, `${[port.mac, ...former, ipv4, guestName].join(',')}\n`),
+    replace(site.namesDirectory, port, `${ipv4} ${guestName}\n`),
   ]);
 }
 

@@ -10,7 +10,7 @@ import { addElementsText, deleteElementsText, dropElements, elementObject } from
 import { requireFree } from '../user/port-check.ts';
 import { reloadServer } from './dnsmasq.ts';
 import { ip, toolFailed } from './host-tool.ts';
-import { requireBridge } from './links.ts';
+import { deleteLink, requireBridge } from './links.ts';
 import { nft, nftIfPresent } from './nft.ts';
 import { removePortFiles, writePortFiles } from './port-files.ts';
 import { type AnySite, elementsOf, tapOf } from './site.ts';
@@ -119,4 +119,13 @@ export async function forbidPort(site: AnySite, port: PortSpec, signal: AbortSig
   if (site.kind === 'bridge') return;
   await removePortFiles(site, port);
   await reloadServer(site);
+}
+
+export async function announcePort(site: AnySite, port: PortSpec): Promise<void> {
+  if (site.kind !== 'bridge') await writePortFiles(site, port);
+}
+
+export async function detachPort(site: AnySite, port: PortSpec, signal: AbortSignal): Promise<void> {
+  await forbidPort(site, port, signal);
+  await deleteLink(tapOf(site, port), signal);
 }

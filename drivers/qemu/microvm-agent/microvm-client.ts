@@ -19,6 +19,7 @@ import { OpenFiles } from './open-files.ts';
 import { readProcesses } from './process-list.ts';
 import { openProgramLine } from './program-line.ts';
 import { likelyFiles, readAhead } from './read-ahead.ts';
+import { rehearse } from './rehearse.ts';
 import { setIdentity, tellWhoItIs } from './tell-identity.ts';
 
 /** Until somebody is attached who has one. */
@@ -87,7 +88,10 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   async leave(): Promise<void> {
     if (this.#following && this.#session) {
       using limit = deadline(LEAVE_MS, this.#closing.signal);
-      await this.#session.then((agent) => this.#leaveMain(agent, limit.signal)).catch(() => undefined);
+      // One that stands still greets nobody: there may be no session for as long as it lives.
+      await waitOrAbort(this.#session, limit.signal)
+        .then((agent) => this.#leaveMain(agent, limit.signal))
+        .catch(() => undefined);
     }
     this.close();
   }
@@ -105,31 +109,22 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   // GuestInit
 
   async setUp(setup: GuestSetup, signal: AbortSignal): Promise<void> {
-    await waitOrAbort(this.#opened.promise, signal);
-    const agent = await this.#agent(signal, { isClean: setup.fork?.runs === false });
-    if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
-    if (setup.fork) requireToken(agent, setup.fork.token);
-    // First of all: until then its random bytes are those of every other fork.
-    await agent.seed(randomBytes(SEED_BYTES), signal);
-    // Told one after the other and awaited together.
-    const told = [
-      agent.setClock(BigInt(Date.now()) * 1_000_000n, signal),
-      ...(setup.fork?.isItself ? [] : tellWhoItIs(agent, setup, signal)),
-    ];
-    for (const result of await Promise.allSettled(told))
-      if (result.status === 'rejected') throw result.reason;
+    const agent = await this.#makeItself(setup, signal);
     this.#environment = setup.program.environment;
     const mayRun = setup.fork?.runs ?? true;
     if (mayRun && (await isRunning(agent, signal))) this.followProgram();
     else await this.#startMain(agent, setup.program, signal);
   }
 
+  async prepare(setup: GuestSetup, signal: AbortSignal): Promise<void> {
+    const agent = await this.#makeItself(setup, signal);
+    await rehearse(agent, this.#execs.number(), signal);
+  }
+
   async prepareForForks(
     ...[{ token, setup }, signal]: Parameters<GuestInit['prepareForForks']>
   ): Promise<void> {
-    await waitOrAbort(this.#opened.promise, signal);
-    const agent = await this.#agent(signal);
-    if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
+    const agent = await this.#agentThatIsUp({}, signal);
     // What every fork does first, so that its code is in memory already.
     await agent.seed(randomBytes(SEED_BYTES), signal);
     await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
@@ -240,6 +235,28 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   }
 
   // Inside
+
+  async #agentThatIsUp(greeting: Greeting, signal: AbortSignal): Promise<MicrovmAgent> {
+    await waitOrAbort(this.#opened.promise, signal);
+    const agent = await this.#agent(signal, greeting);
+    if (agent.facts.failure !== undefined) throw notUp(agent.facts.failure);
+    return agent;
+  }
+
+  async #makeItself(setup: GuestSetup, signal: AbortSignal): Promise<MicrovmAgent> {
+    const { fork, isPrepared = false } = setup;
+    const agent = await this.#agentThatIsUp({ isClean: fork?.runs === false }, signal);
+    if (fork) requireToken(agent, fork.token);
+    // First of all: until then its random bytes are those of every other fork.
+    if (!isPrepared) await agent.seed(randomBytes(SEED_BYTES), signal);
+    // Told one after the other and awaited together.
+    const told = [agent.setClock(BigInt(Date.now()) * 1_000_000n, signal)];
+    if (isPrepared) told.push(setIdentity(agent, setup, signal));
+    else if (!fork?.isItself) told.push(...tellWhoItIs(agent, setup, signal));
+    for (const result of await Promise.allSettled(told))
+      if (result.status === 'rejected') throw result.reason;
+    return agent;
+  }
 
   /** The session; a broken one is made anew. */
   async #agent(signal: AbortSignal, greeting: Greeting = {}): Promise<MicrovmAgent> {

@@ -50,6 +50,7 @@ const standing = (
   hotplugs: true,
   frozen: false,
   isTemplate: false,
+  isWaiting: false,
   runsProgram: false,
   ...more,
 });
@@ -286,6 +287,7 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   hotplugs: fc.boolean(),
   frozen: fc.boolean(),
   isTemplate: fc.boolean(),
+  isWaiting: fc.boolean(),
   runsProgram: fc.boolean(),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });

@@ -1,0 +1,38 @@
+/** A new guest in the inventory, with all that it gets for itself. In the accepting transaction. */
+import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import { allocateNic } from './allocate-nic.ts';
+import type { Guest } from './guest.ts';
+import type { House } from './house.ts';
+import { existenceObjects } from './launch-of.ts';
+import { type Asker, requireImages } from './refusals.ts';
+import type { GuestRegistry } from './registry.ts';
+
+/** What of the host and its networks it gets. `busy`: see `busyPorts`. Errors: those of `allocateNic`; of its images. */
+export const allocateFor = (
+  house: House,
+  {
+    name,
+    spec,
+    busy,
+  }: { readonly name: string; readonly spec: StoredSpec; readonly busy: ReadonlySet<number> },
+): StoredSpec => {
+  requireImages(house, spec);
+  const nics: StoredNic[] = [];
+  for (const nic of spec.nics) nics.push(allocateNic(house, nic, { name, others: nics, busyPorts: busy }));
+  return { ...spec, nics };
+};
+
+export const insertGuest = (
+  { house, registry }: { readonly house: House; readonly registry: GuestRegistry },
+  made: Pick<GuestRecord, 'id' | 'name' | 'spec' | 'machine'>,
+  target: GuestRecord['target'],
+  { actor }: Pick<Asker, 'actor'>,
+): Guest => {
+  const { inventory, clock } = house;
+  const now = clock.now();
+  const record = inventory.guests.insert({ ...made, target, targetActor: actor, createdAt: now });
+  const guest = registry.created(record);
+  inventory.guests.writeStatus(made.id, guest.status);
+  inventory.ledger.record({ kind: 'guest', id: made.id }, 'existence', existenceObjects(guest), now);
+  return guest;
+};

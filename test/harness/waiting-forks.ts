@@ -1,0 +1,29 @@
+/** Forks that wait for somebody who asks, seen from outside: only their template and the journal tell of them. */
+import { connect } from '../../cli/client.ts';
+import type { DaemonHome, RealDaemon } from './real-daemon.ts';
+
+/** Resolves once so many wait of the template. */
+export const untilWaiting = async (
+  { home, daemon }: { readonly home: DaemonHome; readonly daemon: RealDaemon },
+  template: string,
+  count: number,
+): Promise<void> => {
+  const signal = new AbortController().signal;
+  const watcher = await connect({ socketPath: `${home.runDirectory}/roost.sock`, signal });
+  const events = watcher.events();
+  const isReached = async (): Promise<boolean> => (await daemon.guest(template)).template?.waiting === count;
+  try {
+    await watcher.call('events-subscribe', { events: ['OPERATION_CHANGED'] });
+    if (await isReached()) return;
+    for await (const _event of events) if (await isReached()) return;
+  } finally {
+    watcher.close();
+  }
+};
+
+/** Whether the guest was made before it was asked for. */
+export const hasWaited = async (daemon: RealDaemon, guest: string): Promise<boolean> => {
+  const { id } = await daemon.guest(guest);
+  const { operations } = await daemon.client.call('query-operations', { subject: id });
+  return operations.some(({ kind }) => kind === 'guest-prepare');
+};
