@@ -64,6 +64,11 @@ export const configFile = z.strictObject({
         .max(64)
         .default(4)
         .describe('Forks that may be made before somebody asks for them, of all templates together'),
+      memoryBytes: z
+        .int()
+        .nonnegative()
+        .optional()
+        .describe("Memory of all templates together; half of the host's unless given"),
     })
     .prefault({}),
   limits: z

@@ -78,14 +78,14 @@ export const millisecondsSinceEpoch = z.int().nonnegative().describe('Millisecon
 export const durationMs = z.int().nonnegative().describe('Duration in milliseconds');
 
 /**
- * Who asked for a change: `unix:uid=N,pid=N`, `token:NAME`, `policy:restart`, `policy:autostart`, `policy:delete`, `policy:waiting`, `guest`, `daemon`.
+ * Who asked for a change: `unix:uid=N,pid=N`, `token:NAME`, `policy:restart`, `policy:autostart`, `policy:delete`, `policy:waiting`, `policy:template`, `guest`, `daemon`.
  */
 export const actor = z
   .string()
   .min(1)
   .max(128)
   .describe(
-    'Who asked: unix:uid=N,pid=N · token:NAME · policy:restart · policy:autostart · policy:delete · policy:waiting · policy:host-shutdown · guest · daemon',
+    'Who asked: unix:uid=N,pid=N · token:NAME · policy:restart · policy:autostart · policy:delete · policy:waiting · policy:template · policy:host-shutdown · guest · daemon',
   );
 export type Actor = string;
 

@@ -47,6 +47,8 @@ export interface Standing {
   readonly frozen: boolean;
   /** It is kept to be forked. */
   readonly isTemplate: boolean;
+  /** It is a template whose program ran: another boot would not make it again. */
+  readonly isWarm: boolean;
   /** It is nobody's yet. */
   readonly isWaiting: boolean;
   /** Its main program is that of a container image. */
@@ -96,12 +98,23 @@ const admitStart = (standing: Standing): Verdict => {
   return ACCEPT;
 };
 
+/** A template that has lost its memory can have it again. */
+const admitRemaking = (standing: Standing): Verdict => {
+  if (standing.unfinished.includes('template-create'))
+    return deny(standing, 'is being made a template', 'Fork it: until it is one, its forks boot.');
+  if (standing.unfinished.length > 0) return deny(standing, 'is a template already', 'Fork it: roost fork.');
+  if (standing.hasProcess) return ALREADY;
+  if (!standing.isWarm) return ACCEPT;
+  return deny(
+    standing,
+    'was made of a guest that ran, and what that had in memory is gone',
+    'Its forks boot. Make another of a guest that runs: roost template create NAME --from GUEST.',
+  );
+};
+
 /** Of a stopped guest: its memory has to be made for it from the start. */
 const admitTemplate = (standing: Standing): Verdict => {
-  if (standing.isTemplate)
-    return standing.unfinished.length === 0
-      ? ALREADY
-      : deny(standing, 'is a template already', 'Fork it: roost fork.');
+  if (standing.isTemplate) return admitRemaking(standing);
   if (!standing.runsProgram)
     return deny(standing, 'boots no container image', 'Make templates of guests that run container images.');
   if (isDown(standing) && standing.unfinished.every((kind) => kind === 'guest-create')) return ACCEPT;

@@ -14,8 +14,10 @@ import {
   asForkOf,
   forkSpec,
   isTemplate,
+  isToBeRemade,
   isWarm,
   requireTemplate,
+  roundOf,
   templateFor,
   templateOfRunning,
   unlikeTemplate,
@@ -30,6 +32,7 @@ import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, require
 import type { GuestRegistry } from './registry.ts';
 import { resolveCreation } from './resolve-creation.ts';
 import { couldHaveWaited, type TakenOver, takeOver } from './take-over.ts';
+import type { TemplateBudget } from './template-budget.ts';
 import type { WaitingGuests } from './waiting.ts';
 import { type Warned, warned } from './warned.ts';
 
@@ -38,16 +41,31 @@ export class GuestCreations {
   readonly #registry: GuestRegistry;
   readonly #memory: MemoryPromises;
   readonly #waiting: WaitingGuests;
+  readonly #budget: TemplateBudget;
+  readonly #remake: (template: Guest) => void;
 
   constructor(
     house: House,
     registry: GuestRegistry,
-    { memory, waiting }: { readonly memory: MemoryPromises; readonly waiting: WaitingGuests },
+    {
+      memory,
+      waiting,
+      budget,
+      remake,
+    }: {
+      readonly memory: MemoryPromises;
+      readonly waiting: WaitingGuests;
+      readonly budget: TemplateBudget;
+      /** Has a template's memory made anew, beside what was asked for. */
+      readonly remake: (template: Guest) => void;
+    },
   ) {
     this.#house = house;
     this.#registry = registry;
     this.#memory = memory;
     this.#waiting = waiting;
+    this.#budget = budget;
+    this.#remake = remake;
   }
 
   async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Warned> {
@@ -86,6 +104,7 @@ export class GuestCreations {
     const { driver } = source;
     const id = randomUUID() as GuestId;
     const pinned = templateOfRunning(source.record);
+    await this.#budget.makeRoom({ name, spec: pinned.spec, driver });
     using _promised = await this.#memory.promise({ name, spec: pinned.spec, driver });
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(idempotencyKey, kind, name);
@@ -127,7 +146,7 @@ export class GuestCreations {
     const candidates = start ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
     const template = templateFor(like, machine, asked ? [asked] : candidates);
     if (asked && !template) throw unlikeTemplate(asked);
-    const resolved = template ? asForkOf(like, template.id) : like;
+    const resolved = template ? asForkOf(like, template.id, roundOf(template)) : like;
     const busy = await busyPorts(resolved.nics, this.#house);
     using _promised = start ? await this.#memory.promise({ name, spec: resolved, driver }) : undefined;
     const waits = template && couldHaveWaited(args, template) ? template : undefined;
@@ -157,6 +176,8 @@ export class GuestCreations {
       return { kind: 'new', guest, creation, starting } as const;
     });
     if (waits) this.#waiting.asked(waits, like);
+    if (template) this.#budget.asked(template);
+    if (template && isToBeRemade(template)) this.#remake(template);
     switch (outcome.kind) {
       case 'repeated':
         return this.#createdBefore(outcome.operation, start);

@@ -79,12 +79,39 @@ export const templateFor = (
 
 const madeAt = ({ record }: Guest): number => record.spec.template?.madeAt ?? 0;
 
-/** What is written goes over what the template has written. */
-export const asForkOf = (spec: StoredSpec, template: GuestId): StoredSpec => ({
+/** What is written goes over what the template has written in that round. */
+export const asForkOf = (spec: StoredSpec, template: GuestId, round = 0): StoredSpec => ({
   ...spec,
   forkOf: template,
-  disks: spec.disks.map((disk) => (disk.readOnly ? disk : { ...disk, template })),
+  disks: spec.disks.map((disk) => {
+    if (disk.readOnly) return disk;
+    const { round: _templates, templateRound: _former, ...own } = disk;
+    return { ...own, template, ...(round === 0 ? {} : { templateRound: round }) };
+  }),
 });
+
+export const roundOf = ({ record }: Guest): number => record.spec.template?.round ?? 0;
+
+/** Whether a guest's memory may begin as the template's: what that knows of disks is of the round that they lie on. */
+export const goesWithMemoryOf = (
+  { disks }: Pick<StoredSpec, 'disks'>,
+  { template }: Pick<StoredSpec, 'template'>,
+): boolean =>
+  template !== undefined &&
+  template.remadeBy === undefined &&
+  disks.every((disk) => disk.readOnly || (disk.templateRound ?? 0) === (template.round ?? 0));
+
+/** Whether it is a template whose memory is gone that nobody wanted gone, and could be had again by another boot. */
+export const isToBeRemade = (guest: Guest): boolean =>
+  isTemplate(guest) &&
+  !isWarm(guest) &&
+  guest.record.spec.template?.released === undefined &&
+  !guest.isLive() &&
+  guest.unfinished.length === 0;
+
+/** Undefined of one that is no template. Pure. */
+export const asReleased = ({ spec, ...record }: GuestRecord): GuestRecord | undefined =>
+  spec.template && { ...record, spec: { ...spec, template: { ...spec.template, released: true } } };
 
 /** Whether its program runs in its memory: nobody gets that who has not asked for it. */
 export const isWarm = ({ record }: Guest): boolean => record.spec.template?.madeOf !== undefined;

@@ -492,8 +492,9 @@ export class Guest {
   /** One that is kept for others stands still, and that is why. */
   #reasonOf({ state, reason }: ObservedState): string | undefined {
     const { template, waiting } = this.#record.spec;
-    if (state !== 'paused' || !(template ?? waiting)) return reason;
-    return template ? 'template' : 'waiting';
+    if (state !== 'paused') return reason;
+    if (waiting) return 'waiting';
+    return template && template.remadeBy === undefined ? 'template' : reason;
   }
 
   /** What is asked of it follows, unless it is to run all the same. */

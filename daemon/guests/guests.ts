@@ -19,7 +19,7 @@ import { admit, type GuestVerbKind } from './admit.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
 import { GuestCreations } from './creations.ts';
 import { dropSeed } from './drop-seed.ts';
-import { refuseWhileForked } from './forks.ts';
+import { asReleased, refuseWhileForked } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
@@ -30,6 +30,7 @@ import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, require
 import { GuestRegistry } from './registry.ts';
 import { resolveBoot } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
+import { TemplateBudget } from './template-budget.ts';
 import { WaitingGuests } from './waiting.ts';
 import { type Warned, warned } from './warned.ts';
 
@@ -50,6 +51,7 @@ export class Guests {
   readonly policies: Policies;
   readonly creations: GuestCreations;
   readonly waiting: WaitingGuests;
+  readonly budget: TemplateBudget;
   readonly #house: House;
   readonly #memory: MemoryPromises;
 
@@ -62,6 +64,7 @@ export class Guests {
     this.policies = new Policies(house, this.registry, {
       start: (guest, actor) => this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
       delete: (guest, actor) => this.delete({ guest: guest.id, force: false }, { actor, role: 'admin' }),
+      remake: (guest, actor) => this.makeTemplate({ guest: guest.id }, { actor, role: 'admin' }),
     });
     this.#memory = new MemoryPromises(this.registry, config.memory.reserveBytes);
     this.waiting = new WaitingGuests({
@@ -71,9 +74,20 @@ export class Guests {
       most: config.templates.waiting,
       end: (guest, actor) => this.delete({ guest: guest.id, force: true }, { actor, role: 'admin' }),
     });
+    this.budget = new TemplateBudget({
+      house,
+      registry: this.registry,
+      budgetBytes: config.templates.memoryBytes,
+      stop: (template, actor) =>
+        this.accept('guest-stop', template, { guest: template.id }, actor, () =>
+          template.writeTarget('stopped', actor),
+        ),
+    });
     this.creations = new GuestCreations(house, this.registry, {
       memory: this.#memory,
       waiting: this.waiting,
+      budget: this.budget,
+      remake: (template) => void this.policies.remake(template),
     });
   }
 
@@ -90,6 +104,10 @@ export class Guests {
     if (before) return before;
     refuseWhileHostStops(this.#house);
     const guest = this.registry.find(args.guest);
+    const { name, record, driver } = guest;
+    // Whatever could not become one is refused before another ends for it.
+    const verdict = admit('template-create', guest.standing);
+    if (verdict.kind === 'accept') await this.budget.makeRoom({ name, spec: record.spec, driver }, guest);
     using _promised = await this.#promiseMemory(guest);
     return await this.accept('template-create', guest, args, asker.actor, () => {
       recordRun(guest);
@@ -363,7 +381,10 @@ export class Guests {
     const guest = this.registry.find(args.guest);
     const write = (): GuestRecord => {
       if (kind === 'guest-delete') refuseWhileForked(guest);
-      return guest.writeTarget('stopped', asker.actor);
+      const written = guest.writeTarget('stopped', asker.actor);
+      // Whoever stops a template wants its memory: nobody but they makes it anew.
+      const released = kind === 'guest-stop' ? asReleased(written) : undefined;
+      return released ? this.#house.inventory.guests.update(released) : written;
     };
     return await this.accept(kind, guest, args, asker.actor, write, () => {
       guest.restarts.silence();

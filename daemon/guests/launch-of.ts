@@ -1,9 +1,10 @@
 /** From a guest's record to what storage, network and driver are asked for: pure but for the look-up of names. */
 import type { Launch } from '../../drivers/driver.ts';
 import type { PortSpec } from '../../network/backend.ts';
+import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
-import type { NetworkId } from '../../protocol/types.ts';
+import type { GuestId, NetworkId } from '../../protocol/types.ts';
 import type { SeedSpec, VolumeSpec } from '../../storage/pool.ts';
 import { renderSeed, type SeedSubject } from '../cloud-init/render-seed.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
@@ -11,23 +12,56 @@ import { portNumberOf } from './device-record.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 
-/** What a disk lies on: an image, or the disk of a template, which nobody writes any more. */
-const baseOf = (house: House, { name, image, template, sizeBytes }: StoredDisk): Pick<VolumeSpec, 'base'> => {
+/** Number of the file that a disk writes into in a round. */
+const layerOf = ({ layer = 0 }: Pick<StoredDisk, 'layer'>, round: number): Pick<VolumeSpec, 'layer'> =>
+  layer + round === 0 ? {} : { layer: layer + round };
+
+type Placed = Pick<StoredDisk, 'name' | 'sizeBytes' | 'layer' | 'image' | 'template' | 'templateRound'>;
+
+/** What a disk lies on: its own file of the round before, an image, or the disk of a template, which nobody writes any more. */
+const baseOf = (house: House, guest: GuestId, disk: Placed, round: number): Pick<VolumeSpec, 'base'> => {
+  const { name, image, template, templateRound = 0 } = disk;
+  if (round > 0) return { base: writtenNoMore(house, guest, disk, round - 1) };
   if (template === undefined) return image === undefined ? {} : { base: house.images.source(image) };
-  const under = house.inventory.guests.byId(template)?.spec.disks.find((disk) => disk.name === name);
-  const below = baseOf(house, under ?? { name, sizeBytes, readOnly: true, ...(image && { image }) });
-  return { base: house.pool.source({ guest: template, name, sizeBytes, readOnly: true, ...below }) };
+  const under = house.inventory.guests.byId(template)?.spec.disks.find((each) => each.name === name);
+  const { sizeBytes } = disk;
+  return {
+    base: writtenNoMore(
+      house,
+      template,
+      under ?? { name, sizeBytes, ...(image && { image }) },
+      templateRound,
+      sizeBytes,
+    ),
+  };
 };
+
+const writtenNoMore = (
+  house: House,
+  guest: GuestId,
+  disk: Placed,
+  round: number,
+  sizeBytes = disk.sizeBytes,
+): BlockSource =>
+  house.pool.source({
+    guest,
+    name: disk.name,
+    sizeBytes,
+    readOnly: true,
+    ...layerOf(disk, round),
+    ...baseOf(house, guest, disk, round),
+  });
 
 export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
   const { credentials } = guest.place;
+  const { round = 0 } = disk;
   return {
     guest: guest.id,
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
-    ...(disk.layer === undefined ? {} : { layer: disk.layer }),
-    ...baseOf(guest.house, disk),
+    ...layerOf(disk, round),
+    ...baseOf(guest.house, guest.id, disk, round),
     ...(guest.record.spec.forkOf === undefined ? {} : { like: guest.record.spec.forkOf }),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   };

@@ -39,7 +39,8 @@ export const mendGuest = async (guest: Guest): Promise<void> => {
     ),
   );
   await makeStateDirectory(guest);
-  await preparePool(guest);
+  // Others have to reach the disks of a template, which this would keep for its own.
+  if (!guest.record.spec.template) await preparePool(guest);
   await guest.saveRecord();
   await guest.handle?.holdLock(guest.house.stopping);
   switch (await guest.driver.probe(guest.place)) {

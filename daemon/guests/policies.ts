@@ -12,6 +12,7 @@ export type PolicyActor = 'policy:restart' | 'policy:autostart';
 export interface PolicyDeeds {
   readonly start: (guest: Guest, actor: PolicyActor) => Promise<unknown>;
   readonly delete: (guest: Guest, actor: 'policy:delete') => Promise<unknown>;
+  readonly remake: (template: Guest, actor: 'policy:template') => Promise<unknown>;
 }
 
 export class Policies {
@@ -61,6 +62,19 @@ export class Policies {
     } catch (err) {
       if (!this.#house.stopping.aborted && !guest.removed)
         this.#house.log.warn({ err, guest: guest.name }, 'the guest could not be deleted after its end');
+    }
+  }
+
+  /** Makes a template anew that has lost its memory, because somebody wants forks of it. */
+  async remake(template: Guest): Promise<void> {
+    try {
+      await this.#deeds.remake(template, 'policy:template');
+    } catch (err) {
+      if (!this.#house.stopping.aborted && !template.removed)
+        this.#house.log.warn(
+          { err, guest: template.name },
+          'the template cannot be made anew: its forks boot',
+        );
     }
   }
 

@@ -15,6 +15,7 @@ export const standingOf = (guest: Guest): Standing => ({
   hotplugs: guest.driver.hotplugs(guest.record.machine),
   frozen: guest.freezing.frozen !== undefined,
   isTemplate: guest.record.spec.template !== undefined,
+  isWarm: guest.record.spec.template?.madeOf !== undefined,
   isWaiting: guest.isWaiting,
   runsProgram: guest.record.spec.program !== undefined,
 });

@@ -11,6 +11,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import { record } from './creation.ts';
+import { goesWithMemoryOf } from './forks.ts';
 import {
   attachPorts,
   clearForAnother,
@@ -40,7 +41,7 @@ const templateToFork = async (guest: Guest): Promise<GuestPlace | undefined> => 
   for (const volume of volumeSpecs(guest))
     if (!volume.readOnly && !(await house.pool.isPristine(volume))) return undefined;
   const template = house.inventory.guests.byId(forkOf);
-  return template && placeOf(house, template);
+  return template && goesWithMemoryOf(record.spec, template.spec) ? placeOf(house, template) : undefined;
 };
 
 const makeProcess = async (

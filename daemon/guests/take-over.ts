@@ -24,9 +24,13 @@ export const couldHaveWaited = (
     ({ mac, ipv4, forwards = [] }) => mac === undefined && ipv4 === undefined && forwards.length === 0,
   );
 
-/** What is asked for, with the addresses that it has. Pure. */
+/**
+ * What is asked for, with the addresses and the disks that it has: they lie on what its template was when it was made.
+ * Pure.
+ */
 const specOf = (waiting: StoredSpec, { waiting: _not, ...spec }: StoredSpec): StoredSpec => ({
   ...spec,
+  disks: waiting.disks,
   nics: spec.nics.map((nic, index) => {
     const { mac, ipv4, port } = waiting.nics[index] ?? nic;
     return {

@@ -9,7 +9,7 @@ import type { Accepted } from '../../protocol/operation.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
-import { asForkOf, forkSpec, isTemplate, templateFor, unlikeTemplate } from './forks.ts';
+import { asForkOf, forkSpec, isTemplate, roundOf, templateFor, unlikeTemplate } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { hostStops } from './host-stops.ts';
@@ -245,7 +245,7 @@ export class WaitingGuests {
     const { like, machine } = await resolveCreation(house, registry, { ...asked, nics: networks }, id);
     if (!templateFor(like, machine, [template])) throw unlikeTemplate(template);
     return {
-      spec: { ...asForkOf(like, template.id), waiting: { since: house.clock.now() } },
+      spec: { ...asForkOf(like, template.id, roundOf(template)), waiting: { since: house.clock.now() } },
       machine,
     };
   }

@@ -49,6 +49,12 @@ export interface StoredTemplate {
   readonly madeAt: number;
   /** By which its forks are known. */
   readonly token: string;
+  /** How often it had been made before; each time it writes into new files, over those that forks may lie on. */
+  readonly round?: number;
+  /** The operation that makes it anew, in the round after this. */
+  readonly remadeBy?: OperationId;
+  /** Somebody has stopped it to have its memory: it is made anew when somebody says so. */
+  readonly released?: true;
   /** Where it was made of a guest that ran: that guest, and the addresses that the interfaces in its memory have. */
   readonly madeOf?: { readonly guest: GuestId; readonly macs: readonly string[] };
 }
@@ -77,6 +83,10 @@ export interface StoredDisk {
   readonly name: string;
   /** Lies on the disk of that name of this template, which lies on `image`. */
   readonly template?: GuestId;
+  /** Of which of its rounds; absent for the first. */
+  readonly templateRound?: number;
+  /** Of a template's own: into the files of which round it writes, each over that of the one before. */
+  readonly round?: number;
   readonly image?: ImageId;
   readonly sizeBytes: number;
   readonly readOnly: boolean;

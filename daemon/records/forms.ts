@@ -86,6 +86,8 @@ const storedDisk = z.looseObject({
   name: deviceName,
   image: imageId.optional(),
   template: guestId.optional(),
+  templateRound: z.int().positive().optional(),
+  round: z.int().positive().optional(),
   sizeBytes: byteCount,
   readOnly: z.boolean(),
   layer: z.int().positive().optional(),
@@ -123,6 +125,9 @@ const storedSpec = z.looseObject({
     .looseObject({
       madeAt: millisecondsSinceEpoch,
       token: z.string(),
+      round: z.int().positive().optional(),
+      remadeBy: z.string().optional(),
+      released: z.literal(true).optional(),
       madeOf: z.looseObject({ guest: guestId, macs: z.array(macAddress) }).optional(),
     })
     .optional(),

@@ -13,6 +13,7 @@ import { runRoost } from '../harness/roost-cli.ts';
 const images = provideMicrovmImages();
 
 const templateSteps = ['volumes', 'ports', 'launch', 'resume', 'prepare', 'keep', 'share', 'record'] as const;
+const remakingSteps = ['another', ...templateSteps] as const;
 const forkSteps = ['volumes', 'ports', 'launch', 'resume', 'program'] as const;
 
 const prepare = async (home: DaemonHome, asTemplate: boolean): Promise<void> => {
@@ -92,6 +93,45 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
       await prepare(home, false);
       const daemon = await home.start({ failAt: `template-create/${place}` });
       await daemon.change('template-create', { guest: 'mother' });
+      await daemon.succeed('template-create', { guest: 'mother' });
+      expect(await daemon.guest('mother')).toMatchObject({ state: 'paused', reason: 'template' });
+      await expectSound(home, daemon);
+      await finish(home, daemon);
+    },
+  );
+
+  /** What lies on the disks of the template that is to be made anew. */
+  const loseMemory = async (daemon: RealDaemon): Promise<void> => {
+    await daemon.succeed('guest-fork', { template: 'mother', name: 'old' });
+    await daemon.succeed('guest-stop', { guest: 'mother' });
+  };
+
+  it.each(places(remakingSteps))(
+    'a daemon killed at %s of making a template anew: the next one finishes it',
+    async (place) => {
+      const home = await testDaemonHome();
+      await prepare(home, true);
+      const doomed = await home.start({ crashAt: `template-create/${place}` });
+      await loseMemory(doomed);
+      await expect(doomed.change('template-create', { guest: 'mother' })).rejects.toThrow(/connection/i);
+      await doomed.ended;
+      const next = await home.start();
+      await untilSettled(next);
+      expect(await next.guest('mother')).toMatchObject({ state: 'paused', reason: 'template' });
+      await expectSound(home, next);
+      await finish(home, next);
+    },
+  );
+
+  it.each(places(remakingSteps))(
+    'a failure at %s of making a template anew leaves one that can be made anew, and its forks',
+    async (place) => {
+      const home = await testDaemonHome();
+      await prepare(home, true);
+      const daemon = await home.start({ failAt: `template-create/${place}` });
+      await loseMemory(daemon);
+      await daemon.change('template-create', { guest: 'mother' });
+      await daemon.succeed('guest-fork', { template: 'mother', name: 'between' });
       await daemon.succeed('template-create', { guest: 'mother' });
       expect(await daemon.guest('mother')).toMatchObject({ state: 'paused', reason: 'template' });
       await expectSound(home, daemon);

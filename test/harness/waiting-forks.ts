@@ -1,6 +1,9 @@
 /** Forks that wait for somebody who asks, seen from outside: only their template and the journal tell of them. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { connect } from '../../cli/client.ts';
 import type { DaemonHome, RealDaemon } from './real-daemon.ts';
+import { testDirectory } from './test-directory.ts';
 
 /** Resolves once so many wait of the template. */
 export const untilWaiting = async (
@@ -26,4 +29,14 @@ export const hasWaited = async (daemon: RealDaemon, guest: string): Promise<bool
   const { id } = await daemon.guest(guest);
   const { operations } = await daemon.client.call('query-operations', { subject: id });
   return operations.some(({ kind }) => kind === 'guest-prepare');
+};
+
+/** What a daemon is told of templates, as arguments for its start. */
+export const templateArgs = async (templates: {
+  readonly waiting?: number;
+  readonly memoryBytes?: number;
+}): Promise<readonly string[]> => {
+  const path = join(await testDirectory(), 'roostd.yaml');
+  await writeFile(path, JSON.stringify({ templates }));
+  return ['--config', path];
 };

@@ -9,6 +9,7 @@ import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
+import { templateArgs } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
 
@@ -199,7 +200,8 @@ describeWith(
       const { home, daemon } = await begin();
       await makeTemplate(daemon, 'mother');
       await daemon.kill9();
-      const next = await home.start();
+      // None that waits: it would have its memory still.
+      const next = await home.start({ args: await templateArgs({ waiting: 0 }) });
       expect(await next.guest('mother')).toMatchObject({ state: 'paused', reason: 'template' });
       const [warm] = await forkAll(next, 'mother', ['warm']);
       expect(warm && (await wasForked(warm))).toBe(true);

@@ -1,6 +1,4 @@
 /** Forks that are made before anybody asks for them, and become the guest of whoever does. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
@@ -9,8 +7,7 @@ import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
-import { testDirectory } from '../harness/test-directory.ts';
-import { hasWaited, untilWaiting } from '../harness/waiting-forks.ts';
+import { hasWaited, templateArgs, untilWaiting } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
 
@@ -191,9 +188,7 @@ describeWith(
 
     test('is not made where the configuration says so', async () => {
       const home = await testDaemonHome();
-      const configPath = join(await testDirectory(), 'roostd.yaml');
-      await writeFile(configPath, 'templates:\n  waiting: 0\n');
-      const daemon = await home.start({ args: ['--config', configPath] });
+      const daemon = await home.start({ args: await templateArgs({ waiting: 0 }) });
       await images.importInto(daemon);
       await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
       await daemon.succeed('guest-create', specOf('mother'));
