@@ -134,8 +134,12 @@ const KEEPS_TEMPLATE: ReadonlySet<GuestVerbKind> = new Set([
 /** Of one that is nobody's. */
 const ENDS_WAITING: ReadonlySet<GuestVerbKind> = new Set(['guest-stop', 'guest-delete', 'guest-reset-state']);
 
+/** Whoever stops a template that has lost its memory wants it not to be made anew. */
 const admitStop = (standing: Standing): Verdict =>
-  standing.target === 'stopped' && standing.unfinished.length === 0 && standing.state === 'stopped'
+  !standing.isTemplate &&
+  standing.target === 'stopped' &&
+  standing.unfinished.length === 0 &&
+  standing.state === 'stopped'
     ? ALREADY
     : ACCEPT;
 

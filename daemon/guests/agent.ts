@@ -91,9 +91,9 @@ export class Agent {
   }
 
   #tell(): void {
-    const { house, id, name, removed } = this.#guest;
+    const { id, name, removed } = this.#guest;
     if (removed) return;
-    house.events.emit({
+    this.#guest.tell({
       event: 'GUEST_AGENT_CHANGED',
       data: {
         guest: id,

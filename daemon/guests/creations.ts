@@ -13,6 +13,7 @@ import { busyPorts } from './allocate-nic.ts';
 import {
   asForkOf,
   forkSpec,
+  isBeingDeleted,
   isTemplate,
   isToBeRemade,
   isWarm,
@@ -149,20 +150,21 @@ export class GuestCreations {
     const resolved = template ? asForkOf(like, template.id, roundOf(template)) : like;
     const busy = await busyPorts(resolved.nics, this.#house);
     using _promised = start ? await this.#memory.promise({ name, spec: resolved, driver }) : undefined;
-    const waits = template && couldHaveWaited(args, template) ? template : undefined;
-    using reserved = waits && this.#waiting.reserve(waits, like);
+    const waits = template && couldHaveWaited(args, like, template) ? template : undefined;
+    using reserved = waits && this.#waiting.reserve(waits, like, machine);
 
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(idempotencyKey, 'guest-create', name);
       if (repeated) return { kind: 'repeated', operation: repeated } as const;
       refuseTakenName(this.#house, name);
-      if (asked) requireTemplate(asked);
+      if (asked) requireTemplate(asked, !isTemplate(asked) || isBeingDeleted(asked));
       // One that was found and is to go meanwhile is nothing that anybody asked for: the guest boots.
-      const isFork = template !== undefined && isTemplate(template);
+      const isFork = template !== undefined && isTemplate(template) && !isBeingDeleted(template);
       const told = { arguments: withoutCloudInitTexts(args), idempotencyKey, actor: asker.actor };
       if (isFork && reserved) {
         requireImages(this.#house, resolved);
-        return { kind: 'taken', ...takeOver(reserved.guest, { name, spec: resolved }, told) } as const;
+        const taken = takeOver(reserved.guest, { name, spec: resolved }, told);
+        if (taken) return { kind: 'taken', ...taken } as const;
       }
       const stored = allocateFor(this.#house, { name, spec: isFork ? resolved : like, busy });
       const target = start ? 'running' : 'stopped';
@@ -182,7 +184,7 @@ export class GuestCreations {
       case 'repeated':
         return this.#createdBefore(outcome.operation, start);
       case 'taken':
-        return this.#taken(outcome, asker);
+        return this.#taken(outcome);
       case 'new': {
         const { guest, creation, starting } = outcome;
         guest.markReconciled();
@@ -205,11 +207,10 @@ export class GuestCreations {
   }
 
   /** It is there already, so that its creation is over once it is accepted. */
-  #taken({ guest, record, status, starting }: TakenOver, { actor }: Asker): Accepted {
+  #taken({ guest, record, status, starting }: TakenOver): Accepted {
     const before = guest.name;
     guest.becomeAsked(record, status);
     this.#registry.renamed(guest, before);
-    guest.tell({ event: 'GUEST_CREATED', data: { guest: guest.id, name: guest.name, actor } });
     guest.enqueue(starting);
     return { operation: starting.id, id: guest.id };
   }

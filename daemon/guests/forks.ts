@@ -18,10 +18,15 @@ const isGoing = (guest: Guest): boolean =>
 export const isTemplate = (guest: Guest): boolean =>
   guest.record.spec.template !== undefined && !isGoing(guest);
 
+/** In a transaction: its deletion may have been accepted in the same commit. */
+export const isBeingDeleted = ({ house, id }: Guest): boolean =>
+  house.operations
+    .query({ subject: id, limit: 8 })
+    .some(({ kind, endedAt }) => kind === 'guest-delete' && endedAt === undefined);
+
 /** Errors: FailedPrecondition for a guest that is no template, or will be none for long. */
-export const requireTemplate = (guest: Guest): Guest => {
-  if (isTemplate(guest)) return guest;
-  const goes = isGoing(guest);
+export const requireTemplate = (guest: Guest, goes = isGoing(guest)): Guest => {
+  if (guest.record.spec.template !== undefined && !goes) return guest;
   throw new RoostError(
     'FailedPrecondition',
     `Guest ${guest.name} is ${goes ? 'being deleted' : 'no template'}`,
@@ -58,7 +63,7 @@ const shapeOf = ({ memoryBytes, cpu, qemu, boot, firmware, program, disks }: Sto
 });
 
 /** Whether memory that was made with one record goes with another. */
-const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: PinnedMachine): boolean =>
+export const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: PinnedMachine): boolean =>
   spec.program !== undefined &&
   spec.cloudInit === undefined &&
   spec.cdroms.length === 0 &&

@@ -42,6 +42,8 @@ export interface Gathered {
   readonly guards: Promise<void>[];
   /** Whether the process is to be kept for forks. */
   readonly forkable: boolean;
+  /** Whether it is made of its template's memory or not at all. */
+  readonly forkOnly: boolean;
   /** Whether it is to be handed what another guest is. */
   readonly receives: boolean;
   /** As it was when the steps began. */

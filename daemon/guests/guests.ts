@@ -72,7 +72,7 @@ export class Guests {
       registry: this.registry,
       memory: this.#memory,
       most: config.templates.waiting,
-      end: (guest, actor) => this.delete({ guest: guest.id, force: true }, { actor, role: 'admin' }),
+      end: (guest, actor) => this.#endWaiting(guest, actor),
     });
     this.budget = new TemplateBudget({
       house,
@@ -87,7 +87,7 @@ export class Guests {
       memory: this.#memory,
       waiting: this.waiting,
       budget: this.budget,
-      remake: (template) => void this.policies.remake(template),
+      remake: (template) => void this.policies.remake(template).then(() => this.waiting.wake()),
     });
   }
 
@@ -99,19 +99,24 @@ export class Guests {
   /** What boots, and where, is that of an ordinary start; see `template.ts` for what comes then. */
   async makeTemplate(args: CommandArguments<'template-create'>, asker: Asker): Promise<Accepted> {
     if (args.name !== undefined)
-      return await this.creations.liveTemplate({ ...args, name: args.name }, asker);
+      return await this.budget.inTurn(() =>
+        this.creations.liveTemplate({ ...args, name: args.name ?? '' }, asker),
+      );
     const before = this.before('template-create', args);
     if (before) return before;
     refuseWhileHostStops(this.#house);
     const guest = this.registry.find(args.guest);
-    const { name, record, driver } = guest;
-    // Whatever could not become one is refused before another ends for it.
-    const verdict = admit('template-create', guest.standing);
-    if (verdict.kind === 'accept') await this.budget.makeRoom({ name, spec: record.spec, driver }, guest);
-    using _promised = await this.#promiseMemory(guest);
-    return await this.accept('template-create', guest, args, asker.actor, () => {
-      recordRun(guest);
-      return guest.writeTarget('stopped', asker.actor);
+    // One after the other: each has to know of the one before.
+    return await this.budget.inTurn(async () => {
+      const { name, record, driver } = guest;
+      // Whatever could not become one is refused before another ends for it.
+      const verdict = admit('template-create', guest.standing);
+      if (verdict.kind === 'accept') await this.budget.makeRoom({ name, spec: record.spec, driver }, guest);
+      using _promised = await this.#promiseMemory(guest);
+      return await this.accept('template-create', guest, args, asker.actor, () => {
+        recordRun(guest);
+        return guest.writeTarget('stopped', asker.actor);
+      });
     });
   }
 
@@ -372,6 +377,18 @@ export class Guests {
       data: { guest: reference },
       hint: 'query-guests lists them.',
     });
+  }
+
+  /** Errors also: Cancelled for one that somebody was given meanwhile. */
+  async #endWaiting(guest: Guest, actor: Actor): Promise<Accepted> {
+    const write = (): GuestRecord => {
+      if (!guest.recorded().spec.waiting)
+        throw new RoostError('Cancelled', `Guest ${guest.name} is somebody's by now`);
+      return guest.writeTarget('stopped', actor);
+    };
+    return await this.accept('guest-delete', guest, { guest: guest.id, force: true }, actor, write, () =>
+      guest.cancelStarts(),
+    );
   }
 
   /** Both make the guest's run end, and both beat a start that is under way and a policy. */

@@ -18,10 +18,10 @@ const layerOf = ({ layer = 0 }: Pick<StoredDisk, 'layer'>, round: number): Pick<
 
 type Placed = Pick<StoredDisk, 'name' | 'sizeBytes' | 'layer' | 'image' | 'template' | 'templateRound'>;
 
-/** What a disk lies on: its own file of the round before, an image, or the disk of a template, which nobody writes any more. */
+/** What a disk lies on: in later rounds its own file of the first, an image, or the disk of a template, which nobody writes any more. */
 const baseOf = (house: House, guest: GuestId, disk: Placed, round: number): Pick<VolumeSpec, 'base'> => {
   const { name, image, template, templateRound = 0 } = disk;
-  if (round > 0) return { base: writtenNoMore(house, guest, disk, round - 1) };
+  if (round > 0) return { base: writtenNoMore(house, guest, disk, 0) };
   if (template === undefined) return image === undefined ? {} : { base: house.images.source(image) };
   const under = house.inventory.guests.byId(template)?.spec.disks.find((each) => each.name === name);
   const { sizeBytes } = disk;

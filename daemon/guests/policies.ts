@@ -1,10 +1,14 @@
 /** What is done to guests without anybody asking: their autostart after a boot of the host, their restart, their deletion. */
 import { isRoostError, toRoostError } from '../../protocol/errors.ts';
+import type { Accepted } from '../../protocol/operation.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { Guest } from './guest.ts';
 import { hostStops } from './host-stops.ts';
 import type { House } from './house.ts';
 import type { GuestRegistry } from './registry.ts';
+
+/** A boot takes the processors for a while, and the next fork that is asked for would have it again. */
+const REMAKE_AGAIN_MS = 300_000;
 
 export type PolicyActor = 'policy:restart' | 'policy:autostart';
 
@@ -12,13 +16,15 @@ export type PolicyActor = 'policy:restart' | 'policy:autostart';
 export interface PolicyDeeds {
   readonly start: (guest: Guest, actor: PolicyActor) => Promise<unknown>;
   readonly delete: (guest: Guest, actor: 'policy:delete') => Promise<unknown>;
-  readonly remake: (template: Guest, actor: 'policy:template') => Promise<unknown>;
+  readonly remake: (template: Guest, actor: 'policy:template') => Promise<Accepted>;
 }
 
 export class Policies {
   readonly #house: House;
   readonly #registry: GuestRegistry;
   readonly #deeds: PolicyDeeds;
+  /** When a template may be made anew once more. */
+  readonly #notBefore = new WeakMap<Guest, number>();
 
   constructor(house: House, registry: GuestRegistry, deeds: PolicyDeeds) {
     this.#house = house;
@@ -65,16 +71,24 @@ export class Policies {
     }
   }
 
-  /** Makes a template anew that has lost its memory, because somebody wants forks of it. */
+  /**
+   * Makes a template anew that has lost its memory, because somebody wants forks of it; not again for a while where that
+   * fails. Resolves when it is done, or cannot be.
+   */
   async remake(template: Guest): Promise<void> {
+    const { clock, operations, stopping, log } = this.#house;
+    const now = clock.now();
+    if ((this.#notBefore.get(template) ?? 0) > now) return;
+    this.#notBefore.set(template, Infinity);
     try {
-      await this.#deeds.remake(template, 'policy:template');
+      const { operation } = await this.#deeds.remake(template, 'policy:template');
+      const ended = await operations.wait(operation, stopping);
+      if (ended.state === 'failed') throw new Error(ended.error?.desc ?? ended.state);
+      this.#notBefore.delete(template);
     } catch (err) {
-      if (!this.#house.stopping.aborted && !template.removed)
-        this.#house.log.warn(
-          { err, guest: template.name },
-          'the template cannot be made anew: its forks boot',
-        );
+      this.#notBefore.set(template, clock.now() + REMAKE_AGAIN_MS);
+      if (!stopping.aborted && !template.removed)
+        log.warn({ err, guest: template.name }, 'the template cannot be made anew: its forks boot');
     }
   }
 

@@ -2,7 +2,6 @@
  * guest-prepare: a fork that nobody has asked for yet is made ahead, told all but its name, and paused. It waits until
  * somebody asks for a guest like it, and is theirs then; see `waiting.ts`.
  */
-import { RoostError } from '../../protocol/errors.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import { directory, record, volumes } from './creation.ts';
@@ -10,15 +9,6 @@ import type { Guest } from './guest.ts';
 import { prepareInside } from './inside.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
-
-/** One that was booted has as much memory as any guest: nobody waits with that. */
-const requireForked = (guest: Guest): void => {
-  if (guest.status.applied?.forked === true) return;
-  throw new RoostError('FailedPrecondition', `Guest ${guest.name} could not be forked`, {
-    data: { guest: guest.name },
-    hint: 'The operation of its template tells more; guests that are asked for boot meanwhile.',
-  });
-};
 
 const hold = (guest: Guest): Step => ({
   name: 'hold',
@@ -35,14 +25,12 @@ const hold = (guest: Guest): Step => ({
 
 export const preparation = (guest: Guest, operation: OperationRecord): Procedure => {
   const { inventory } = guest.house;
-  const { boot, inside } = begin(guest, operation);
+  // One that is booted has as much memory as any guest: nobody waits with that.
+  const { boot, inside } = begin(guest, operation, { forkOnly: true });
   const prepare: Step = {
     name: 'prepare',
     do: async (work) => {
-      await inside(work, async (tries) => {
-        requireForked(guest);
-        await prepareInside(guest, tries, work.signal);
-      });
+      await inside(work, (tries) => prepareInside(guest, tries, work.signal));
     },
   };
   return {

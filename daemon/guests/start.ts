@@ -85,6 +85,12 @@ const makeProcess = async (
   }
 };
 
+const notForked = ({ name }: Guest): RoostError =>
+  new RoostError('FailedPrecondition', `Guest ${name} cannot begin with the memory of its template`, {
+    data: { guest: name },
+    hint: 'The template has lost it, or the guest has begun with it before.',
+  });
+
 /** `before`: the steps that make what the process needs. */
 const launch = (
   guest: Guest,
@@ -100,10 +106,11 @@ const launch = (
     if (gathered.found !== 'none') return await takeOver(guest, signal);
     const paused = operation.arguments['paused'] === true;
     const forkOf = gathered.forkable || paused ? undefined : await templateToFork(guest);
+    if (gathered.forkOnly && forkOf === undefined) throw notForked(guest);
     try {
       return await makeProcess(guest, operation, gathered, { forkOf, signal });
     } catch (error) {
-      if (forkOf === undefined || signal.aborted) throw error;
+      if (forkOf === undefined || gathered.forkOnly || signal.aborted) throw error;
       enter({ kind: 'note', text: `it could not be forked, and boots: ${toRoostError(error).message}` });
     }
     await clearForAnother(guest, gathered);
@@ -156,6 +163,7 @@ const inside = async (
       return await act(tries);
     } catch (error) {
       work.signal.throwIfAborted();
+      if (gathered.forkOnly) throw error;
       const again = forked || (tries < BOOT_TRIES && isRoostError(error, 'DeadlineExceeded'));
       if (!again) throw error;
       enter({ kind: 'note', text: `${toRoostError(error).message}; it is booted ${forked ? '' : 'again'}` });
@@ -182,7 +190,11 @@ export interface Beginning {
 export const begin = (
   guest: Guest,
   operation: OperationRecord,
-  { forkable = false, receives = false }: { readonly forkable?: boolean; readonly receives?: boolean } = {},
+  {
+    forkable = false,
+    forkOnly = false,
+    receives = false,
+  }: Partial<Pick<Gathered, 'forkable' | 'forkOnly' | 'receives'>> = {},
 ): Beginning => {
   const gathered: Gathered = {
     sources: [],
@@ -190,6 +202,7 @@ export const begin = (
     ports: [],
     guards: [],
     forkable,
+    forkOnly,
     receives,
     found: 'none',
   };
@@ -269,7 +282,9 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
   const runsProgram = guest.record.spec.program !== undefined && operation.arguments['paused'] !== true;
   return {
     steps: runsProgram
-      ? [...boot, ...(waited ? [announce(guest), program, record(guest)] : [program])]
+      ? waited
+        ? [record(guest), ...boot, announce(guest), program]
+        : [...boot, program]
       : boot,
     finish: () => ({ guest: guest.id }),
     withdraw,

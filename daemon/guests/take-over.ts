@@ -1,4 +1,5 @@
 /** A guest that has waited becomes the one that somebody asks for: another record, and a start that finds most of it done. */
+import { isDeepStrictEqual } from 'node:util';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import type { Actor } from '../../protocol/types.ts';
 import type { GuestRecord, GuestStatus, StoredSpec } from '../inventory/guest-table.ts';
@@ -13,16 +14,29 @@ export interface TakenOver {
   readonly starting: OperationRecord;
 }
 
-/** Whether one that nobody had asked for may be it: its addresses are its own already, and its program is not. */
+/**
+ * Whether one that nobody had asked for may be it: its addresses are its own already, and its program is not. It is on the
+ * networks of its template, so that nobody is kept from another by a guest that nobody sees.
+ */
 export const couldHaveWaited = (
   { nics, start }: Pick<CommandArguments<'guest-create'>, 'nics' | 'start'>,
+  like: Pick<StoredSpec, 'nics'>,
   template: Guest,
 ): boolean =>
   start &&
   !isWarm(template) &&
   nics.every(
     ({ mac, ipv4, forwards = [] }) => mac === undefined && ipv4 === undefined && forwards.length === 0,
-  );
+  ) &&
+  isDeepStrictEqual(places(like), places(template.record.spec));
+
+const places = ({ nics }: Pick<StoredSpec, 'nics'>): object =>
+  nics.map(({ name, network }) => ({ name, network }));
+
+/** In the transaction: nobody has asked for its end meanwhile. */
+const isFree = (guest: Guest): boolean =>
+  guest.recorded().spec.waiting !== undefined &&
+  guest.house.operations.query({ subject: guest.id, limit: 8 }).every(({ endedAt }) => endedAt !== undefined);
 
 /**
  * What is asked for, with the addresses and the disks that it has: they lie on what its template was when it was made.
@@ -42,7 +56,7 @@ const specOf = (waiting: StoredSpec, { waiting: _not, ...spec }: StoredSpec): St
   }),
 });
 
-/** In the accepting transaction; `guest` is reserved for it. */
+/** In the accepting transaction; `guest` is reserved for it. Undefined where its end was accepted before. */
 export const takeOver = (
   guest: Guest,
   { name, spec }: Pick<GuestRecord, 'name' | 'spec'>,
@@ -50,8 +64,9 @@ export const takeOver = (
     readonly actor: Actor;
     readonly idempotencyKey: string | undefined;
   },
-): TakenOver => {
-  const { inventory, operations, clock } = guest.house;
+): TakenOver | undefined => {
+  if (!isFree(guest)) return undefined;
+  const { inventory, operations, events, clock } = guest.house;
   const now = clock.now();
   const { actor } = asked;
   const before = guest.recorded();
@@ -68,6 +83,7 @@ export const takeOver = (
   const starting = operations.insert({ kind: 'guest-start', subject, actor, arguments: { waited: true } });
   const status = statusOf(guest.status, starting, now);
   inventory.guests.writeStatus(guest.id, status);
+  events.emit({ event: 'GUEST_CREATED', data: { guest: guest.id, name, actor } });
   return { guest, record, status, starting };
 };
 

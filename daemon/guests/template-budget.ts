@@ -2,6 +2,7 @@
  * The memory that templates may have together. Where another wants more, those that nobody has forked for the longest time
  * end; they are made anew when somebody asks for a fork of them.
  */
+import { Mailbox } from '../../lib/mailbox.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import { readHostMemory } from '../host-memory.ts';
@@ -32,11 +33,17 @@ const mib = (bytes: number): string => `${Math.round(bytes / (1024 * 1024))} MiB
 
 export class TemplateBudget {
   readonly #options: TemplateBudgetOptions;
+  readonly #turns = new Mailbox();
   /** As far as this daemon knows; in milliseconds since the epoch. */
   readonly #askedAt = new WeakMap<Guest, number>();
 
   constructor(options: TemplateBudgetOptions) {
     this.#options = options;
+  }
+
+  /** Does what makes room and takes it, when whoever came before has taken theirs. */
+  async inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return await this.#turns.post(work);
   }
 
   /** Somebody wants a fork of it. */

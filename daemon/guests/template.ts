@@ -3,6 +3,7 @@
  * lives on and runs no more: it holds the memory that forks begin with. Its disks are written no more either; forks lie
  * on them, those too that are made when the memory is gone.
  */
+import type { OperationId } from '../../protocol/types.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
@@ -76,14 +77,29 @@ const inRound = (spec: StoredSpec, round: number): StoredSpec => ({
   ),
 });
 
+/** The one that it has begun with, or the next of which nobody has a file: the record may be older than the disks. */
+const freeRound = async (guest: Guest, id: OperationId): Promise<number> => {
+  const { spec } = guest.record;
+  if (spec.template?.remadeBy === id) return writtenRound(spec);
+  const { pool } = guest.house;
+  for (let round = roundOf(guest) + 1; ; round += 1) {
+    const files = await Promise.all(
+      inRound(spec, round)
+        .disks.filter(({ readOnly }) => !readOnly)
+        .map((disk) => pool.allocatedBytes(volumeSpecOf(guest, disk))),
+    );
+    if (files.every((bytes) => bytes === undefined)) return round;
+  }
+};
+
 /** Forks lie on what its disks are now: it writes into other files. From then on its memory goes with none of them. */
 const another = (guest: Guest, { id }: OperationRecord): Step => ({
   name: 'another',
   do: async (work) => {
+    const round = await freeRound(guest, id);
     await changeRecord(guest, ({ spec, ...before }) => {
       const { template } = spec;
       if (!template) return { ...before, spec };
-      const round = (template.round ?? 0) + 1;
       return { ...before, spec: { ...inRound(spec, round), template: { ...template, remadeBy: id } } };
     });
     for (const volume of volumeSpecs(guest)) await guest.house.pool.createVolume(volume, work);

@@ -4,12 +4,13 @@
  * and they stand still. How many there are follows what was asked for lately, and is made up for once nobody waits.
  */
 import { randomUUID } from 'node:crypto';
+import type { PinnedMachine } from '../../drivers/driver.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
-import { asForkOf, forkSpec, isTemplate, roundOf, templateFor, unlikeTemplate } from './forks.ts';
+import { asForkOf, forkSpec, isAlike, isTemplate, roundOf, templateFor, unlikeTemplate } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { hostStops } from './host-stops.ts';
@@ -81,12 +82,20 @@ export class WaitingGuests {
     this.#arm(QUIET_MS);
   }
 
+  /** A template is there again: what is wanted of it can be made. */
+  wake(): void {
+    this.#arm(QUIET_MS);
+  }
+
   /** One that fits, kept for whoever asks until it is let go of. */
   reserve(
     template: Guest,
-    spec: Pick<StoredSpec, 'nics'>,
+    spec: StoredSpec,
+    machine: PinnedMachine,
   ): ({ readonly guest: Guest } & Disposable) | undefined {
-    const guest = this.#of(keyOf(template.id, spec)).find((each) => this.#isReady(each));
+    const guest = this.#of(keyOf(template.id, spec)).find(
+      (each) => this.#isReady(each) && isAlike(each, spec, machine),
+    );
     if (!guest) return undefined;
     this.#reserved.add(guest);
     return { guest, [Symbol.dispose]: () => this.#reserved.delete(guest) };
@@ -111,7 +120,10 @@ export class WaitingGuests {
     const mine = this.#options.registry.waiting().filter(({ record }) => record.spec.forkOf === template);
     const gone = await Promise.all(mine.map((guest) => this.#end(guest)));
     signal.throwIfAborted();
-    const left = mine.filter((_, index) => gone[index] !== true).map(({ name }) => name);
+    // Others are somebody's by now, and forks like those that were asked for before.
+    const left = mine
+      .filter((guest, index) => gone[index] !== true && guest.recorded().spec.waiting !== undefined)
+      .map(({ name }) => name);
     if (left.length === 0) return;
     throw new RoostError(
       'HostError',

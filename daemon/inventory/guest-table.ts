@@ -49,7 +49,7 @@ export interface StoredTemplate {
   readonly madeAt: number;
   /** By which its forks are known. */
   readonly token: string;
-  /** How often it had been made before; each time it writes into new files, over those that forks may lie on. */
+  /** In which round: each time that it is made anew it writes into new files, over those of the first. */
   readonly round?: number;
   /** The operation that makes it anew, in the round after this. */
   readonly remadeBy?: OperationId;
@@ -85,7 +85,7 @@ export interface StoredDisk {
   readonly template?: GuestId;
   /** Of which of its rounds; absent for the first. */
   readonly templateRound?: number;
-  /** Of a template's own: into the files of which round it writes, each over that of the one before. */
+  /** Of a template's own: into the files of which round it writes, each over that of the first. */
   readonly round?: number;
   readonly image?: ImageId;
   readonly sizeBytes: number;

@@ -68,7 +68,8 @@ export class NetworkTable {
     );
     this.#all = db.prepare<[], Row>('SELECT * FROM network ORDER BY name');
     this.#users = db.prepare<[string], { name: string }>(
-      'SELECT DISTINCT guest.name FROM address JOIN guest ON guest.id = address.guest WHERE network = ? ORDER BY guest.name',
+      `SELECT DISTINCT guest.name FROM address JOIN guest ON guest.id = address.guest
+       WHERE network = ? AND json_extract(guest.spec, '$.waiting') IS NULL ORDER BY guest.name`,
     );
   }
 
@@ -119,6 +120,7 @@ export class NetworkTable {
     return this.#all.all().map(fromRow);
   }
 
+  /** Names of the guests that are on it; those that are nobody's are on it only where their template is. */
   users(id: NetworkId): readonly string[] {
     return this.#users.all(id).map((row) => row.name);
   }

@@ -69,6 +69,12 @@ const finish = async (home: DaemonHome, daemon: RealDaemon): Promise<void> => {
 const places = (steps: readonly string[]): readonly string[] =>
   steps.flatMap((step) => ['before', 'after'].map((moment) => `${step}/${moment}`));
 
+/** Before each step, which is after the one before it, and after the last. */
+const placesBetween = (steps: readonly string[]): readonly string[] => [
+  ...steps.map((step) => `${step}/before`),
+  `${steps.at(-1) ?? ''}/after`,
+];
+
 describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'], 'forks', () => {
   it.each(places(templateSteps))(
     'a daemon killed at %s of template-create: the next one finishes it',
@@ -106,7 +112,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     await daemon.succeed('guest-stop', { guest: 'mother' });
   };
 
-  it.each(places(remakingSteps))(
+  it.each(placesBetween(remakingSteps))(
     'a daemon killed at %s of making a template anew: the next one finishes it',
     async (place) => {
       const home = await testDaemonHome();
@@ -123,7 +129,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     },
   );
 
-  it.each(places(remakingSteps))(
+  it.each(placesBetween(remakingSteps))(
     'a failure at %s of making a template anew leaves one that can be made anew, and its forks',
     async (place) => {
       const home = await testDaemonHome();

@@ -23,10 +23,13 @@ const makingSteps = [
   'prepare',
   'hold',
 ] as const;
-const takingSteps = ['volumes', 'ports', 'launch', 'resume', 'announce', 'program', 'record'] as const;
+const takingSteps = ['record', 'volumes', 'ports', 'launch', 'resume', 'announce', 'program'] as const;
 
-const places = (steps: readonly string[]): readonly string[] =>
-  steps.flatMap((step) => ['before', 'after'].map((moment) => `${step}/${moment}`));
+/** Before each step, which is after the one before it, and after the last. */
+const places = (steps: readonly string[]): readonly string[] => [
+  ...steps.map((step) => `${step}/before`),
+  `${steps.at(-1) ?? ''}/after`,
+];
 
 /** A template on a network, of which nothing has been forked yet. */
 const prepare = async (home: DaemonHome): Promise<void> => {
