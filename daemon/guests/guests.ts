@@ -59,7 +59,7 @@ export class Guests {
     this.#house = house;
     this.registry = new GuestRegistry(house, {
       restartDue: (guest) => void this.policies.restart(guest),
-      deletionDue: (guest) => void this.policies.delete(guest),
+      deletionDue: (guest) => void (guest.isWaiting ? this.waiting.died(guest) : this.policies.delete(guest)),
     });
     this.policies = new Policies(house, this.registry, {
       start: (guest, actor) => this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),

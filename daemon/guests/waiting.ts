@@ -82,6 +82,12 @@ export class WaitingGuests {
     this.#arm(QUIET_MS);
   }
 
+  /** One has ended by itself: it goes, and another is made. */
+  async died(guest: Guest): Promise<void> {
+    await this.#end(guest);
+    this.wake();
+  }
+
   /** A template is there again: what is wanted of it can be made. */
   wake(): void {
     this.#arm(QUIET_MS);

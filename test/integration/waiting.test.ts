@@ -163,7 +163,7 @@ describeWith(
       await leaveNothing({ home, daemon });
     });
 
-    test('that dies is gone, and another is made once somebody asks', async () => {
+    test('that dies is gone, and another is made', async () => {
       const { home, daemon } = await beginWaiting();
       const { id, name } = await waiting(daemon);
       const { process: of } = await daemon.client.call('query-guest', { guest: id });
