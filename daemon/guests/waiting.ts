@@ -259,8 +259,11 @@ export class WaitingGuests {
       { template: template.id, name, labels: {} },
       (network) => house.networks.byId(network).name,
     );
-    const networks = nics.map(({ network }) => ({ network: house.networks.byId(network).name }));
-    const { like, machine } = await resolveCreation(house, registry, { ...asked, nics: networks }, id);
+    const named = nics.map(({ name: nic, network }) => ({
+      name: nic,
+      network: house.networks.byId(network).name,
+    }));
+    const { like, machine } = await resolveCreation(house, registry, { ...asked, nics: named }, id);
     if (!templateFor(like, machine, [template])) throw unlikeTemplate(template);
     return {
       spec: { ...asForkOf(like, template.id, roundOf(template)), waiting: { since: house.clock.now() } },

@@ -186,6 +186,28 @@ describeWith(
       await leaveNothing({ home, daemon });
     });
 
+    test('has its NICs under the names that are asked for', async () => {
+      const home = await testDaemonHome();
+      const daemon = await home.start();
+      await images.importInto(daemon);
+      await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
+      const nics = [{ name: 'lan0', network: 'lan' }];
+      await daemon.succeed('guest-create', specOf('mother', { nics, machine: 'q35' }));
+      await daemon.succeed('template-create', { guest: 'mother' });
+      await daemon.succeed('guest-create', specOf('one', { nics, machine: 'q35', start: true }));
+      await untilWaiting({ home, daemon }, 'mother', 1);
+      await daemon.succeed('guest-create', specOf('two', { nics, machine: 'q35', start: true }));
+      expect(await hasWaited(daemon, 'two')).toBe(true);
+      const [nic] = (await daemon.guest('two')).nics;
+      expect(nic?.name).toBe('lan0');
+      // Its address is free again once that NIC is gone.
+      await daemon.succeed('guest-stop', { guest: 'two', force: true });
+      await daemon.succeed('guest-nic-detach', { guest: 'two', nic: 'lan0' });
+      const again = [{ network: 'lan', mac: nic?.mac ?? '' }];
+      await daemon.succeed('guest-create', specOf('three', { nics: again, machine: 'q35' }));
+      await leaveNothing({ home, daemon });
+    });
+
     test('is not made where the configuration says so', async () => {
       const home = await testDaemonHome();
       const daemon = await home.start({ args: await templateArgs({ waiting: 0 }) });
