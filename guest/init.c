@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "boot.h"
 #include "devices.h"
+#include "interval-timer.h"
 #include "links.h"
 #include "power.h"
 #include "renewal.h"
@@ -151,6 +152,7 @@ static void run_guest(void)
 
     is_guest = true;
     prepare_kernel();
+    rest_interval_timer();
     read_command_line(&settings);
     enter_root(&settings);
     start_loopback();
