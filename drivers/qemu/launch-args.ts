@@ -252,15 +252,17 @@ const bootArgs = (input: LaunchArgsInput, pathFor: (path: string) => string): re
 };
 
 /**
- * What our init reads (docs/guest-protocol.md), after what shortens the kernel's own start. Without `tsc_early_khz` a
- * microvm under TCG hangs now and then: it has no other clock to measure its own by.
+ * What our init reads (docs/guest-protocol.md), after what shortens the kernel's own start. A microvm has no other clock
+ * to measure its processor's by: without `tsc_early_khz` it hangs now and then under TCG. Without `tsc=reliable` the
+ * kernel compares that clock with its own ticks, and where the host was busy, which takes ticks away, it holds the ticks
+ * for right: it then counts time by them for good, loses time, and wakes 250 times a second to do nothing.
  */
 const initCommandLine = ({ launch, tscKhz }: LaunchArgsInput, more: string): string => {
   const [root, upper] = launch.machine.disks;
   if (!root || !upper) throw new RangeError('a guest with our init has two disks');
   return [
     'console=ttyS0 quiet panic=-1 cryptomgr.notests no_timer_check lsm=',
-    ...(tscKhz === undefined ? [] : [`tsc_early_khz=${tscKhz}`]),
+    ...(tscKhz === undefined ? [] : [`tsc_early_khz=${tscKhz} tsc=reliable`]),
     `roost.root=serial:${root.serial} roost.upper=serial:${upper.serial}`,
     ...(more === '' ? [] : [more]),
   ].join(' ');

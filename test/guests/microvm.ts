@@ -97,7 +97,7 @@ export const microvmSockets = (
 export const startMicrovm = async (options: MicrovmOptions): Promise<RawQemu> => {
   const { machine, directory, parts, settings = '', upper, memory, extra = [] } = options;
   const bus = machine === 'q35' ? 'pci' : 'device';
-  const commandLine = `quiet panic=-1 tsc_early_khz=${await tscKhz()} cryptomgr.notests no_timer_check lsm=`;
+  const commandLine = `quiet panic=-1 tsc_early_khz=${await tscKhz()} tsc=reliable cryptomgr.notests no_timer_check lsm=`;
   const sockets = microvmSockets(directory);
   const port = (id: string, path: string, name: string): readonly string[] => [
     '-chardev',

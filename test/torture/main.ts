@@ -25,7 +25,7 @@ const tortures: readonly Torture[] = [
   { name: 'every-step', what: 'every operation fails and crashes at every step' },
   { name: 'random-kills', what: 'daemon and QEMUs killed and stopped at random' },
   { name: 'boots', what: 'a thousand boots, one after another' },
-  { name: 'forks', what: 'fifty forks at once' },
+  { name: 'forks', what: 'a hundred forks at once' },
   { name: 'stopped-guests', what: 'a list of guests of which some are stopped' },
   { name: 'frames', what: 'generated frames against socket and WebSocket', inMemory: true },
   { name: 'database-faults', what: 'a database whose writes fail, one after the other' },
