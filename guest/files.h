@@ -11,6 +11,9 @@ work_function read_file, write_file_in, stat_file, list_directory, make_director
 /* Makes a directory and those above it. False with errno. */
 bool make_directories(const char *path, mode_t mode);
 
+/* The beginning of a small file, as a string. False, and an empty one, if nothing of it could be read. */
+bool read_small_file(const char *path, char *text, size_t size);
+
 /* Replaces a small file as a whole, whatever was there under its name. False with errno. */
 bool replace_file(const char *path, const void *bytes, size_t length, mode_t mode);
 

@@ -54,6 +54,7 @@ enum frame_type {
     FRAME_THAW = 0x52,
     FRAME_MOUNT = 0x53,
     FRAME_POWER = 0x54,
+    FRAME_SETTLE = 0x55,
 };
 
 struct frame {

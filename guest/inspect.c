@@ -3,39 +3,34 @@
 #include "inspect.h"
 
 #include "boot.h"
+#include "files.h"
 #include "filesystems.h"
 #include "renewal.h"
 #include "session.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
-#include <unistd.h>
 
-static bool read_small(const char *path, char *text, size_t size)
+/* Read once: it is a boot's, and so that of all forks of it. */
+static const char *boot_id(void)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, text, size - 1) : -1;
+    static char text[64];
 
-    if (fd >= 0)
-        close(fd);
-    text[got > 0 ? got : 0] = '\0';
-    return got > 0;
+    if (text[0] == '\0' && read_small_file("/proc/sys/kernel/random/boot_id", text, sizeof text))
+        text[strcspn(text, "\n")] = '\0';
+    return text;
 }
 
 void put_facts(struct field_writer *writer)
 {
-    char boot_id[64];
     size_t length;
     const uint8_t *token = identity_token(&length);
 
     put_text_field(writer, TAG_AGENT, AGENT_VERSION);
-    if (read_small("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id)) {
-        boot_id[strcspn(boot_id, "\n")] = '\0';
-        put_text_field(writer, TAG_BOOT_ID, boot_id);
-    }
+    if (boot_id()[0] != '\0')
+        put_text_field(writer, TAG_BOOT_ID, boot_id());
     put_u8_field(writer, TAG_STATE, boot_failure() == NULL);
     if (boot_failure() != NULL)
         put_text_field(writer, TAG_MESSAGE, boot_failure());
@@ -71,7 +66,7 @@ void inspect(uint32_t id, const struct fields *request)
         put_u64_field(&writer, TAG_UPTIME, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
     if (clock_gettime(CLOCK_REALTIME, &now) == 0)
         put_u64_field(&writer, TAG_TIME, (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec);
-    if (read_small("/proc/meminfo", text, sizeof text)) {
+    if (read_small_file("/proc/meminfo", text, sizeof text)) {
         put_memory(&writer, TAG_MEMORY_TOTAL, text, "MemTotal:");
         put_memory(&writer, TAG_MEMORY_AVAILABLE, text, "MemAvailable:");
     }

@@ -4,10 +4,11 @@
  */
 #include "interval-timer.h"
 
-#include <fcntl.h>
+#include "files.h"
+
+#include <stdbool.h>
 #include <string.h>
 #include <sys/io.h>
-#include <unistd.h>
 
 #define CLOCK_EVENT_SOURCE "/sys/devices/system/clockevents/clockevent0/current_device"
 #define COUNTER_0 0x40
@@ -15,16 +16,11 @@
 /* Counter 0, low byte then high byte, mode 0: it counts once, and waits to be told again. */
 #define COUNT_ONCE 0x30
 
-static int keeps_time_by_processor(void)
+static bool keeps_time_by_processor(void)
 {
-    char name[32] = "";
-    int fd = open(CLOCK_EVENT_SOURCE, O_RDONLY | O_CLOEXEC);
+    char name[32];
 
-    if (fd < 0)
-        return 0;
-    (void)!read(fd, name, sizeof name - 1);
-    close(fd);
-    return strncmp(name, "lapic", strlen("lapic")) == 0;
+    return read_small_file(CLOCK_EVENT_SOURCE, name, sizeof name) && strncmp(name, "lapic", strlen("lapic")) == 0;
 }
 
 void rest_interval_timer(void)

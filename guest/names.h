@@ -4,8 +4,9 @@
 
 #include "workers.h"
 
-/* In a worker, which fails with the reason; the answer is the caller's. */
-work_function write_resolver, write_hosts;
+/* Writes the file that the request tells of. What has failed, with errno; NULL: nothing has. */
+const char *write_resolver(const struct fields *request);
+const char *write_hosts(const struct fields *request);
 
 work_function set_resolver, set_hosts;
 

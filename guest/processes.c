@@ -422,6 +422,11 @@ bool reap_children(void)
     return pid == 0;
 }
 
+bool any_process(void)
+{
+    return process_count > 0;
+}
+
 void announce_ends(void)
 {
     for (struct process *process = processes; process != NULL; process = process->next) {

@@ -28,6 +28,9 @@ bool reap_children(void);
 /* Tells of ends that the host does not know of. */
 void announce_ends(void);
 
+/* Whether there is one that the host has not let go of. */
+bool any_process(void);
+
 /* A signal for every program that was started here. */
 void signal_all_processes(int signal);
 

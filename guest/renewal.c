@@ -4,7 +4,9 @@
 #include "renewal.h"
 
 #include "files.h"
+#include "filesystems.h"
 #include "names.h"
+#include "processes.h"
 #include "session.h"
 
 #include <errno.h>
@@ -89,34 +91,65 @@ static bool is_machine_id(const char *text)
     return strlen(text) == MACHINE_ID_LENGTH && strspn(text, "0123456789abcdef") == MACHINE_ID_LENGTH;
 }
 
-/* The files, which may lie on a disk, by one helper: to make one takes a fork some ten milliseconds. An image
- * without /etc gets one. */
-static void write_identity(const struct fields *request, struct work_files *files)
+static bool write_line(const char *path, const char *text, mode_t mode)
+{
+    char line[300];
+    int length = snprintf(line, sizeof line, "%s\n", text);
+
+    return replace_file(path, line, (size_t)length, mode);
+}
+
+/* An image without /etc gets one. What has failed, with errno; NULL: nothing has. */
+static const char *write_identity(const struct fields *request)
 {
     char *hostname = read_text_field(request, TAG_HOSTNAME);
     char *machine_id = read_text_field(request, TAG_MACHINE_ID);
-    char line[300];
-    int length;
+    const char *failed = NULL;
 
     if (hostname != NULL && sethostname(hostname, strlen(hostname)) < 0)
-        work_fail(files, "set the host name");
-    if (!make_directories("/etc", 0755))
-        work_fail(files, "mkdir /etc");
-    if (hostname != NULL) {
-        length = snprintf(line, sizeof line, "%s\n", hostname);
-        if (!replace_file("/etc/hostname", line, (size_t)length, 0644))
-            work_fail(files, "write /etc/hostname");
-    }
-    if (machine_id != NULL) {
-        length = snprintf(line, sizeof line, "%s\n", machine_id);
-        if (!replace_file("/etc/machine-id", line, (size_t)length, 0444))
-            work_fail(files, "write /etc/machine-id");
-    }
-    if (has_field(request, TAG_HOST)) {
-        write_resolver(request, files);
-        write_hosts(request, files);
-    }
+        failed = "set the host name";
+    else if (!make_directories("/etc", 0755))
+        failed = "mkdir /etc";
+    else if (hostname != NULL && !write_line("/etc/hostname", hostname, 0644))
+        failed = "write /etc/hostname";
+    else if (machine_id != NULL && !write_line("/etc/machine-id", machine_id, 0444))
+        failed = "write /etc/machine-id";
+    free(hostname);
+    free(machine_id);
+    if (failed != NULL || !has_field(request, TAG_HOST))
+        return failed;
+    failed = write_resolver(request);
+    return failed != NULL ? failed : write_hosts(request);
+}
+
+static void write_identity_apart(const struct fields *request, struct work_files *files)
+{
+    const char *failed = write_identity(request);
+
+    if (failed != NULL)
+        work_fail(files, "%s", failed);
     work_reply(files, NULL);
+}
+
+/*
+ * The files may lie on a disk that lets wait. Once they have been written, and while no program was there to put
+ * something else in their place, they are in memory: then it is done here, because to make a helper and to see it go
+ * takes a fork under emulation longer than all else of this.
+ */
+static void begin_identity(uint32_t id, const struct fields *request)
+{
+    static bool were_written;
+    const char *failed;
+
+    if (!were_written || any_process() || filesystems_are_frozen()) {
+        were_written = start_work(id, request, write_identity_apart, WORK_ALONE) > 0;
+        return;
+    }
+    failed = write_identity(request);
+    if (failed != NULL)
+        refuse(id, errno, "%s", failed);
+    else
+        reply_nothing(id);
 }
 
 void set_identity(uint32_t id, const struct fields *request)
@@ -143,7 +176,7 @@ void set_identity(uint32_t id, const struct fields *request)
         refuse(id, EINVAL, "a host name, machine id or token of the wrong form");
     else if (has_field(request, TAG_HOSTNAME) || has_field(request, TAG_MACHINE_ID) ||
              has_field(request, TAG_HOST))
-        (void)start_work(id, request, write_identity, WORK_ALONE);
+        begin_identity(id, request);
     else
         reply_nothing(id);
 }

@@ -12,6 +12,7 @@
 #include "power.h"
 #include "processes.h"
 #include "renewal.h"
+#include "settling.h"
 #include "streams.h"
 #include "workers.h"
 
@@ -62,6 +63,7 @@ static void end_session(void)
     streams_open = false;
     parts_length = 0;
     cancel_all_work();
+    cancel_settling();
     detach_processes();
     channel_discard(&control);
     channel_discard(&streams);
@@ -192,6 +194,7 @@ static const struct {
     {FRAME_MOUNT, false, mount_filesystem,
      TAGS(TAG_SOURCE, TAG_PATH, TAG_FSTYPE, TAG_MOUNT_FLAGS, TAG_OPTIONS)},
     {FRAME_POWER, true, power, TAGS(TAG_ACTION, TAG_TIMEOUT)},
+    {FRAME_SETTLE, false, settle, TAGS(0)},
 };
 
 static void handle_request(uint8_t type, uint32_t id, const struct fields *request)

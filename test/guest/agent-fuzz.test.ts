@@ -50,6 +50,7 @@ const frameKinds: readonly FrameType[] = [
   'sync',
   'freeze',
   'thaw',
+  'settle',
 ];
 
 const texts = [

@@ -490,6 +490,20 @@ describeWith(['root'], 'the agent of microVMs', () => {
       );
     });
 
+    it('is named again, by shorter names too, and never through a link', async () => {
+      const named = async (hostname: string): Promise<string> => {
+        await agent.setIdentity({ hostname, names: { resolver: { nameservers: [] }, hosts: [] } }, never);
+        return (await run(agent, ['cat', '/etc/hostname'])).stdout;
+      };
+      expect(await named('a-long-name')).toBe('a-long-name\n');
+      expect(await named('short')).toBe('short\n');
+      for (const link of ['ln -sf', 'ln -f']) {
+        await run(agent, ['sh', '-c', `echo kept > /etc/other; ${link} /etc/other /etc/hostname`]);
+        expect(await named('again')).toBe('again\n');
+        expect((await run(agent, ['cat', '/etc/other'])).stdout).toBe('kept\n');
+      }
+    });
+
     it('does not take names and addresses that are none', async () => {
       await expect(agent.setIdentity({ machineId: 'short' }, never)).rejects.toMatchObject({
         data: { errno: 'EINVAL' },

@@ -178,6 +178,12 @@ describe.each(['microvm', 'q35'] as const)('a guest on %s', (machine) => {
     );
   });
 
+  it('comes to its clock before it is settled', async () => {
+    await agent.settle(never);
+    const clock = '/sys/devices/system/clocksource/clocksource0/current_clocksource';
+    expect((await run(agent, ['cat', clock])).stdout).toBe('tsc\n');
+  });
+
   it('holds a program to its limits', async () => {
     const cgroup = ['memory.max=16777216', 'pids.max=20', 'cpu.max=50000 100000'];
     const show = 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat memory.max pids.max cpu.max';

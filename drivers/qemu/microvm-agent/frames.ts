@@ -57,6 +57,7 @@ export const frameTypes = {
   thaw: 0x52,
   mount: 0x53,
   power: 0x54,
+  settle: 0x55,
 } as const;
 
 export type FrameType = keyof typeof frameTypes;

@@ -297,6 +297,11 @@ export class MicrovmAgent {
     await this.#session.call('sync', new FieldWriter(), signal, { timeoutMs: DISK_TIMEOUT_MS });
   }
 
+  /** Waits until the kernel has done what it leaves for later after its start. */
+  async settle(signal: AbortSignal): Promise<void> {
+    await this.#ask('settle', new FieldWriter(), signal);
+  }
+
   /** Resolves with the number of frozen file systems; after `longestMs` the agent thaws them by itself. */
   async freeze(longestMs: number, signal: AbortSignal): Promise<number> {
     return await this.#countOf('freeze', new FieldWriter().u32('timeout', longestMs), signal);

@@ -16,9 +16,9 @@ import type { Greeting } from './agent-session.ts';
 import { MainProgram } from './main-program.ts';
 import { MicrovmAgent, type ProcessInGuest } from './microvm-agent.ts';
 import { OpenFiles } from './open-files.ts';
+import { prepareTemplate } from './prepare-template.ts';
 import { readProcesses } from './process-list.ts';
 import { openProgramLine } from './program-line.ts';
-import { likelyFiles, readAhead } from './read-ahead.ts';
 import { rehearse } from './rehearse.ts';
 import { setIdentity, tellWhoItIs } from './tell-identity.ts';
 
@@ -121,17 +121,8 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     await rehearse(agent, this.#execs.number(), signal);
   }
 
-  async prepareForForks(
-    ...[{ token, setup }, signal]: Parameters<GuestInit['prepareForForks']>
-  ): Promise<void> {
-    const agent = await this.#agentThatIsUp({}, signal);
-    // What every fork does first, so that its code is in memory already.
-    await agent.seed(randomBytes(SEED_BYTES), signal);
-    await agent.setClock(BigInt(Date.now()) * 1_000_000n, signal);
-    await setIdentity(agent, setup, signal);
-    for (const path of likelyFiles(setup.program)) await readAhead(agent, path, signal);
-    await agent.setIdentity({ token: Buffer.from(token) }, signal);
-    await agent.sync(signal);
+  async prepareForForks(...[request, signal]: Parameters<GuestInit['prepareForForks']>): Promise<void> {
+    await prepareTemplate(await this.#agentThatIsUp({}, signal), request, this.#execs.number(), signal);
   }
 
   async leaveProgram(token: string, signal: AbortSignal): Promise<void> {

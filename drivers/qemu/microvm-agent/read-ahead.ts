@@ -8,7 +8,7 @@ import type { MicrovmAgent } from './microvm-agent.ts';
 export const likelyFiles = ({ argv: [name = ''], environment }: GuestSetup['program']): readonly string[] => {
   const path = environment.findLast((variable) => variable.startsWith('PATH='))?.slice('PATH='.length) ?? '';
   const programs = name.includes('/') ? [name] : path.split(':').map((directory) => `${directory}/${name}`);
-  return [...programs, ...LIBRARIES];
+  return [...programs, ...LIBRARIES, ...ACCOUNTS];
 };
 
 const LIBRARIES = [
@@ -16,6 +16,8 @@ const LIBRARIES = [
   '/lib/x86_64-linux-gnu/libc.so.6',
   '/lib/ld-musl-x86_64.so.1',
 ] as const;
+
+const ACCOUNTS = ['/etc/passwd', '/etc/group'] as const;
 
 /** Reads a file, so that the guest has it in memory; one that is not there is none the less. */
 export const readAhead = async (agent: MicrovmAgent, path: string, signal: AbortSignal): Promise<void> => {
