@@ -7,16 +7,15 @@
  * first step that fails ends the launch: message on standard error, exit 125.
  */
 #define _GNU_SOURCE
+#include "directories.h"
 #include "options.h"
+#include "process.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,87 +27,24 @@
 /* The kernel's signal numbers end at 64. */
 #define LAST_SIGNAL 64
 
-static void print_error(int error, const char *what)
-{
-    fprintf(stderr, "roost-launcher: %s: %s\n", what, strerror(error));
-}
-
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
-{
-    int error = errno;
-    char what[PATH_MAX + 64];
-    va_list arguments;
-
-    va_start(arguments, format);
-    (void)vsnprintf(what, sizeof what, format, arguments);
-    va_end(arguments);
-    print_error(error, what);
-    exit(EXIT_LAUNCH_FAILED);
-}
-
-/* Reads a small file of /proc as a string. */
-static void read_text(const char *path, char *buffer, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length;
-
-    if (fd < 0)
-        fail("open %s", path);
-    length = read(fd, buffer, size - 1);
-    if (length < 0)
-        fail("read %s", path);
-    buffer[length] = '\0';
-    close(fd);
-}
-
-static void write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0)
-        fail("open %s", path);
-    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        fail("write %s", path);
-    if (close(fd) < 0)
-        fail("close %s", path);
-}
-
-/* Field 22 of proc(5)'s stat. The name before it may hold blanks and brackets, so
- * count from the last bracket, after which field 3 begins. */
-static uint64_t start_ticks(void)
-{
-    static const char path[] = "/proc/self/stat";
-    char text[4096];
-    char *at;
-    int field = 2;
-
-    read_text(path, text, sizeof text);
-    at = strrchr(text, ')');
-    while (at != NULL && field < 22) {
-        at = strchr(at + 1, ' ');
-        field++;
-    }
-    if (at == NULL) {
-        errno = EPROTO;
-        fail("read %s", path);
-    }
-    return strtoull(at + 1, NULL, 10);
-}
-
-/* One line that says which process this is, even after a pid was used again. */
 static void write_pid(int fd)
 {
-    char boot_id[64], line[160];
-    int length;
+    char line[160];
+    size_t length = identity_line(getpid(), line, sizeof line);
 
-    read_text("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
-    boot_id[strcspn(boot_id, "\n")] = '\0';
-    length = snprintf(line, sizeof line, "%d %llu %s\n", getpid(), (unsigned long long)start_ticks(),
-                      boot_id);
     if (ftruncate(fd, 0) < 0)
         fail("ftruncate descriptor %d", fd);
-    if (pwrite(fd, line, (size_t)length, 0) != length)
+    if (pwrite(fd, line, length, 0) != (ssize_t)length)
         fail("write descriptor %d", fd);
+}
+
+/* Before there is anything to be moved with it. */
+static void join_group(const char *directory)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof path, "%s/cgroup.procs", directory);
+    write_text(path, "0");
 }
 
 static void set_oom_score_adj(int score)
@@ -215,29 +151,22 @@ static void drop_privileges(const struct options *options)
         fail("PR_SET_NO_NEW_PRIVS");
 }
 
-/* After the identity was taken, which clears the signal. A parent that died before
- * the signal was set has left this process to another one. */
-static void die_with(pid_t parent)
-{
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-        fail("PR_SET_PDEATHSIG");
-    errno = ESRCH;
-    if (getppid() != parent)
-        fail("parent %d", (int)parent);
-}
-
 static void apply(const struct options *options)
 {
     if (options->pid_fd >= 0)
         write_pid(options->pid_fd);
     if (options->oom_given)
         set_oom_score_adj(options->oom_score_adj);
+    if (options->group != NULL)
+        join_group(options->group);
+    reset_signals();
+    serve_directories(options);
     set_limits(options->limits);
     if (options->keep_fds >= 0 && close_range((unsigned)options->keep_fds, ~0U, 0) < 0)
         fail("close_range %d", options->keep_fds);
     umask(options->umask);
-    reset_signals();
     drop_privileges(options);
+    /* After the identity was taken, which clears the signal. */
     if (options->parent != 0)
         die_with(options->parent);
 }
@@ -252,6 +181,6 @@ int main(int count, char **arguments)
     /* Not execvp: PATH and its fallback to a shell have no place here. */
     execv(options.program[0], options.program);
     error = errno;
-    print_error(error, options.program[0]);
+    fprintf(stderr, "roost-launcher: %s: %s\n", options.program[0], strerror(error));
     return error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }

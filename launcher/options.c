@@ -14,6 +14,8 @@
 #include <string.h>
 
 #define FIRST_FREE_FD 3
+/* Below those that are used while a directory is prepared. */
+#define LAST_NUMBERED_FD 127
 
 static const char usage[] =
     "usage: roost-launcher [OPTION VALUE]... -- PROGRAM [ARGUMENT]...\n"
@@ -24,6 +26,9 @@ static const char usage[] =
     "  --keep-fds N                       close every descriptor from N on\n"
     "  --pid-fd N                         write 'PID STARTTICKS BOOTID' to this descriptor\n"
     "  --die-with PID                     be killed when this process, the parent, ends\n"
+    "  --cgroup DIRECTORY                 become a member of this control group\n"
+    "  --virtiofsd PATH --directories-fd N  what serves directories, and the locked file that tells of it\n"
+    "  --directory N:rw:PATH              serve a directory (ro: to be read only), by descriptor N of the program\n"
     "PROGRAM is a path; PATH is not searched.\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void refuse(const char *format, ...)
@@ -64,6 +69,13 @@ static uint64_t number_option(const char *name, const char *value, unsigned base
         refuse("%s: '%s' is not a number from %llu to %llu", name, value, (unsigned long long)min,
                (unsigned long long)max);
     return number;
+}
+
+static char *absolute_path(const char *name, const char *value)
+{
+    if (value[0] != '/')
+        refuse("%s: '%s' is not an absolute path", name, value);
+    return (char *)value;
 }
 
 /* 0 is what a guest must never be; the highest id means "unchanged" to setresuid(2). */
@@ -179,6 +191,38 @@ static void read_die_with(struct options *options, const char *name, const char 
     options->parent = (pid_t)number_option(name, value, 10, 1, INT_MAX);
 }
 
+static void read_cgroup(struct options *options, const char *name, const char *value)
+{
+    options->group = absolute_path(name, value);
+}
+
+static void read_virtiofsd(struct options *options, const char *name, const char *value)
+{
+    options->virtiofsd = absolute_path(name, value);
+}
+
+static void read_directories_fd(struct options *options, const char *name, const char *value)
+{
+    options->directories_fd = (int)number_option(name, value, 10, FIRST_FREE_FD, LAST_NUMBERED_FD);
+}
+
+static void read_directory(struct options *options, const char *name, const char *value)
+{
+    const char *colon = strchrnul(value, ':');
+    struct directory *directory = &options->directories[options->directory_count];
+    uint64_t fd;
+
+    if (options->directory_count == MAX_DIRECTORIES)
+        refuse("%s: more than %d directories", name, MAX_DIRECTORIES);
+    if (!read_digits(value, colon, 10, LAST_NUMBERED_FD, &fd) || fd < FIRST_FREE_FD ||
+        (strncmp(colon, ":rw:/", 5) != 0 && strncmp(colon, ":ro:/", 5) != 0))
+        refuse("%s: '%s' is not N:rw:PATH or N:ro:PATH", name, value);
+    directory->fd = (int)fd;
+    directory->read_only = colon[2] == 'o';
+    directory->path = colon + 4;
+    options->directory_count++;
+}
+
 static const struct rule {
     const char *name;
     bool repeatable;
@@ -193,6 +237,10 @@ static const struct rule {
     {"--keep-fds", false, read_keep_fds},
     {"--pid-fd", false, read_pid_fd},
     {"--die-with", false, read_die_with},
+    {"--cgroup", false, read_cgroup},
+    {"--virtiofsd", false, read_virtiofsd},
+    {"--directories-fd", false, read_directories_fd},
+    {"--directory", true, read_directory},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -205,8 +253,25 @@ static size_t find_rule(const char *name)
     refuse("unknown option '%s'", name);
 }
 
+static void check_directories(const struct options *options)
+{
+    if (options->directory_count == 0)
+        return;
+    if (options->virtiofsd == NULL || options->directories_fd < 0)
+        refuse("--directory needs --virtiofsd and --directories-fd");
+    for (size_t i = 0; i < options->directory_count; i++) {
+        int fd = options->directories[i].fd;
+
+        if (options->keep_fds >= 0 && fd >= options->keep_fds)
+            refuse("--directory %d is closed by --keep-fds %d", fd, options->keep_fds);
+        if (fd == options->directories_fd)
+            refuse("--directory %d is --directories-fd", fd);
+    }
+}
+
 static void check_together(const struct options *options)
 {
+    check_directories(options);
     if (options->uid_given != options->gid_given || options->gid_given != options->groups_given)
         refuse("--uid, --gid and --groups go together");
     if (options->keep_fds >= 0 && options->pid_fd >= options->keep_fds)
@@ -223,6 +288,7 @@ static void set_defaults(struct options *options)
         .umask = 077,
         .keep_fds = -1,
         .pid_fd = -1,
+        .directories_fd = -1,
         .limits =
             {
                 {.name = "nofile", .resource = RLIMIT_NOFILE},

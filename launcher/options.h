@@ -8,6 +8,7 @@
 
 #define MAX_GROUPS 64
 #define LIMIT_COUNT 5
+#define MAX_DIRECTORIES 16
 
 /* Exit codes, as env(1) and its like have them. */
 #define EXIT_LAUNCH_FAILED 125
@@ -19,6 +20,13 @@ struct limit {
     int resource;
     bool given;
     struct rlimit value;
+};
+
+/* A directory of the host, and the descriptor by which the program reaches what serves it. */
+struct directory {
+    int fd;
+    bool read_only;
+    const char *path;
 };
 
 struct options {
@@ -34,6 +42,11 @@ struct options {
     int keep_fds; /* descriptors from this one on are closed; -1: none */
     int pid_fd;   /* -1: none */
     pid_t parent; /* whose end is to be the program's; 0: nobody's */
+    const char *group; /* directory of a control group; NULL: none */
+    struct directory directories[MAX_DIRECTORIES];
+    size_t directory_count;
+    char *virtiofsd;
+    int directories_fd; /* locked by those who serve the directories; -1: none */
     char **program;
 };
 
