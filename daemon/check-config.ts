@@ -36,6 +36,10 @@ const warningsOf = async ({ qemu, socket }: Config): Promise<readonly string[]> 
   const warnings: string[] = [];
   for (const [name, path] of Object.entries(qemu.binaries))
     if (!(await isProgram(path))) warnings.push(`qemu.binaries.${name}: ${path} is no program on this host`);
+  if (!(await isProgram(qemu.virtiofsd)))
+    warnings.push(
+      `qemu.virtiofsd: ${qemu.virtiofsd} is no program on this host; guests get no directories of it`,
+    );
   if (groupId(socket.group) === undefined)
     warnings.push(`socket.group: there is no group ${socket.group}; root alone may use the socket`);
   return warnings;

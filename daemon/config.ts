@@ -93,6 +93,11 @@ export const configFile = z.strictObject({
         .record(z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/), z.string().startsWith('/'))
         .default({ default: '/usr/bin/qemu-system-x86_64' })
         .describe('QEMU binaries by name; guests name the one they use'),
+      virtiofsd: z
+        .string()
+        .startsWith('/')
+        .default('/usr/lib/qemu/virtiofsd')
+        .describe("QEMU's virtiofsd, which serves directories of the host"),
     })
     .prefault({}),
   registries: z

@@ -36,6 +36,7 @@ export const realParts = (context: PartsContext): Parts => {
   const driver = qemuDriver({
     binaries: config.qemu.binaries,
     launcherPath: launcherPath(),
+    virtiofsdPath: config.qemu.virtiofsd,
     stateRoot: config.stateDirectory,
     cache: {
       get: (key) => inventory.meta.binaryFacts(key),

@@ -69,6 +69,8 @@ export interface PinnedMachine {
   readonly firmware?: PinnedFirmware;
   /** Absent in records of before there were any. */
   readonly cdroms?: readonly { readonly name: string; readonly address: string }[];
+  /** Absent where there are none. */
+  readonly filesystems?: readonly { readonly name: string; readonly address: string }[];
   readonly settings: Readonly<Record<string, string | number | boolean>>;
 }
 
@@ -118,6 +120,18 @@ export interface Launch {
   readonly seed?: BlockSource;
   /** What is in each drive, in the order of `machine.cdroms`; undefined for an empty one. */
   readonly cdroms?: readonly (BlockSource | undefined)[];
+  /** Directories of the host, in the order of `machine.filesystems`; they go with `ownInit`, and with no fork. */
+  readonly filesystems?: readonly SharedDirectory[];
+}
+
+/** A directory of the host that a guest is served. */
+export interface SharedDirectory {
+  /** On the host, absolute. */
+  readonly source: string;
+  /** In the guest; see protocol/filesystem.ts. */
+  readonly target: string;
+  /** Kept by the host. */
+  readonly readOnly: boolean;
 }
 
 export interface LaunchPlan {
@@ -168,6 +182,8 @@ export type Observation =
       readonly signal?: number;
       readonly at: number;
     }
+  /** What serves a directory to the guest is gone, and the guest is not. */
+  | { readonly kind: 'filesystem-lost'; readonly name: string; readonly at: number }
   /** An event in the driver's own words. */
   | {
       readonly kind: 'driver-event';
@@ -285,6 +301,10 @@ export interface GuestSetup {
   readonly resolver: { readonly nameservers: readonly string[]; readonly search: readonly string[] };
   /** Lines of /etc/hosts after `localhost`. */
   readonly hosts: readonly string[];
+  /** What is mounted before the program begins, by the names of the machine; in an order in which none hides another. */
+  readonly filesystems?: readonly (Pick<SharedDirectory, 'target' | 'readOnly'> & {
+    readonly name: string;
+  })[];
   readonly program: {
     readonly argv: readonly string[];
     readonly environment: readonly string[];
@@ -513,7 +533,10 @@ export interface Driver {
   overheadBytes(spec: Pick<GuestSpec, 'memoryBytes' | 'cpu'>): number;
 
   /** What a launch makes on the host besides disks and ports: the same that `plan` names. Pure. */
-  runObjects(place: GuestPlace, parts: Pick<Launch, 'agent' | 'ownInit'>): readonly HostObject[];
+  runObjects(
+    place: GuestPlace,
+    parts: Pick<Launch, 'agent' | 'ownInit' | 'filesystems'>,
+  ): readonly HostObject[];
 
   /** The exact command line and host objects of a launch. Makes nothing. */
   plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan>;

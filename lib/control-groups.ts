@@ -35,6 +35,8 @@ export interface ControlGroups {
    * Errors: ErrnoException.
    */
   join(name: string, pid: number): Promise<void>;
+  /** Directory of the group that was prepared, by which a process makes itself a member; undefined where `argv` does. */
+  directory(name: string): string | undefined;
   /** Takes the group away once its process is gone. May be done again. Errors: ExecError, ErrnoException. */
   remove(name: string, signal: AbortSignal): Promise<void>;
   /** Groups whose names begin so. */
@@ -48,6 +50,7 @@ export const noGroups = (why: string): ControlGroups => ({
   argv: () => [],
   prepare: async () => undefined,
   join: async () => undefined,
+  directory: () => undefined,
   remove: async () => undefined,
   list: async () => [],
 });
@@ -84,6 +87,7 @@ export const systemdScopes = (): ControlGroups => {
     ],
     prepare: async () => undefined,
     join: async () => undefined,
+    directory: () => undefined,
     remove: async (name, signal) => {
       try {
         // Waits until systemd has noticed: a name that is still loaded could not be used again.
@@ -126,6 +130,7 @@ export const plainGroups = ({
         if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
       }
     },
+    directory: pathOf,
     remove: async (name) => {
       try {
         await rmdir(pathOf(name));

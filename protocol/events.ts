@@ -7,7 +7,7 @@ import { agentState, fsfreezeStatus } from './agent.ts';
 import { guestState, guestTarget } from './guest.ts';
 import { readiness } from './guest-address.ts';
 import { operationState } from './operation.ts';
-import { actor, guestId, imageId, networkId, operationId } from './types.ts';
+import { actor, deviceName, guestId, imageId, networkId, operationId } from './types.ts';
 
 const guest = { guest: guestId, name: z.string() };
 
@@ -38,6 +38,15 @@ export const events = {
   GUEST_RESTART_SCHEDULED: {
     lifecycle: true,
     data: z.strictObject({ ...guest, delayMs: z.int(), attempt: z.int() }),
+  },
+  GUEST_FILESYSTEM_LOST: {
+    lifecycle: true,
+    data: z.strictObject({
+      ...guest,
+      filesystem: deviceName.describe('What serves it has ended while the guest runs'),
+      source: z.string(),
+      target: z.string(),
+    }),
   },
   GUEST_AGENT_CHANGED: {
     lifecycle: false,

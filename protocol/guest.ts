@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { agentState } from './agent.ts';
 import { cloudInitChanges, cloudInitSpec, cloudInitView, SEED_DEVICE } from './cloud-init.ts';
+import { filesystems, filesystemViews } from './filesystem.ts';
 import { forwards, portForward, portNumber, readiness } from './guest-address.ts';
 import { templateView } from './template.ts';
 import {
@@ -255,6 +256,7 @@ export const guestSpec = z.strictObject({
   disks: z.array(diskSpec).max(16).default([]),
   cdroms: z.array(cdromSpec).max(4).default([]).describe('CD-ROM drives; not on a microvm'),
   nics: z.array(nicSpec).max(8).default([]),
+  filesystems,
   cloudInit: cloudInitSpec
     .optional()
     .describe('What cloud-init in the guest is told, on a further read-only disk; without it there is none'),
@@ -402,6 +404,7 @@ export const guestView = z.strictObject({
     .array(keptDiskView)
     .describe('Detached and not deleted; guest-disk-attach attaches them again'),
   nics: z.array(nicView),
+  filesystems: filesystemViews,
   agent: agentView,
   program: programView.optional().describe('Of a guest that boots a container image'),
   template: templateView.optional().describe('Of a guest that is kept to be forked'),

@@ -53,6 +53,8 @@ export interface Standing {
   readonly isWaiting: boolean;
   /** Its main program is that of a container image. */
   readonly runsProgram: boolean;
+  /** It has directories of the host. */
+  readonly hasFilesystems: boolean;
 }
 
 export interface Asked {
@@ -117,6 +119,12 @@ const admitTemplate = (standing: Standing): Verdict => {
   if (standing.isTemplate) return admitRemaking(standing);
   if (!standing.runsProgram)
     return deny(standing, 'boots no container image', 'Make templates of guests that run container images.');
+  if (standing.hasFilesystems)
+    return deny(
+      standing,
+      'has directories of the host, whose files would be in use in the memory that is kept',
+      'Put what forks are to have into an image, and make the template without the directories.',
+    );
   if (isDown(standing) && standing.unfinished.every((kind) => kind === 'guest-create')) return ACCEPT;
   return deny(standing, describe(standing), 'Stop it first.');
 };

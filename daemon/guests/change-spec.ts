@@ -78,5 +78,6 @@ export const specToRepin = (
   boot: spec.boot,
   disks: spec.disks.map((disk) => ({ name: disk.name, sizeBytes: disk.sizeBytes, readOnly: disk.readOnly })),
   cdroms: spec.cdroms.map(({ name }) => ({ name })),
+  filesystems: [...spec.filesystems],
   nics: spec.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
 });

@@ -29,7 +29,14 @@ import { recordRun } from './launch-of.ts';
 import { refuseUnforkable, requireRunning } from './live-template.ts';
 import type { MemoryPromises } from './memory-promises.ts';
 import { allocateFor, insertGuest } from './record-guest.ts';
-import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
+import {
+  type Asker,
+  refuseHostPaths,
+  refuseTaint,
+  refuseTakenName,
+  refuseWhileHostStops,
+  requireImages,
+} from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
 import { resolveCreation } from './resolve-creation.ts';
 import { couldHaveWaited, type TakenOver, takeOver } from './take-over.ts';
@@ -141,6 +148,7 @@ export class GuestCreations {
     if (before) return this.#createdBefore(before, start);
     if (start) refuseWhileHostStops(this.#house);
     refuseTaint(spec.qemu.extraArgs, asker);
+    refuseHostPaths(spec.filesystems, asker);
     refuseTakenName(this.#house, name);
     const id = randomUUID() as GuestId;
     const { like, machine, driver } = await resolveCreation(this.#house, this.#registry, spec, id);

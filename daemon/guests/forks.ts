@@ -67,6 +67,8 @@ export const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: Pi
   spec.program !== undefined &&
   spec.cloudInit === undefined &&
   spec.cdroms.length === 0 &&
+  spec.filesystems.length === 0 &&
+  record.spec.filesystems.length === 0 &&
   driver.fitsMemoryOf(record.machine, machine) &&
   isDeepStrictEqual(shapeOf(record.spec), shapeOf(spec));
 
@@ -76,7 +78,7 @@ export const templateFor = (
   machine: PinnedMachine,
   candidates: readonly Guest[],
 ): Guest | undefined => {
-  if (spec.program === undefined) return undefined;
+  if (spec.program === undefined || spec.filesystems.length > 0) return undefined;
   return candidates
     .filter((guest) => isTemplate(guest) && isAlike(guest, spec, machine))
     .toSorted((one, other) => madeAt(other) - madeAt(one))[0];

@@ -53,6 +53,7 @@ export const processOf = (
     accel,
     ...(isSame && before.ready ? { ready: before.ready } : {}),
     ...(isSame && before.frozen ? { frozen: before.frozen } : {}),
+    ...(isSame && before.lostFilesystems ? { lostFilesystems: before.lostFilesystems } : {}),
   };
 };
 

@@ -68,6 +68,13 @@ const diskViews = (record: GuestRecord): GuestView['disks'] =>
     serial: record.machine.disks[index]?.serial ?? '',
   }));
 
+const filesystemViews = ({ record, status }: ViewedGuest): NonNullable<GuestView['filesystems']> =>
+  record.spec.filesystems.map((filesystem, index) => {
+    const name = record.machine.filesystems?.[index]?.name ?? '';
+    const lostAt = status.process?.lostFilesystems?.[name];
+    return { name, ...filesystem, ...(lostAt === undefined ? {} : { lostAt }) };
+  });
+
 const programViewOf = ({ environment: _secrets, argv, ...rest }: StoredProgram): GuestView['program'] => ({
   ...rest,
   argv: [...argv],
@@ -130,6 +137,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
         ? {}
         : { forwards: nic.forwards.map((forward) => ({ ...forward })) }),
     })),
+    ...(spec.filesystems.length === 0 ? {} : { filesystems: filesystemViews(guest) }),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
     ...(spec.program === undefined ? {} : { program: programViewOf(spec.program) }),
     ...(spec.template === undefined

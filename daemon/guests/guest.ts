@@ -47,6 +47,7 @@ import { endsWithHost, keepsTarget } from './host-stops.ts';
 import type { House } from './house.ts';
 import { endWithProgram } from './inside.ts';
 import { leftUndone } from './leave-undone.ts';
+import { loseFilesystem } from './lose-filesystem.ts';
 import { performOperation, withdrawOperation } from './perform.ts';
 import { placeOf } from './place.ts';
 import { Readiness } from './readiness.ts';
@@ -359,12 +360,13 @@ export class Guest {
         this.setStatus({ cursor });
         this.agent.opened(observation.isOpen, observation.at);
         return;
+      case 'filesystem-lost':
+        return loseFilesystem(this, observation);
       case 'driver-event':
         this.#observeDriverEvent(observation, cursor);
         return;
       case 'program-ended':
-        endWithProgram(this, observation);
-        return;
+        return endWithProgram(this, observation);
       case 'silent':
         this.setStatus(silentStatus(this.#status, observation));
         return;

@@ -4,6 +4,7 @@ import { DeadlineError, deadline } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
 import type { ProgramEnd, StoredProgram } from '../inventory/guest-table.ts';
+import { filesystemsToMount } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 
 /** From the first instruction to the init's answer it takes a second or two; each try has longer than the one before. */
@@ -136,7 +137,7 @@ const setupFor = (guest: Guest): GuestSetup | undefined => {
   const { program, nics } = guest.record.spec;
   const { networks } = guest.house;
   const places = nics.map(({ mac, ipv4, network }) => ({ ...networks.byId(network), mac, ipv4 }));
-  return program && setupOf(guest, program, places);
+  return program && { ...setupOf(guest, program, places), ...filesystemsToMount(guest.record) };
 };
 
 const timeoutOf = (fork: GuestSetup['fork'], tries: number): number => {

@@ -9,6 +9,7 @@ import type { SeedSpec, VolumeSpec } from '../../storage/pool.ts';
 import { renderSeed, type SeedSubject } from '../cloud-init/render-seed.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import { portNumberOf } from './device-record.ts';
+import { servedFilesystems } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 
@@ -164,6 +165,7 @@ export const launchOf = (
     nics,
     ...(seed === undefined ? {} : { seed }),
     cdroms: guest.record.spec.cdroms.map(({ image }) => image && guest.house.images.source(image)),
+    ...(guest.record.spec.filesystems.length === 0 ? {} : { filesystems: guest.record.spec.filesystems }),
   };
 };
 
@@ -196,6 +198,7 @@ export const runObjects = (guest: Guest): readonly HostObject[] =>
   guest.driver.runObjects(guest.place, {
     agent: guest.record.spec.agent.enabled,
     ownInit: guest.record.spec.program !== undefined,
+    filesystems: servedFilesystems(guest),
   });
 
 /** In a transaction: all that exists as long as the process does goes into the ledger before it is made. */

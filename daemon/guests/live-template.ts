@@ -354,10 +354,15 @@ export const refuseUnforkable = ({ name, record: { spec } }: Guest): void => {
       ? 'it runs no container image'
       : spec.cloudInit !== undefined || spec.cdroms.length > 0
         ? 'it has a medium that is its own'
-        : undefined;
+        : spec.filesystems.length > 0
+          ? 'it has directories of the host, whose files are in use in its memory'
+          : undefined;
   if (why === undefined) return;
   throw new RoostError('Unsupported', `Guest ${name} cannot be forked while it runs: ${why}`, {
     data: { guest: name },
-    hint: 'Guests that run container images can.',
+    hint:
+      spec.filesystems.length > 0
+        ? 'Guests without directories of the host can; put what forks are to have into an image.'
+        : 'Guests that run container images can.',
   });
 };

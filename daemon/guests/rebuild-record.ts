@@ -201,6 +201,7 @@ export const rebuildRecord = async (
     boot: bootOf(rebuilding, boot),
     agent: { enabled: told.agent },
     qemu: told.qemu,
+    filesystems: [],
     disks: machine.disks.map((disk, index) => {
       const source = disks[index];
       return source ? rebuilding.disk(disk.name, source) : rebuilding.refuse(`disk ${disk.name} has no file`);

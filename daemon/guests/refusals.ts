@@ -35,6 +35,18 @@ export const refuseTakenName = ({ inventory }: Pick<House, 'inventory'>, name: s
   });
 };
 
+/** Whoever names paths of the host may read and write it as root. Errors: PermissionDenied. */
+export const refuseHostPaths = (filesystems: readonly unknown[], asker: Asker): void => {
+  if (filesystems.length === 0 || asker.role === 'admin') return;
+  throw new RoostError(
+    'PermissionDenied',
+    'Directories of the host are given to guests by administrators only',
+    {
+      hint: 'Use the socket of the daemon, or a token with the role admin.',
+    },
+  );
+};
+
 /** Errors: PermissionDenied. */
 export const refuseTaint = (extraArgs: readonly unknown[] | undefined, asker: Asker): void => {
   if (!extraArgs?.length || asker.role === 'admin') return;

@@ -119,6 +119,15 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: Store
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk or a CD-ROM drive, or boot it by a kernel.',
     });
+  if (spec.filesystems.length > 0 && program === undefined)
+    throw new RoostError(
+      'InvalidArgument',
+      `Guest ${spec.name} runs no program of an image, whose init would mount directories of the host`,
+      {
+        data: { guest: spec.name },
+        hint: 'Give it a program; or copy files by `roost cp`, or share them over the network.',
+      },
+    );
   const told = cloudInit === undefined ? {} : { cloudInit: storedCloudInit(cloudInit) };
   const cdroms = spec.cdroms.map(({ name, image }, index) => ({
     name: name ?? `cdrom${index}`,

@@ -18,4 +18,5 @@ export const standingOf = (guest: Guest): Standing => ({
   isWarm: guest.record.spec.template?.madeOf !== undefined,
   isWaiting: guest.isWaiting,
   runsProgram: guest.record.spec.program !== undefined,
+  hasFilesystems: guest.record.spec.filesystems.length > 0,
 });

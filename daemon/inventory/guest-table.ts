@@ -161,6 +161,8 @@ export interface GuestStatus {
     readonly silentSince?: number;
     /** Its main program has ended, and so will it. */
     readonly programEnd?: ProgramEnd;
+    /** When it was found that nobody serves a directory any more, by the name of the file system. */
+    readonly lostFilesystems?: Readonly<Record<string, number>>;
   };
   /** Generation-independent copy of the machine settings the running process was launched with. */
   readonly applied?: AppliedSettings;
@@ -205,8 +207,8 @@ const laterMembers: Pick<StoredSpec, 'agent' | 'firmware'> = {
   firmware: 'bios',
 };
 
-type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'cdroms' | 'keptDisks'>;
-const laterSpecMembers: LaterSpecMembers = { ...laterMembers, cdroms: [], keptDisks: [] };
+type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'cdroms' | 'keptDisks' | 'filesystems'>;
+const laterSpecMembers: LaterSpecMembers = { ...laterMembers, cdroms: [], keptDisks: [], filesystems: [] };
 
 const withLaterMembers = <T extends object>(stored: T): T => ({ ...laterMembers, ...stored });
 

@@ -178,6 +178,7 @@ const pinnedMachine = z.looseObject({
   nics: z.array(placed.extend({ mac: macAddress })),
   firmware: z.looseObject({ codePath: hostPath, variablesTemplatePath: hostPath }).optional(),
   cdroms: z.array(placed).optional(),
+  filesystems: z.array(placed).optional(),
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
 });
 

@@ -5,7 +5,7 @@
  *
  * Every object has a name that follows from the device's: `disk-NAME` with the nodes `disk-NAME-0`, its own file, and
  * `disk-NAME-1` and so on, what lies under it; `cdrom-NAME` with its medium in the same way; `nic-NAME` with its back
- * end `net-NAME`; `cidata`, the seed.
+ * end `net-NAME`; `fs-NAME`, a directory of the host, with the line to what serves it under the same name; `cidata`, the seed.
  */
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
@@ -27,6 +27,7 @@ export const diskId = (name: string): string => `disk-${name}`;
 export const nicId = (name: string): string => `nic-${name}`;
 export const cdromId = (name: string): string => `cdrom-${name}`;
 export const netdevId = (name: string): string => `net-${name}`;
+export const filesystemId = (name: string): string => `fs-${name}`;
 
 /** The topmost node of a disk: what its device reads and writes. */
 export const topNode = (id: string): string => `${id}-0`;
@@ -112,6 +113,18 @@ export const nicDevice = (machine: PinnedMachine, pinned: PinnedMachine['nics'][
   // No boot from the network, so no ROM for it.
   ...(familyOf(machine) === 'microvm' ? {} : { romfile: '' }),
   ...addressOf(machine, pinned.address),
+});
+
+/** The guest mounts it by its name. */
+export const filesystemDevice = (
+  machine: PinnedMachine,
+  { name, address }: { readonly name: string; readonly address: string },
+): Device => ({
+  driver: `vhost-user-fs-${familyOf(machine) === 'microvm' ? 'device' : 'pci'}`,
+  id: filesystemId(name),
+  chardev: filesystemId(name),
+  tag: name,
+  ...addressOf(machine, address),
 });
 
 /** A pinned address as QEMU's properties: `port3`, `0x4` or `virtio-mmio-bus.2`, by machine. */

@@ -13,6 +13,7 @@ export const logNames = {
 export type LogStream = keyof typeof logNames;
 
 const LOCK_SUFFIX = '.lock';
+const DIRECTORIES_LOCK_SUFFIX = '.directories.lock';
 /**
  * Locked by the process as long as it lives; holds its pid, its start and the boot's id. It lies with the state, so
  * that a guest is not forgotten when somebody empties the run directory under it, and beside the guest's directory,
@@ -22,6 +23,17 @@ export const lockPath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirectory'>)
   `${stateDirectory}${LOCK_SUFFIX}`;
 /** Whether a name among the guests' directories is that of a lock. */
 export const isLockName = (name: string): boolean => name.endsWith(LOCK_SUFFIX);
+/**
+ * Locked as long as anybody serves the guest directories, and root's alone. It lies with the state, too: nothing else tells
+ * of them when the process that they end with is gone.
+ */
+export const directoriesLockPath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirectory'>): string =>
+  `${stateDirectory}${DIRECTORIES_LOCK_SUFFIX}`;
+/** The lock of the guest's process, by that of its directories; undefined for every other. */
+export const lockBeside = (path: string): string | undefined =>
+  path.endsWith(DIRECTORIES_LOCK_SUFFIX)
+    ? `${path.slice(0, -DIRECTORIES_LOCK_SUFFIX.length)}${LOCK_SUFFIX}`
+    : undefined;
 export const monitorPath = (runDirectory: string): string => join(runDirectory, 'qmp.sock');
 export const consolePath = (runDirectory: string): string => join(runDirectory, 'console.sock');
 /** The host end of the channel to the guest's agent; there only where the machine has the channel. */
@@ -63,9 +75,10 @@ export const blackBoxInputPath = (place: GuestPlace): string => join(logDirector
 /** What a launch makes on the host, in the ledger's words. */
 export const runObjects = (
   place: Pick<GuestPlace, 'stateDirectory' | 'runDirectory'>,
-  { agent, ownInit = false }: Pick<Launch, 'agent' | 'ownInit'>,
+  { agent, ownInit = false, filesystems = [] }: Pick<Launch, 'agent' | 'ownInit' | 'filesystems'>,
 ): readonly HostObject[] => [
   { kind: 'process', name: lockPath(place) },
+  ...(filesystems.length > 0 ? [{ kind: 'process', name: directoriesLockPath(place) } as const] : []),
   { kind: 'socket', name: monitorPath(place.runDirectory) },
   { kind: 'socket', name: consolePath(place.runDirectory) },
   ...(agent || ownInit ? [{ kind: 'socket', name: agentPath(place.runDirectory) } as const] : []),

@@ -19,9 +19,14 @@ export class GuestGroups {
     return group === undefined ? [] : [group];
   }
 
-  /** What stands before the launcher, where that puts the process into its group. */
-  argv({ place, name }: Launch): readonly string[] {
-    return this.#groups.argv(groupName(place), `Guest ${name} of Roost`);
+  /** How the process gets into its group: by what stands before the launcher, or by the launcher where that is wanted. */
+  membership({ place, name }: Launch): {
+    readonly groupArgv: readonly string[];
+    readonly groupDirectory?: string;
+  } {
+    const groupArgv = this.#groups.argv(groupName(place), `Guest ${name} of Roost`);
+    const groupDirectory = this.#groups.directory(groupName(place));
+    return { groupArgv, ...(groupDirectory === undefined ? {} : { groupDirectory }) };
   }
 
   around(place: GuestPlace): LaunchGroup {

@@ -106,6 +106,10 @@ export const lastWords = async (place: GuestPlace): Promise<string> => {
 export const lastLine = (words: string): string =>
   (words.split('\n').at(-1) ?? '').replace(/^\S+Z /, '').replace(/^[\w./-]*qemu-system-\w+: /, '');
 
+/** The last line that is not QEMU's: of those who serve it, and write into the same log. */
+export const lastLineOfOthers = (words: string): string | undefined =>
+  words.split('\n').findLast((line) => line !== '' && !/^\S+Z \S*qemu-system-/.test(line));
+
 /**
  * A part of a log. Never begins or ends inside a character; bytes that are no UTF-8 come as U+FFFD. A log that was
  * never written is empty.

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
-import { isLockName, runFiles } from './guest-files.ts';
+import { isLockName, lockBeside, runFiles } from './guest-files.ts';
 import { probeLock } from './process-lock.ts';
 
 /** Processes, by their locks in the directory of all guests' states. */
@@ -10,9 +10,12 @@ export const inspectLocks = async (guests: string): Promise<readonly HostObject[
   const objects: HostObject[] = [];
   for (const name of (await readdir(guests).catch(() => [])).filter(isLockName)) {
     const path = join(guests, name);
+    const isHeld = (await probeLock(path)) !== 'gone';
+    const ofGuest = lockBeside(path);
+    // Of directories that are served no more to a guest that lives: it goes with the guest.
+    if (!isHeld && ofGuest !== undefined && (await probeLock(ofGuest)) !== 'gone') continue;
     // Left by a process that is gone, it is a file and no more.
-    const kind = (await probeLock(path)) === 'gone' ? 'file' : 'process';
-    objects.push({ kind, name: path });
+    objects.push({ kind: isHeld ? 'process' : 'file', name: path });
   }
   return objects;
 };

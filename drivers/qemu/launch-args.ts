@@ -19,6 +19,8 @@ import {
   diskDevice,
   diskId,
   familyOf,
+  filesystemDevice,
+  filesystemId,
   type Json,
   netdev,
   nicDevice,
@@ -29,7 +31,7 @@ import {
 
 /**
  * Numbers of the descriptors that QEMU inherits. Taps follow from `firstTap` on, in the order of the NICs; behind them
- * what the agent's channel listens on, and behind that what its memory is made of.
+ * what the agent's channel listens on, behind that what its memory is made of, and last what it is served directories by.
  */
 export const descriptorNumbers = {
   /** A file with the one command that negotiates the black box. */
@@ -54,6 +56,10 @@ export interface LaunchArgsInput {
   readonly tscKhz?: number;
   /** Firmware to use instead of QEMU's own choice; needed where that cannot boot a disk. */
   readonly firmwarePath?: string;
+  /** Directory of its control group, which who serves it directories is in as well; where `groupArgv` does not see to it. */
+  readonly groupDirectory?: string;
+  /** Path of what serves directories; needed where the guest has any. */
+  readonly virtiofsdPath?: string;
   /** Arguments before its own by which the process gets into its control group, where there are any. */
   readonly groupArgv?: readonly string[];
 }
@@ -97,6 +103,7 @@ export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
   ...(input.groupArgv ?? []),
   input.launcherPath,
   ...launcherOptions(input.launch),
+  ...directoryOptions(input),
   '--',
   input.binaryPath,
   ...qemuArgs(input),
@@ -117,10 +124,25 @@ export const memoryDescriptors = (launch: Launch): { readonly memory: number; re
   return { memory, state: memory + 1 };
 };
 
-const descriptorCount = (launch: Launch): number => {
+const firstBehindMemory = (launch: Launch): number => {
   const { memory, state } = memoryDescriptors(launch);
   if (launch.forkOf) return state + 1;
   return launch.forkable ? memory + 1 : memory;
+};
+
+/**
+ * Number of the locked descriptor that tells who serves directories, which the launcher keeps from QEMU, and of QEMU's line
+ * to the first of them; the others follow.
+ */
+const directoryDescriptors = (launch: Launch): { readonly lock: number; readonly first: number } => {
+  const lock = firstBehindMemory(launch);
+  return { lock, first: lock + 1 };
+};
+
+const descriptorCount = (launch: Launch): number => {
+  const { filesystems = [] } = launch;
+  if (filesystems.length === 0) return firstBehindMemory(launch);
+  return directoryDescriptors(launch).first + filesystems.length;
 };
 
 const launcherOptions = (launch: Launch): readonly string[] => {
@@ -143,6 +165,25 @@ const launcherOptions = (launch: Launch): readonly string[] => {
   ].flat();
 };
 
+/** The launcher starts what serves them, each in a namespace of its own, while it still may. */
+const directoryOptions = ({ launch, virtiofsdPath, groupDirectory }: LaunchArgsInput): readonly string[] => {
+  const { filesystems = [] } = launch;
+  if (filesystems.length === 0) return [];
+  if (virtiofsdPath === undefined) throw new RangeError('nothing serves the directories');
+  const { lock, first } = directoryDescriptors(launch);
+  return [
+    ...(groupDirectory === undefined ? [] : ['--cgroup', groupDirectory]),
+    '--virtiofsd',
+    virtiofsdPath,
+    '--directories-fd',
+    String(lock),
+    ...filesystems.flatMap(({ source, readOnly }, index) => [
+      '--directory',
+      `${first + index}:${readOnly ? 'ro' : 'rw'}:${source}`,
+    ]),
+  ];
+};
+
 const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
   const { launch } = input;
   const pathFor = relativeTo(launch.place.stateDirectory, input.stateRoot);
@@ -157,6 +198,7 @@ const qemuArgs = (input: LaunchArgsInput): readonly string[] => {
     ...seedArgs(launch, pathFor),
     ...cdromArgs(launch, pathFor),
     ...nicArgs(launch),
+    ...filesystemArgs(launch),
     ...agentArgs(launch),
     ...monitorArgs,
     ...launch.qemu.extraArgs.map(({ argument }) => argument),
@@ -191,13 +233,18 @@ const MEMORY = 'memory0';
 const isShared = ({ forkable, forkOf }: Launch): boolean => forkable === true || forkOf !== undefined;
 
 /** It has a name of ours, the same in every process that the guest may go on in. */
-const namesMemory = (launch: Launch): boolean => isShared(launch) || launch.ownInit === true;
+const namesMemory = (launch: Launch): boolean =>
+  isShared(launch) || launch.ownInit === true || (launch.filesystems ?? []).length > 0;
 
 /** Memory that is to be forked is shared; a fork maps it privately. What comes from elsewhere is waited for. */
 const memoryArgs = (launch: Launch): readonly string[] => {
   if (!namesMemory(launch)) return [];
   const size = `${launch.memoryBytes / MEBIBYTE}M`;
-  if (!isShared(launch)) return ['-object', `memory-backend-ram,id=${MEMORY},size=${size}`];
+  if (!isShared(launch)) {
+    // What serves directories reads and writes in it.
+    const kind = launch.filesystems?.length ? 'memfd,share=on' : 'ram';
+    return ['-object', `memory-backend-${kind},id=${MEMORY},size=${size}`];
+  }
   const { memory } = memoryDescriptors(launch);
   const share = launch.forkOf ? 'off' : 'on';
   return [
@@ -348,6 +395,19 @@ const nicArgs = (launch: Launch): readonly string[] => {
       '-netdev',
       JSON.stringify(netdev(pinned.name, port, descriptor)),
       ...deviceArgs(nicDevice(launch.machine, pinned)),
+    ];
+  });
+};
+
+const filesystemArgs = (launch: Launch): readonly string[] => {
+  const { machine, filesystems = [] } = launch;
+  const { first } = directoryDescriptors(launch);
+  return filesystems.flatMap((_, index) => {
+    const pinned = entry(machine.filesystems ?? [], index, 'file system');
+    return [
+      '-chardev',
+      `socket,id=${filesystemId(pinned.name)},fd=${first + index}`,
+      ...deviceArgs(filesystemDevice(machine, pinned)),
     ];
   });
 };

@@ -13,6 +13,7 @@ import { UndoStack } from '../../lib/undo-stack.ts';
 import { listenUnix } from '../../native/index.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch, LaunchContext } from '../driver.ts';
+import { endDirectoryServers, takeDirectoriesLock } from './directory-servers.ts';
 import {
   agentPath,
   askedPath,
@@ -22,7 +23,7 @@ import {
   runFiles,
   streamsPath,
 } from './guest-files.ts';
-import { lastLine, lastWords, openRunLogs } from './guest-logs.ts';
+import { lastLine, lastLineOfOthers, lastWords, openRunLogs } from './guest-logs.ts';
 import { GuestProcess } from './guest-process.ts';
 import { agentChannels, tapLinks } from './launch-args.ts';
 import { takeLock } from './process-lock.ts';
@@ -132,6 +133,8 @@ const spawnGuest = async (
       agent.push(listening);
       ours.push(listening);
     }
+    const directories = launch.filesystems?.length ? [await takeDirectoriesLock(place)] : [];
+    ours.push(...directories);
     await using logs = await openRunLogs(place, `${launch.name} (${place.id})`);
     // In the order of `descriptorNumbers`.
     const descriptors = [logs.blackBoxInput, logs.blackBox, logs.processLog, lock, monitor, console];
@@ -142,6 +145,7 @@ const spawnGuest = async (
       ...taps,
       ...agent,
       ...context.memory,
+      ...directories,
     ]);
   } finally {
     await Promise.all(ours.map((descriptor) => closeDescriptor(descriptor)));
@@ -181,7 +185,7 @@ export const aliveError = (name: string): RoostError =>
 
 /** What the launcher's exit codes mean; see launcher/options.h. */
 const launcherFailures: Readonly<Record<number, string>> = {
-  125: 'could not be given its identity',
+  125: 'could not be prepared',
   126: 'could not be executed',
   127: 'was not found',
 };
@@ -193,16 +197,24 @@ const failure = async (launch: Launch, argv: readonly string[], exit: ExitStatus
     exit.signal === null
       ? (launcherFailures[exit.code ?? -1] ?? `ended at once with status ${exit.code ?? 'unknown'}`)
       : `was ended by ${exit.signal}`;
-  const line = lastLine(words);
+  const line = whatFailed(launch, words);
   return new RoostError('HostError', `QEMU of guest ${launch.name} ${how}${line === '' ? '' : `: ${line}`}`, {
     data: { guest: launch.name, exitCode: exit.code, signal: exit.signal, said: words, argv: [...argv] },
     hint: 'The whole of its words is in the log of the process; `guest-plan` shows the command line.',
   });
 };
 
-/** Takes away what a process that is gone left: its run directory with what is in there, and its lock. */
+/** QEMU gives up where nobody serves it a directory, and does not know why. */
+const whatFailed = ({ filesystems = [] }: Launch, words: string): string => {
+  const line = lastLine(words);
+  if (filesystems.length === 0 || !line.includes('vhost')) return line;
+  return `nobody serves its directories: ${lastLineOfOthers(words) ?? 'virtiofsd ended without a word'}`;
+};
+
+/** Takes away what a process that is gone left: who served it, its run directory with what is in there, and its lock. */
 export const removeRunFiles = async (place: GuestPlace): Promise<void> => {
   const { runDirectory } = place;
+  await endDirectoryServers(place);
   for (const path of runFiles(runDirectory)) await rm(path, { force: true });
   await removeIfEmpty(runDirectory);
   // Last: while it is there, something of the run may be there.

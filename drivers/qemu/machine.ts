@@ -26,6 +26,9 @@ const drivePlaces: Readonly<Record<MachineFamily, readonly string[]>> = {
   microvm: [],
 };
 
+/** By which the guest knows it, at most 36 bytes. */
+export const filesystemName = (index: number): string => `fs${index}`;
+
 interface Addressing {
   /** How many devices the machine can take, and the address of each place. */
   readonly places: number;
@@ -73,11 +76,12 @@ export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachin
 export const isSameBoard = (one: PinnedMachine, other: PinnedMachine): boolean =>
   isDeepStrictEqual(boardOf(one), boardOf(other));
 
-const boardOf = ({ type, cpuModel, disks, nics, settings }: PinnedMachine): object => ({
+const boardOf = ({ type, cpuModel, disks, nics, filesystems = [], settings }: PinnedMachine): object => ({
   type,
   cpuModel,
   disks: disks.map(({ address }) => address),
   nics: nics.map(({ address }) => address),
+  filesystems: filesystems.map(({ address }) => address),
   family: settings['family'],
   ports: settings['ports'],
   seed: settings['seed'],
@@ -103,6 +107,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
   const family = machine.settings['family'] as MachineFamily;
   const diskNames = spec.disks.map((disk, index) => disk.name ?? `disk${index}`);
   const nicNames = spec.nics.map((nic, index) => nic.name ?? `nic${index}`);
+  const filesystemNames = spec.filesystems.map((_, index) => filesystemName(index));
   refuseTwins('disks', diskNames);
   refuseTwins('NICs', nicNames);
 
@@ -111,6 +116,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     ...(seed === undefined ? [] : [String(seed)]),
     ...kept(machine.disks, diskNames).map(({ address }) => address),
     ...kept(machine.nics, nicNames).map(({ address }) => address),
+    ...kept(machine.filesystems ?? [], filesystemNames).map(({ address }) => address),
   ]);
   let nextSerial = Number(machine.settings['nextSerial']);
   const disks = diskNames.map((name) => {
@@ -127,9 +133,12 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     if (mac === undefined) throw new RoostError('Internal', `NIC ${name} has no MAC address`);
     return { name, mac, address: before?.address ?? places.take() };
   });
+  const filesystems = filesystemNames.map(
+    (name) => machine.filesystems?.find((each) => each.name === name) ?? { name, address: places.take() },
+  );
   const seeds = seedPlace(spec, machine, places);
   const cdroms = fitDrives(spec, machine, family);
-  const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics, ...seeds]) : 0;
+  const ports = family === 'q35' ? portsFor(machine, [...disks, ...nics, ...filesystems, ...seeds]) : 0;
   const seedSetting = Object.fromEntries(seeds.map(({ address }) => ['seed', address]));
   const settings = { ...machine.settings, nextSerial, ports, ...seedSetting };
   return {
@@ -138,6 +147,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
     disks,
     nics,
     ...(cdroms.length === 0 && machine.cdroms === undefined ? {} : { cdroms }),
+    ...(filesystems.length === 0 && machine.filesystems === undefined ? {} : { filesystems }),
     settings,
   };
 };
@@ -204,7 +214,7 @@ const freePlaces = (
       if (next >= places) {
         throw new RoostError(
           'InvalidArgument',
-          `A ${family} machine takes at most ${places} disks and NICs`,
+          `A ${family} machine takes at most ${places} disks, NICs and directories`,
           {
             data: { machine: family, places },
             hint: family === 'q35' ? 'Use fewer devices.' : 'Use fewer devices, or a q35 machine.',

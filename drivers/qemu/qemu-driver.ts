@@ -27,6 +27,7 @@ import { agentEnd, agentEndOf } from './agent/agent-channel.ts';
 import { Capabilities, checkCpuModel, type FactsCache, resolveMachine } from './capabilities.ts';
 import { describeBinaries } from './describe-binaries.ts';
 import { relativeTo } from './devices.ts';
+import { endDirectoryServers } from './directory-servers.ts';
 import { EventLog } from './event-log.ts';
 import { findProcesses } from './find-processes.ts';
 import { firmwareFor, uefiFor } from './firmware.ts';
@@ -46,6 +47,7 @@ import { Monitor, toContractError } from './monitor.ts';
 import { probeLock } from './process-lock.ts';
 import { endOf, QemuGuest, type QemuGuestParts, qemuVerbs, silentError } from './qemu-guest.ts';
 import { reconstructGuest } from './reconstruct.ts';
+import { requireServable } from './shared-directories.ts';
 import { takeOver } from './take-over.ts';
 import { tscKhz } from './time-stamp-counter.ts';
 import { Transcripts } from './transcripts.ts';
@@ -55,6 +57,8 @@ export interface QemuDriverOptions {
   /** Path of each binary by its name; guests name the one they use. */
   readonly binaries: Readonly<Record<string, string>>;
   readonly launcherPath: string;
+  /** Path of QEMU's virtiofsd. */
+  readonly virtiofsdPath: string;
   /** The daemon's state directory, absolute and without symbolic links. */
   readonly stateRoot: string;
   readonly cache: FactsCache;
@@ -103,6 +107,7 @@ class DriverOfQemu implements QemuDriver {
 
   async pin(spec: GuestSpec, id: string, signal: AbortSignal): Promise<PinnedMachine> {
     const { type, family } = await this.#check(spec, spec.machine, signal);
+    await requireServable(spec, this.#options.virtiofsdPath);
     const serialPrefix = createHash('sha256').update(id).digest('hex').slice(0, 12);
     const firmware = await uefiFor(spec, family);
     return pinMachine(spec, { type, family, serialPrefix, firmware });
@@ -147,6 +152,7 @@ class DriverOfQemu implements QemuDriver {
   }
 
   async launch(launch: Launch, context: LaunchContext): Promise<GuestHandle> {
+    await requireServable(launch, this.#options.virtiofsdPath);
     const { argv, accel } = await this.#commandLine(launch);
     const { place } = launch;
     const transcript = this.#transcripts.of(place);
@@ -163,7 +169,7 @@ class DriverOfQemu implements QemuDriver {
       const parts = { place, process, monitor, events, agent, transcript, observe: context.observe };
       if (launch.forkOf) await this.#load(parts, launch, waiting);
       if (launch.qemu.extraArgs.length > 0) return await this.#take(parts, waiting);
-      return this.#handle({ ...parts, accel });
+      return await this.#handle({ ...parts, accel });
     });
     try {
       return await launched;
@@ -261,6 +267,8 @@ class DriverOfQemu implements QemuDriver {
 
   async clear(place: GuestPlace): Promise<void> {
     await this.#refuseAlive(place);
+    // Members of the group as well.
+    await endDirectoryServers(place);
     await this.#groups.remove(place);
     await removeRunFiles(place);
     await this.#transcripts.close(place);
@@ -343,11 +351,10 @@ class DriverOfQemu implements QemuDriver {
   async #commandLine(
     launch: Launch,
   ): Promise<{ readonly argv: readonly string[]; readonly accel: AccelChoice['accel'] }> {
-    const { launcherPath, stateRoot } = this.#options;
+    const { launcherPath, virtiofsdPath, stateRoot } = this.#options;
     const binaryPath = this.#capabilities.pathOf(launch.qemu.binary);
     const { accel } = decideAccel(launch.qemu.accel, await gatherAccelFacts(launch.place.credentials));
     const firmware = await firmwareFor(launch);
-    const groupArgv = this.#groups.argv(launch);
     const clock = launch.ownInit && accel === 'tcg' ? { tscKhz: await tscKhz() } : {};
     return {
       argv: launchArgs({
@@ -358,7 +365,8 @@ class DriverOfQemu implements QemuDriver {
         stateRoot,
         ...firmware,
         ...clock,
-        groupArgv,
+        virtiofsdPath,
+        ...this.#groups.membership(launch),
       }),
       accel,
     };
@@ -405,7 +413,7 @@ class DriverOfQemu implements QemuDriver {
     parts: Omit<QemuGuestParts, 'log' | 'accel' | 'pathFor'>,
     signal: AbortSignal,
   ): Promise<GuestHandle> {
-    return this.#handle({ ...parts, ...(await takeOver(parts, signal)) });
+    return await this.#handle({ ...parts, ...(await takeOver(parts, signal)) });
   }
 
   async #load(line: Parameters<typeof loadFork>[0], launch: Launch, signal: AbortSignal): Promise<void> {
@@ -417,10 +425,11 @@ class DriverOfQemu implements QemuDriver {
     }
   }
 
-  #handle(parts: Omit<QemuGuestParts, 'log' | 'pathFor'>): GuestHandle {
+  async #handle(parts: Omit<QemuGuestParts, 'log' | 'pathFor'>): Promise<GuestHandle> {
     const pathFor = relativeTo(parts.place.stateDirectory, this.#options.stateRoot);
     const handle = new QemuGuest({ ...parts, pathFor, log: this.#logOf(parts.place) });
     this.#remember(parts.place.runDirectory, handle);
+    await handle.watchDirectories();
     return handle;
   }
 

@@ -7,7 +7,7 @@ import type { ExitStatus } from '../../lib/child.ts';
 import { connectUnixSocket } from '../../lib/connect-unix-socket.ts';
 import type { Log } from '../../lib/log.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
-import { RoostError } from '../../protocol/errors.ts';
+import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import {
   type DeviceName,
   type DeviceNames,
@@ -21,6 +21,7 @@ import {
   type PluggedDevice,
 } from '../driver.ts';
 import type { AgentEnd } from './agent/agent-channel.ts';
+import { watchDirectoryServers } from './directory-servers.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { freeze } from './fork.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
@@ -65,6 +66,7 @@ export class QemuGuest implements GuestHandle {
   readonly #gone = new AbortController();
   readonly #hotplug: Hotplug;
   readonly #boundTimer: NodeJS.Timeout;
+  #closeDirectories: () => void = () => undefined;
 
   constructor(parts: QemuGuestParts) {
     this.#parts = parts;
@@ -85,6 +87,12 @@ export class QemuGuest implements GuestHandle {
         );
     this.#boundTimer = setInterval(() => void this.#boundLogs(), BOUND_LOGS_INTERVAL_MS);
     this.#boundTimer.unref();
+  }
+
+  /** From then on it is observed when what serves a directory ends before the guest does. */
+  async watchDirectories(): Promise<void> {
+    const watch = await watchDirectoryServers(this.#parts.place, (name) => void this.#unserved(name));
+    this.#closeDirectories = watch.close;
   }
 
   get agent(): GuestHandle['agent'] {
@@ -199,10 +207,22 @@ export class QemuGuest implements GuestHandle {
     this.#gone.abort(letGoMeanwhile());
     agent?.close();
     clearInterval(this.#boundTimer);
+    this.#closeDirectories();
     events.close();
     process.close();
     await monitor.close();
     await transcript.flush();
+  }
+
+  /** Those who serve a guest end with it, and a moment earlier where it shuts down: then its monitor answers no more. */
+  async #unserved(name: string): Promise<void> {
+    const { observe, events } = this.#parts;
+    try {
+      await this.queryState(this.#gone.signal);
+    } catch (error) {
+      if (!isSilence(error)) return;
+    }
+    observe({ kind: 'filesystem-lost', name, at: Date.now() }, events.cursor);
   }
 
   #whileAlive(signal: AbortSignal): AbortSignal {
@@ -212,6 +232,7 @@ export class QemuGuest implements GuestHandle {
   async #finish(exit: ExitStatus | undefined): Promise<GuestEnd> {
     const { place, monitor, events, agent, transcript, log } = this.#parts;
     clearInterval(this.#boundTimer);
+    this.#closeDirectories();
     this.#gone.abort(goneMeanwhile());
     agent?.close();
     await monitor.close();
@@ -238,6 +259,9 @@ export const silentError = (reason: SilenceReason): RoostError =>
     data: { reason },
     hint: 'Wait, or stop the guest by force.',
   });
+
+const isSilence = (error: unknown): boolean =>
+  isRoostError(error, 'Unavailable') && error.data?.['reason'] !== undefined;
 
 const goneMeanwhile = (): RoostError =>
   new RoostError('Unavailable', "The guest's process ended meanwhile", {

@@ -94,6 +94,7 @@ const tell = (observation: Observation): string => {
       return observation.isOpen ? 'agent opened' : 'agent closed';
     case 'silent':
       return `silent ${observation.reason}`;
+    case 'filesystem-lost':
     case 'program-ended':
     case 'guest-shutdown':
     case 'heard':

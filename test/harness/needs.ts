@@ -32,6 +32,8 @@ const needs = {
   qemu: program('qemu-system-x86_64'),
   'qemu-img': program('qemu-img'),
   'qemu-storage-daemon': program('qemu-storage-daemon'),
+  virtiofsd: () =>
+    existsSync('/usr/lib/qemu/virtiofsd') ? undefined : '/usr/lib/qemu/virtiofsd is not installed',
   fuse: () => (canOpen('/dev/fuse') ? undefined : '/dev/fuse cannot be opened'),
   nft: program('nft'),
   ip: program('ip'),

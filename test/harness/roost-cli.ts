@@ -14,6 +14,8 @@ export interface RoostRun {
 
 export interface RoostOptions {
   readonly stdin?: string;
+  /** Directory that it is run in. */
+  readonly cwd?: string;
   /** Interrupts it, as Ctrl-C does, once its standard output has this. */
   readonly interruptAt?: string;
   /** Called with all of standard error so far. */
@@ -26,10 +28,11 @@ export interface RoostOptions {
 export const runRoost = async (
   home: DaemonHome,
   args: readonly string[],
-  { stdin = '', interruptAt, onStderr, onStdout }: RoostOptions = {},
+  { stdin = '', cwd, interruptAt, onStderr, onStdout }: RoostOptions = {},
 ): Promise<RoostRun> => {
   const child = spawn(process.execPath, [roostProgram, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
+    ...(cwd === undefined ? {} : { cwd }),
     env: { ...process.env, ROOST_SOCKET: join(home.runDirectory, 'roost.sock') },
   });
   let stdout = '';

@@ -15,6 +15,7 @@ import type { AgentProcess } from './agent-process.ts';
 import type { Greeting } from './agent-session.ts';
 import { MainProgram } from './main-program.ts';
 import { MicrovmAgent, type ProcessInGuest } from './microvm-agent.ts';
+import { mountFilesystems } from './mount-filesystems.ts';
 import { OpenFiles } from './open-files.ts';
 import { prepareTemplate } from './prepare-template.ts';
 import { readProcesses } from './process-list.ts';
@@ -113,7 +114,11 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     this.#environment = setup.program.environment;
     const mayRun = setup.fork?.runs ?? true;
     if (mayRun && (await isRunning(agent, signal))) this.followProgram();
-    else await this.#startMain(agent, setup.program, signal);
+    else {
+      // Last of all, so that nothing of what the guest is told is written to the host.
+      await mountFilesystems(agent, setup, signal);
+      await this.#startMain(agent, setup.program, signal);
+    }
   }
 
   async prepare(setup: GuestSetup, signal: AbortSignal): Promise<void> {

@@ -110,6 +110,11 @@ describe('the WebSocket', () => {
     );
     const tainted = aGuest('web1', { qemu: { extraArgs: [{ argument: '-x', reason: 'y' }] } });
     expect((await operator.call('guest-create', tainted)).error?.class).toBe('PermissionDenied');
+    const shared = aGuest('web1', { filesystems: [{ source: '/no/such', target: '/data' }] });
+    expect((await operator.call('guest-create', shared)).error).toMatchObject({
+      class: 'PermissionDenied',
+      desc: 'Directories of the host are given to guests by administrators only',
+    });
     expect((await daemon.client.call('query-guests', {})).total).toBe(0);
   });
 

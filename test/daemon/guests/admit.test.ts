@@ -53,6 +53,7 @@ const standing = (
   isWarm: false,
   isWaiting: false,
   runsProgram: false,
+  hasFilesystems: false,
   ...more,
 });
 
@@ -116,6 +117,12 @@ const rows: readonly Row[] = [
     'template-create',
     standing('stopped', 'stopped', [], { runsProgram: true }),
     'accept',
+  ],
+  [
+    'one with directories of the host may not',
+    'template-create',
+    standing('stopped', 'stopped', [], { runsProgram: true, hasFilesystems: true }),
+    'FailedPrecondition',
   ],
   [
     'one that is being made too',
@@ -308,6 +315,7 @@ const anyStanding: fc.Arbitrary<Standing> = fc.record({
   isWarm: fc.boolean(),
   isWaiting: fc.boolean(),
   runsProgram: fc.boolean(),
+  hasFilesystems: fc.boolean(),
   verbs: fc.subarray([...guestVerbs]).map((verbs) => new Set<string>(verbs)),
 });
 

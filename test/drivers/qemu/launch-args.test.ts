@@ -38,6 +38,7 @@ interface Wanted {
   readonly credentials?: Launch['place']['credentials'] | undefined;
   readonly accel?: LaunchArgsInput['accel'];
   readonly firmwarePath?: string;
+  readonly groupDirectory?: string;
   readonly groupArgv?: NonNullable<LaunchArgsInput['groupArgv']>;
   readonly tscKhz?: number;
   readonly firmware?: NonNullable<PinnedMachine['firmware']>;
@@ -95,6 +96,7 @@ const launchOf = (wanted: Wanted): Launch => {
     ...(wanted.seed === undefined ? {} : { seed: wanted.seed }),
     ...wanted.memory,
     ...(wanted.cdroms === undefined ? {} : { cdroms: wanted.cdroms }),
+    ...(spec.filesystems.length === 0 ? {} : { filesystems: spec.filesystems }),
   };
 };
 
@@ -106,6 +108,8 @@ const argsOf = (wanted: Wanted): readonly string[] =>
     accel: wanted.accel ?? 'tcg',
     stateRoot,
     ...(wanted.firmwarePath === undefined ? {} : { firmwarePath: wanted.firmwarePath }),
+    virtiofsdPath: '/usr/lib/qemu/virtiofsd',
+    ...(wanted.groupDirectory === undefined ? {} : { groupDirectory: wanted.groupDirectory }),
     ...(wanted.groupArgv === undefined ? {} : { groupArgv: wanted.groupArgv }),
     ...(wanted.tscKhz === undefined ? {} : { tscKhz: wanted.tscKhz }),
   });
@@ -167,6 +171,10 @@ const microvmProgram: Wanted = {
   nics: [tap(1)],
   spec: { program: { image: 'app' } },
 };
+const filesystems = [
+  { source: '/srv/site', target: '/usr/share/nginx/html', readOnly: true },
+  { source: '/srv/a:b,c=d e', target: '/data' },
+];
 const templatePlace: GuestPlace = {
   id: '5f0c7b1e-0000-4000-8000-000000000002' as GuestId,
   number: 2,
@@ -248,6 +256,18 @@ const cases: Readonly<Record<string, Wanted>> = {
     boot: { ...kernelBoot, commandLine: 'ignore_loglevel' },
     disks: [rawDisk('root', true), overlay],
     spec: { program: { image: 'app' } },
+  },
+  'microvm-directories': {
+    ...microvmProgram,
+    groupDirectory: `/sys/fs/cgroup/roost-abcde-${id}`,
+    spec: { program: { image: 'app' }, filesystems },
+  },
+  'q35-directories': {
+    accel: 'kvm',
+    boot: { ...kernelBoot, commandLine: '' },
+    disks: [rawDisk('root', true), overlay],
+    groupArgv: systemdScopes().argv('roost-abcde-1', 'Guest web1 of Roost'),
+    spec: { program: { image: 'app' }, filesystems },
   },
   'q35-cdroms': { disks: [overlay], cdroms: [iso, undefined] },
   'pc-cdroms': { family: 'pc', disks: [overlay], cdroms: [undefined, iso] },

@@ -28,6 +28,34 @@ const devicesOf = (
 ): readonly { readonly name: string; readonly address: string }[] =>
   kind === 'disks' ? disks : kind === 'nics' ? nics : cdroms;
 
+describe('directories of the host', () => {
+  const shared = (count: number): GuestSpec['filesystems'] =>
+    Array.from({ length: count }, (_, index) => ({ source: '/srv', target: `/${index}`, readOnly: false }));
+
+  it.each(['microvm', 'q35'] as const)('have places of their own on %s, which they keep', (family) => {
+    const spec = { ...specOf(['a', 'b'], ['c']), filesystems: shared(2) };
+    const machine = pinMachine(spec, basicsOf(family));
+    const { disks, nics, filesystems = [] } = machine;
+    expect(filesystems.map(({ name }) => name)).toEqual(['fs0', 'fs1']);
+    const addresses = [...disks, ...nics, ...filesystems].map(({ address }) => address);
+    expect(new Set(addresses).size).toBe(5);
+    const changed = fitMachine({ ...spec, nics: [], disks: specOf(['a', 'b', 'd'], []).disks }, machine);
+    expect(changed.filesystems).toEqual(filesystems);
+    expect(filesystems.map(({ address }) => address)).not.toContain(changed.disks[2]?.address);
+    // Five, and the spare ones.
+    expect(machine.settings['ports']).toBe(family === 'q35' ? 9 : 0);
+  });
+
+  it('are refused where a machine has no room for them', () => {
+    expect(() =>
+      pinMachine(
+        { ...specOf(['a', 'b'], ['c', 'd', 'e', 'f', 'g']), filesystems: shared(16) },
+        basicsOf('microvm'),
+      ),
+    ).toThrow('takes at most 22 disks, NICs and directories');
+  });
+});
+
 describe('a pinned machine', () => {
   const names = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'), { maxLength: 6 });
   /** As many as a machine has places for; a microvm has none. */

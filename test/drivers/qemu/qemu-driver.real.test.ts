@@ -1,12 +1,12 @@
 /** What only real QEMUs show: identity, sandbox, silence, spoofed locks, machines, devices. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { GuestHandle, Launch } from '../../../drivers/driver.ts';
-import { lockPath, logPath } from '../../../drivers/qemu/guest-files.ts';
+import { directoriesLockPath, lockPath, logPath } from '../../../drivers/qemu/guest-files.ts';
 import { parseHolder } from '../../../drivers/qemu/process-lock.ts';
 import { deferred } from '../../../lib/abort.ts';
 import { hostControlGroups } from '../../../lib/control-groups.ts';
@@ -14,6 +14,7 @@ import { openTap } from '../../../native/index.ts';
 import { type GuestSpec, machineFamilies } from '../../../protocol/guest.ts';
 import type { GuestId, MacAddress } from '../../../protocol/types.ts';
 import { never, Witness } from '../../conformance/driver.ts';
+import { directoryServers } from '../../harness/directory-servers.ts';
 import { describeWith } from '../../harness/needs.ts';
 import { makeQemuHarness, processEnd, type QemuHarness } from './qemu-harness.ts';
 
@@ -150,6 +151,50 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
       await next.clear(launch.place);
       await next.clear(launch.place);
       expect(await inspected()).toEqual([]);
+    },
+  );
+
+  const filesystems = [
+    { source: '/usr/share', target: '/one', readOnly: true },
+    { source: '/usr/lib', target: '/two', readOnly: false },
+  ];
+
+  it.runIf(existsSync('/usr/lib/qemu/virtiofsd'))(
+    'has who serves it directories in its group, gone with it, also where they were stopped',
+    async () => {
+      const launch = { ...(await harness.makeLaunch('idle', { filesystems })), filesystems };
+      const driver = harness.driver({ groups: hostGroups });
+      const handle = await start(launch, driver);
+      const group = driver.runObjects(launch.place, launch).find(({ kind }) => kind === 'cgroup')?.name;
+      const inspected = (): ReturnType<typeof driver.inspect> => driver.inspect(launch.place);
+      expect(await inspected()).toContainEqual({ kind: 'process', name: directoriesLockPath(launch.place) });
+      // Both, and what each has made in a namespace of its own.
+      const servers = directoryServers({ stateDirectory: harness.stateRoot });
+      expect(servers).toHaveLength(4);
+      const members = group === undefined ? undefined : await readFile(join(group, 'cgroup.procs'), 'utf8');
+      const pids = [handle.process.pid, ...servers].map(String);
+      expect(members?.trim().split('\n').toSorted() ?? pids.toSorted()).toEqual(pids.toSorted());
+      for (const pid of servers) process.kill(pid, 'SIGSTOP');
+      await handle.kill(signal);
+      await driver.clear(launch.place);
+      expect(directoryServers({ stateDirectory: harness.stateRoot })).toEqual([]);
+      expect(await inspected()).toEqual([]);
+    },
+  );
+
+  it.runIf(existsSync('/usr/lib/qemu/virtiofsd'))(
+    'whose directories nobody serves does not start, and says why',
+    async () => {
+      const launch = { ...(await harness.makeLaunch('idle', { filesystems })), filesystems };
+      const virtiofsdPath = join(harness.stateRoot, 'virtiofsd');
+      await writeFile(virtiofsdPath, '#!/bin/sh\necho "it is broken" >&2\n', { mode: 0o755 });
+      const driver = harness.driver({ groups: hostGroups, virtiofsdPath });
+      await expect(start(launch, driver)).rejects.toThrow('nobody serves its directories: it is broken');
+      const missing = [{ source: '/no/such', target: '/one', readOnly: false }];
+      await expect(start({ ...launch, filesystems: missing }, driver)).rejects.toMatchObject({
+        class: 'FailedPrecondition',
+      });
+      expect(await driver.inspect(launch.place)).toEqual([]);
     },
   );
 

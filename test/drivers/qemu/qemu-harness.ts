@@ -49,6 +49,7 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
 
   const driver = (changes: Partial<QemuDriverOptions> = {}): QemuDriver =>
     qemuDriver({
+      virtiofsdPath: '/usr/lib/qemu/virtiofsd',
       binaries: { default: binaryPath },
       launcherPath: launcherPath(),
       stateRoot,

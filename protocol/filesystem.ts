@@ -1,0 +1,74 @@
+/**
+ * Directories of the host in a guest, as libvirt's `filesystem` element of type mount has them: by virtiofs, and mounted by
+ * the guest's init.
+ */
+import { z } from 'zod';
+import { deviceName, millisecondsSinceEpoch } from './types.ts';
+
+/** More has no use that one directory above them would not serve; see also MAX_DIRECTORIES of the launcher. */
+export const MOST_FILESYSTEMS = 16;
+
+/** PATH_MAX of Linux, with the byte that ends it. */
+const LONGEST_PATH = 4095;
+
+/** What the guest's kernel and init have for themselves. */
+const OWN_PATHS = ['/proc', '/sys', '/dev'] as const;
+
+const isBelow = (path: string, above: string): boolean => path === above || path.startsWith(`${above}/`);
+
+const hostPath = z
+  .string()
+  .max(LONGEST_PATH)
+  .startsWith('/', 'must be absolute')
+  .regex(/^[^\0]*$/, 'must not hold NUL');
+
+/** In one spelling, so that two that are the same are seen to be. */
+const guestPath = hostPath
+  .refine(
+    (path) =>
+      path === '/' ||
+      path
+        .slice(1)
+        .split('/')
+        .every((part) => part !== '' && part !== '.' && part !== '..'),
+    'must have no empty part, no . and no ..',
+  )
+  .refine((path) => path !== '/', 'must not be /: that is the image')
+  .refine(
+    (path) => !OWN_PATHS.some((own) => isBelow(path, own)),
+    `must not be in ${OWN_PATHS.join(', ')}, which the guest has for itself`,
+  );
+
+export const filesystemSpec = z.strictObject({
+  source: hostPath.describe('A directory of the host'),
+  target: guestPath.describe('Where it is in the guest; made if it is missing'),
+  readOnly: z.boolean().default(false).describe('The host lets nobody in the guest write to it'),
+});
+export type FilesystemSpec = z.output<typeof filesystemSpec>;
+
+export const filesystems = z
+  .array(filesystemSpec)
+  .max(MOST_FILESYSTEMS)
+  .refine(
+    (all) => new Set(all.map(({ target }) => target)).size === all.length,
+    'must each have another target',
+  )
+  .default([])
+  .describe(
+    'Directories of the host, which a guest with a program mounts; administrators only. Such a guest boots and is not forked',
+  );
+
+const filesystemView = filesystemSpec.extend({
+  name: deviceName.describe('By which the guest mounts it'),
+  readOnly: z.boolean(),
+  lostAt: millisecondsSinceEpoch
+    .optional()
+    .describe(
+      'When what serves it was found to have ended, while the guest runs: its files are out of reach',
+    ),
+});
+
+export const filesystemViews = z
+  .array(filesystemView)
+  .optional()
+  .describe('Directories of the host in it; absent where there are none');
