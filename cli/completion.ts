@@ -87,7 +87,7 @@ interface Line {
   readonly prefix: string;
 }
 
-/** Bash cuts `--state=run` into three words, the others leave it whole. */
+/** Bash cuts `--state=run` into three words, and `./site:/www`; the others leave them whole. */
 const lineOf = (words: readonly string[]): Line => {
   const split: string[] = [];
   let prefix = '';
@@ -96,6 +96,8 @@ const lineOf = (words: readonly string[]): Line => {
     const [, flag, value] = /^(--[^=]+)=(.*)$/s.exec(word) ?? [];
     if (word === '=' && index > 0) {
       if (isLast) split.push('');
+    } else if (index > 0 && (word === ':' || words[index - 1] === ':')) {
+      split.push(`${split.pop() ?? ''}${word}`);
     } else if (flag !== undefined && value !== undefined) {
       split.push(flag, value);
       if (isLast) prefix = `${flag}=`;
@@ -238,7 +240,9 @@ const verbCandidates = async (
   if (given.open) {
     const { flag, choices } = given.open;
     if (choices) return choices.map((text) => ({ text }));
-    return flag.complete === undefined ? [] : ask(flag.complete);
+    // Behind a colon it is a path in the guest.
+    if (flag.complete === undefined || (flag.complete === 'file' && partial.includes(':'))) return [];
+    return ask(flag.complete);
   }
   if (partial.startsWith('-')) return flagCandidates(forms, given.flags);
   return positionalCandidates(verb, given, ask);

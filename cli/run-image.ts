@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
+import type { FilesystemSpec } from '../protocol/filesystem.ts';
 import type { GuestView } from '../protocol/guest.ts';
 import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
@@ -17,6 +18,7 @@ import { lastingCall, lastingWait } from './lasting.ts';
 import { randomHex } from './random-hex.ts';
 import { UnitError } from './units.ts';
 import type { Arguments, Invocation } from './verb.ts';
+import { parseVolume } from './volume.ts';
 
 type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
 
@@ -106,6 +108,7 @@ const specOf = (invocation: Invocation, image: string, name: string): CommandInp
     ...(flags['memory'] === undefined ? {} : { memoryBytes: Number(flags['memory']) }),
     ...(flags['cpus'] === undefined ? {} : { cpu: { count: Number(flags['cpus']) } }),
     ...nicsOf(network, flags['publish']),
+    ...filesystemsOf(flags['volume']),
     ...(flags['rm'] === true ? { deleteAfterEndMs: flags['detach'] === true ? 0 : LEFT_ALONE_MS } : {}),
     start: true,
   };
@@ -127,6 +130,20 @@ const nicsOf = (
 };
 
 type Forward = NonNullable<NonNullable<CommandInput<'guest-create'>['nics']>[number]['forwards']>[number];
+
+const filesystemsOf = (
+  volumes: Invocation['flags'][string],
+): Pick<CommandInput<'guest-create'>, 'filesystems'> =>
+  Array.isArray(volumes) ? { filesystems: volumes.map((text) => volumeOf(String(text))) } : {};
+
+const volumeOf = (text: string): FilesystemSpec => {
+  try {
+    return parseVolume(text, process.cwd());
+  } catch (error) {
+    if (error instanceof UnitError) throw new CliFailure({ class: 'InvalidArgument', desc: error.message });
+    throw error;
+  }
+};
 
 const forwardOf = (text: string): Forward => {
   try {

@@ -209,6 +209,7 @@ const diskTable = (title: string, disks: GuestView['disks'] | GuestView['keptDis
 export const printGuest = (guest: GuestView, nowMs: number): string[] => [
   ...renderFields([...statusFields(guest, nowMs), ...settingFields(guest, nowMs)]),
   ...diskTable('Disks:', guest.disks),
+  ...filesystemTable(guest, nowMs),
   ...diskTable('Disks put aside:', guest.keptDisks),
   ...(guest.cdroms.length === 0
     ? []
@@ -233,6 +234,26 @@ export const printGuest = (guest: GuestView, nowMs: number): string[] => [
         ),
       ]),
 ];
+
+/** Those that a guest has, or is to have. */
+const filesystemTable = ({ filesystems = [] }: GuestView, nowMs: number): string[] =>
+  filesystems.length === 0
+    ? []
+    : [
+        'Directories of the host:',
+        ...indented(
+          renderTable(
+            ['name', 'source', 'target', 'mode', 'lost'],
+            filesystems.map(({ name, source, target, readOnly, lostAt }) => [
+              name,
+              source,
+              target,
+              readOnly ? 'read-only' : 'read-write',
+              lostAt === undefined ? undefined : formatAge(lostAt, nowMs),
+            ]),
+          ),
+        ),
+      ];
 
 /** Every argument on its own line, then what would be made on the host. */
 export const printPlan = (plan: CommandReturn<'guest-plan'>): string[] => [

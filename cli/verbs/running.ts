@@ -43,6 +43,15 @@ export const runningVerbs: readonly Verb[] = [
         value: '[[address:]port:]port[/udp]',
         description: "Pass a port of the host on to one of the guest's",
       },
+      {
+        name: 'volume',
+        short: 'v',
+        type: 'strings',
+        value: 'directory:/path[:ro]',
+        description:
+          'Have a directory of the host at that path in the guest; with ro nobody in it can write there',
+        complete: 'file',
+      },
       { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
       {
         name: 'workdir',

@@ -76,6 +76,11 @@ describe('candidates', () => {
     [['create', 'x', '--memory', ''], []],
     [['create', 'x', '--from-json', ''], [':file']],
     [['image', 'import', 'debian', ''], [':file']],
+    [['run', '-v', './si'], [':file']],
+    [['run', '--volume=./si'], [':file']],
+    [['run', '-v', './site', ':', '/w'], []],
+    [['run', '-v', './site:/w'], []],
+    [['run', '-v', './site', ':', '/www', 'l'], ['linux']],
     [
       ['completion', ''],
       ['bash', 'zsh', 'fish'],
