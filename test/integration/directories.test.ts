@@ -242,13 +242,13 @@ describeWith(
         /fs0 .* read-write +(just now|\S+ ago)\n/,
       );
       // Whoever asks for a file there waits; lists and everything else go on.
-      expect(await told(home, 'web', 'echo alive')).toBe('alive\n');
+      expect(await told(home, 'web', 'ls /data /more > /dev/null 2>&1 & echo alive')).toBe('alive\n');
       expect((await daemon.client.call('query-fsck', {})).differences).toEqual([]);
       await daemon.kill9();
       const next = await home.start();
       expect(lacksAll(await next.guest('web'))).toBe(true);
       expect((await next.client.call('query-fsck', {})).differences).toEqual([]);
-      await next.succeed('guest-stop', { guest: 'web' });
+      await next.succeed('guest-stop', { guest: 'web', timeoutMs: 1_000 });
       await next.succeed('guest-start', { guest: 'web' });
       expect(await told(home, 'web', 'ls -d /data')).toBe('/data\n');
       expect(lostOf(await next.guest('web'))).toEqual([]);
