@@ -1,6 +1,17 @@
 /** Directories of the host in microVMs: shared both ways, kept read-only by the host, and gone with the guest. */
 import { execFileSync } from 'node:child_process';
-import { chmod, chown, lstat, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
@@ -11,7 +22,7 @@ import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
-import { runRoost } from '../harness/roost-cli.ts';
+import { roostProgram, runRoost } from '../harness/roost-cli.ts';
 import { TestClient } from '../harness/test-client.ts';
 import { testDirectory } from '../harness/test-directory.ts';
 
@@ -217,6 +228,28 @@ describeWith(
       expect((await ended(last, 'web')).process).toBeUndefined();
       expect(directoryServers(home)).toEqual([]);
       await leaveNothing({ home, daemon: last });
+    });
+
+    test('are known again after the inventory was lost', async () => {
+      const source = await testDirectory('source');
+      const { home, daemon } = await begin();
+      await daemon.succeed('guest-create', specOf('web', [{ source, target: '/data' }]));
+      const servers = directoryServers(home);
+      await daemon.kill9();
+      await rm(join(home.stateDirectory, 'roost.db'));
+      const directories = ['--state-dir', home.stateDirectory, '--run-dir', home.runDirectory];
+      await home.run([process.execPath, roostProgram, 'recover', ...directories, '--json']);
+      const next = await home.start();
+      expect(await next.guest('web')).toMatchObject({
+        state: 'running',
+        filesystems: [{ name: 'fs0', source, target: '/data', readOnly: false }],
+      });
+      expect(directoryServers(home)).toEqual(servers);
+      expect((await next.client.call('query-fsck', {})).differences).toEqual([]);
+      expect(await told(home, 'web', 'echo there > /data/file; cat /data/file')).toBe('there\n');
+      await next.succeed('guest-stop', { guest: 'web', force: true });
+      expect(directoryServers(home)).toEqual([]);
+      await leaveNothing({ home, daemon: next });
     });
 
     test('that nobody serves any more are told of, and the guest can be ended all the same', async () => {
