@@ -1,6 +1,7 @@
 /**
- * A program in a guest on this terminal: its streams are ours, its size is that of our terminal, its end is told. Rules it
- * keeps: whatever ends it, the terminal is as before; nothing is read faster than the other side takes it.
+ * A program in a guest, or its console, on this terminal: its streams are ours, its size is that of our terminal, its end
+ * is told. Rules it keeps: whatever ends it, the terminal is as before; no key but the one that leaves is kept from the
+ * other side; nothing is read faster than it is taken.
  */
 import type { Socket } from 'node:net';
 import { deferred } from '../lib/abort.ts';
@@ -19,13 +20,20 @@ import { enterRawMode } from './raw-mode.ts';
 const ESCAPE_BYTE = 0x1d;
 
 export interface ByteSessionOptions {
-  /** Keys and input go to the program. */
+  /** What is at the other end. */
+  readonly of: 'program' | 'console';
+  /** Keys and input go there. */
   readonly interactive: boolean;
   /** It has a terminal: ours, as it is. */
   readonly terminal: boolean;
-  /** Whether Ctrl-] leaves the program to itself. */
+  /** Whether Ctrl-] leaves it to itself. */
   readonly mayLeave: boolean;
 }
+
+const lostHints: Readonly<Record<ByteSessionOptions['of'], string>> = {
+  program: 'The connection to roostd ended. The program may run on.',
+  console: 'The connection to roostd ended. Attach again when it is back; the guest goes on.',
+};
 
 export type ByteSessionEnding = SessionEnd | 'left';
 
@@ -60,8 +68,8 @@ class Session {
   readonly onLost = (error?: Error): void =>
     this.over.reject(
       unreachable(
-        `The program was lost${error === undefined ? '' : `: ${error.message}`}`,
-        'The connection to roostd ended. The program may run on.',
+        `The ${this.#options.of} was lost${error === undefined ? '' : `: ${error.message}`}`,
+        lostHints[this.#options.of],
         error,
       ),
     );
@@ -132,7 +140,7 @@ const carry = async (socket: Socket, io: Io, options: ByteSessionOptions): Promi
   }
 };
 
-/** The same with the terminal in raw mode, if the program has one. */
+/** The same with the terminal in raw mode, if there is one at the other end. */
 export const carryByteSession = async (
   socket: Socket,
   io: Io,
@@ -149,5 +157,6 @@ export const carryByteSession = async (
 /** Throws CliFailure for a session that ended by an error. */
 export const exitCodeOf = (end: SessionEnd): number => {
   if ('error' in end) throw failureFromWire(end.error);
-  return 'signal' in end ? 128 + end.signal : end.exitCode;
+  if ('signal' in end) return 128 + end.signal;
+  return 'closed' in end ? 0 : end.exitCode;
 };

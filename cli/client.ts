@@ -1,6 +1,6 @@
 /**
  * The client's half of the wire: one connection to a daemon's unix socket, any number of calls at a time on it, events
- * as they come, and the step over to plain bytes for a console.
+ * as they come, and the step over to plain bytes for a program or a console.
  *
  * Rules it keeps: a call always ends (by its reply, its signal, or the loss of the connection); events are kept only
  * while someone listens; every failure to connect says what to do about it.
@@ -234,7 +234,7 @@ export class Client {
       this.#read(chunk);
       return;
     }
-    // Bytes of a console may follow its reply in the same chunk, so go by lines: each reply ends with one.
+    // Bytes of a session may follow its reply in the same chunk, so go by lines: each reply ends with one.
     let rest = chunk;
     while (rest.length > 0 && !this.#raw) {
       const newline = rest.indexOf(LINE_FEED);

@@ -69,7 +69,12 @@ const runHere = async (invocation: Invocation, context: Context): Promise<number
     throw error;
   });
   if (!socket) return undefined;
-  const ending = await carryByteSession(socket, io, { interactive, terminal, mayLeave: false });
+  const ending = await carryByteSession(socket, io, {
+    of: 'program',
+    interactive,
+    terminal,
+    mayLeave: false,
+  });
   // Nothing but the program ends it.
   return ending === 'left' ? 0 : exitCodeOf(ending);
 };

@@ -8,6 +8,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { execa } from 'execa';
 import { type Client, connect } from '../cli/client.ts';
+import { sessionOutput } from '../cli/session-output.ts';
 import { deadline } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';
 import { ensureDebianImage } from './debian-image/ensure-debian-image.ts';
@@ -176,32 +177,28 @@ const ensureNetwork = async (client: Client): Promise<void> => {
 /** Watches the guest's console until it says that it is up; resolves with what it wrote last. */
 const watchBoot = async (up: RegExp, signal: AbortSignal): Promise<string> => {
   const client = await connect({ socketPath, signal });
-  const console = await client.attach('guest-console', { guest: GUEST, replayBytes: 65_536 }, { signal });
+  const args = { guest: GUEST, framed: true, replayBytes: 65_536 } as const;
+  const socket = await client.attach('guest-console', args, { signal });
+  const stopWatching = (): void => void socket.destroy();
+  signal.addEventListener('abort', stopWatching);
   const startedAt = systemClock.now();
   let text = '';
+  const failed = (what: string): Error => new Error(`${what}. What it wrote last:\n${text.slice(-2000)}`);
   try {
-    return await new Promise<string>((resolve, reject) => {
-      signal.addEventListener('abort', () =>
-        reject(new Error(`No login on the console in time. What it wrote last:\n${text.slice(-2000)}`)),
+    for await (const chunk of sessionOutput(socket)) {
+      text = (text + chunk.toString('utf8')).slice(-65_536);
+      if (up.test(text)) return text;
+      sayBriefly(
+        `Booting, ${Math.round((systemClock.now() - startedAt) / 1000)} s: ${text.trimEnd().split('\n').at(-1)?.trim().slice(0, 70) ?? ''}`,
       );
-      console.on('close', () =>
-        reject(
-          new Error(`The guest ended before it asked for a login. What it wrote last:\n${text.slice(-2000)}`),
-        ),
-      );
-      console.on('data', (chunk: Buffer) => {
-        text = (text + chunk.toString('utf8')).slice(-65_536);
-        if (up.test(text)) resolve(text);
-        else
-          sayBriefly(
-            `Booting, ${Math.round((systemClock.now() - startedAt) / 1000)} s: ${text.trimEnd().split('\n').at(-1)?.trim().slice(0, 70) ?? ''}`,
-          );
-      });
-      console.resume();
-    });
+    }
+    throw failed('The guest ended before it asked for a login');
+  } catch (error) {
+    throw signal.aborted ? failed('No login on the console in time') : error;
   } finally {
     endBrief();
-    console.destroy();
+    signal.removeEventListener('abort', stopWatching);
+    socket.destroy();
   }
 };
 

@@ -9,7 +9,7 @@ export interface CallSession {
   negotiate(): void;
   subscribe(filter: EventFilter, since: number | undefined): void;
   /** After the reply the connection carries the bytes of `stream`, both ways, until either side closes. */
-  becomeStream(stream: Duplex, replay: string): void;
+  becomeStream(stream: Duplex): void;
 }
 
 export interface Call extends Asker {

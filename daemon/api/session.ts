@@ -38,7 +38,7 @@ export interface Carrier {
   pause(): void;
   resume(): void;
   /** Carries bytes from now on. */
-  stream(stream: Duplex, replay: string): void;
+  stream(stream: Duplex): void;
   close(): void;
 }
 
@@ -149,7 +149,7 @@ export class Session implements CallSession {
     this.#catchUpSoon();
   }
 
-  becomeStream(stream: Duplex, replay: string): void {
+  becomeStream(stream: Duplex): void {
     this.#streaming = true;
     this.#filter = undefined;
     // Answers to what was sent ahead would be taken for the stream's own bytes.
@@ -157,7 +157,7 @@ export class Session implements CallSession {
     setImmediate(() => {
       this.#stopListening();
       if (this.#controller.signal.aborted) stream.destroy();
-      else this.#options.carrier.stream(stream, replay);
+      else this.#options.carrier.stream(stream);
     });
   }
 

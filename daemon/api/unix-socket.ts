@@ -51,9 +51,8 @@ const socketCarrier = (socket: Socket, onStream: () => void): Carrier => ({
   },
   pause: () => void socket.pause(),
   resume: () => void socket.resume(),
-  stream: (stream: Duplex, replay: string) => {
+  stream: (stream: Duplex) => {
     onStream();
-    if (replay.length > 0) socket.write(replay);
     stream.on('error', () => socket.destroy());
     socket.on('close', () => stream.destroy());
     socket.pipe(stream);

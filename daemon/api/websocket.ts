@@ -68,9 +68,8 @@ const webSocketCarrier = (client: WebSocket, drained: () => void): Carrier => ({
   },
   pause: () => client.pause(),
   resume: () => client.resume(),
-  stream: (stream, replay) => {
+  stream: (stream) => {
     client.removeAllListeners('message');
-    if (replay.length > 0) client.send(Buffer.from(replay));
     client.on('message', (data) => {
       if (stream.write(bytesOf(data))) return;
       client.pause();
@@ -81,6 +80,7 @@ const webSocketCarrier = (client: WebSocket, drained: () => void): Carrier => ({
       client.send(chunk, () => stream.resume());
     });
     stream.on('error', () => client.terminate());
+    stream.on('end', () => client.close());
     stream.on('close', () => client.close());
     client.on('close', () => stream.destroy());
   },

@@ -1,8 +1,8 @@
-/** A program in a guest as the frames of protocol/byte-session.ts: what a connection carries, or any door. */
+/** A program in a guest, or its console, as the frames of protocol/byte-session.ts: what a connection carries, or any door. */
 import { constants } from 'node:os';
 import { Duplex, type Readable, type Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import type { ProgramLine } from '../../drivers/driver.ts';
+import type { ProgramEnd, ProgramLine } from '../../drivers/driver.ts';
 import { deadline, deferred, waitOrAbort } from '../../lib/abort.ts';
 import {
   type ChannelFrame,
@@ -10,7 +10,12 @@ import {
   ChannelFrameReader,
   encodeChannelFrame,
 } from '../../lib/channel-frames.ts';
-import { MAX_SESSION_PAYLOAD_BYTES, type SessionEnd, sessionChannels } from '../../protocol/byte-session.ts';
+import {
+  MAX_SESSION_PAYLOAD_BYTES,
+  type SessionClosed,
+  type SessionEnd,
+  sessionChannels,
+} from '../../protocol/byte-session.ts';
 import { sessionSignal, terminalSize } from '../../protocol/byte-session-forms.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
 import type { House } from './house.ts';
@@ -19,8 +24,18 @@ import type { House } from './house.ts';
 const LAST_WORDS_MS = 2_000;
 const CONTROL_TIMEOUT_MS = 10_000;
 
+/** What a session carries. `ended` rejects with RoostError for an end that is no ordinary one. */
+export interface SessionLine extends Omit<ProgramLine, 'ended'> {
+  readonly ended: Promise<ProgramEnd | SessionClosed>;
+}
+
+const sessionEnd = (end: ProgramEnd | SessionClosed): SessionEnd => {
+  if ('closed' in end) return end;
+  return end.signal === undefined ? { exitCode: end.exitCode ?? 0 } : { signal: end.signal };
+};
+
 export class ByteSession extends Duplex {
-  readonly #line: ProgramLine;
+  readonly #line: SessionLine;
   readonly #hangsUp: boolean;
   readonly #house: Pick<House, 'clock' | 'stopping' | 'log'>;
   readonly #reader = new ChannelFrameReader(MAX_SESSION_PAYLOAD_BYTES);
@@ -28,7 +43,7 @@ export class ByteSession extends Duplex {
   #hasEnded = false;
 
   /** Owns the line from here on. `hangsUp`: a program that is left gets SIGHUP. */
-  constructor(line: ProgramLine, hangsUp: boolean, house: Pick<House, 'clock' | 'stopping' | 'log'>) {
+  constructor(line: SessionLine, hangsUp: boolean, house: Pick<House, 'clock' | 'stopping' | 'log'>) {
     super({ allowHalfOpen: true });
     this.#line = line;
     this.#hangsUp = hangsUp;
@@ -96,15 +111,16 @@ export class ByteSession extends Duplex {
         );
       if (!goesOn) stream.pause();
     });
-    stream.once('error', (error) => this.#giveUp({ error: toRoostError(error).toWire() }));
+    const broke = (error: Error): void => this.#giveUp({ error: toRoostError(error).toWire() });
+    if (stream.errored) broke(stream.errored);
+    else stream.once('error', broke);
     await finished(stream, { writable: false }).catch(() => undefined);
   }
 
   async #follow(outputs: Promise<unknown>): Promise<void> {
     let end: SessionEnd;
     try {
-      const { exitCode, signal } = await this.#line.ended;
-      end = signal === undefined ? { exitCode: exitCode ?? 0 } : { signal };
+      end = sessionEnd(await this.#line.ended);
       await this.#lastWords(outputs);
     } catch (error) {
       end = { error: toRoostError(error).toWire() };
@@ -141,7 +157,7 @@ export class ByteSession extends Duplex {
         return;
       }
       default:
-        throw new ChannelFrameError(`there is no channel ${channel} to a program`);
+        throw new ChannelFrameError(`there is no channel ${channel} from a client`);
     }
   }
 
@@ -174,7 +190,7 @@ const drained = async (stream: Writable): Promise<void> => {
 const refusal = (error: unknown): RoostError =>
   new RoostError(
     'InvalidArgument',
-    `What the client sent is no frame of a program: ${toRoostError(error).message}`,
+    `What the client sent is no frame of a session: ${toRoostError(error).message}`,
     {
       cause: error,
       hint: 'See protocol/byte-session.ts for the frames.',

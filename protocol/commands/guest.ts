@@ -405,12 +405,15 @@ export const guestConsole = defineCommand({
   name: 'guest-console',
   summary: "Attach this connection to a guest's serial console",
   description:
-    'After the reply the connection carries the bytes of the console in both directions and no more JSON; it ends when either side closes. Several clients may be attached. On a WebSocket binary messages carry the bytes.',
+    'After the reply the connection carries frames as that of guest-exec-session does: what the guest writes is standard output, what is typed at it standard input. Its end says why it is over: closed: guest-ended when the guest has ended, else an error, as for a client that was too far behind. Several clients may be attached; each gets all that the guest writes, and all write to its one line, which has no size, no signals and no end of input: such frames change nothing. Closing the connection leaves the guest as it is.',
   role: 'operate',
   nature: 'session',
   since,
   arguments: z.strictObject({
     ...guest,
+    framed: z
+      .literal(true, { error: 'must be true; a roost that leaves it out is older than this roostd' })
+      .describe('That the client expects frames; before there were any, the connection carried the bytes'),
     replayBytes: z.int().min(0).max(65_536).default(0).describe('Send the end of the console log first'),
   }),
   returns: z.strictObject({ guest: z.string() }),

@@ -105,7 +105,7 @@ describe('the console', () => {
       });
       return NO_REPLY;
     });
-    const socket = await client.attach('guest-console', { guest: 'web1' });
+    const socket = await client.attach('guest-console', { guest: 'web1', framed: true });
     await turn();
     socket.write('typed');
     let output = '';

@@ -1,6 +1,9 @@
 /** A guest's serial console as a person at it would use it: type, and wait for what comes back. Never waits for time. */
 import { join } from 'node:path';
 import { connect } from '../../cli/client.ts';
+import { sessionOutput } from '../../cli/session-output.ts';
+import { encodeChannelFrame } from '../../lib/channel-frames.ts';
+import { sessionChannels } from '../../protocol/byte-session.ts';
 import type { RealDaemon } from './real-daemon.ts';
 
 export interface GuestConsole extends Disposable {
@@ -27,11 +30,11 @@ export const openGuestConsole = async (
   const { runDirectory } = await daemon.client.call('query-daemon', {});
   const socketPath = join(runDirectory, 'roost.sock');
   const client = await connect({ socketPath, signal: new AbortController().signal });
-  const socket = await client.attach('guest-console', { guest, replayBytes });
-  const chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const socket = await client.attach('guest-console', { guest, framed: true, replayBytes });
+  const chunks = sessionOutput(socket);
   let unseen = '';
   return {
-    type: (text) => void socket.write(text),
+    type: (text) => void socket.write(encodeChannelFrame(sessionChannels.stdin, Buffer.from(text))),
     seen: async (pattern) => {
       for (;;) {
         const end = endOf(unseen, pattern);
@@ -42,7 +45,9 @@ export const openGuestConsole = async (
         }
         const next = await chunks.next();
         if (next.done === true)
-          throw new Error(`The console of ${guest} closed without ${String(pattern)}:\n${unseen}`);
+          throw new Error(
+            `The console of ${guest} closed (${JSON.stringify(next.value)}) without ${String(pattern)}:\n${unseen}`,
+          );
         unseen += next.value.toString('utf8');
       }
     },

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { type Client, connect } from '../../cli/client.ts';
+import { sessionOutput } from '../../cli/session-output.ts';
 import type { CommandInput, CommandName } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
@@ -274,10 +275,10 @@ export const waitForConsole = async (
   const { runDirectory } = await daemon.client.call('query-daemon', {});
   const socketPath = join(runDirectory, 'roost.sock');
   const client = await connect({ socketPath, signal: new AbortController().signal });
-  const console = await client.attach('guest-console', { guest, replayBytes: 65_536 });
+  const console = await client.attach('guest-console', { guest, framed: true, replayBytes: 65_536 });
   let text = '';
   try {
-    for await (const chunk of console) {
+    for await (const chunk of sessionOutput(console)) {
       text += String(chunk);
       if (condition(text)) return text;
     }

@@ -2,7 +2,11 @@
 import { watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
+import { connect } from '../../cli/client.ts';
+import { sessionOutput } from '../../cli/session-output.ts';
+import { deferred } from '../../lib/abort.ts';
+import type { SessionEnd } from '../../protocol/byte-session.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, testDaemonHome } from '../harness/real-daemon.ts';
 import { roostProgram, runRoost } from '../harness/roost-cli.ts';
@@ -16,6 +20,26 @@ const consoleIn = (home: DaemonHome, guest: string): Terminal =>
   new Terminal(
     `echo "before $(stty -g)"; "${process.execPath}" "${roostProgram}" console "${guest}" --socket "${home.runDirectory}/roost.sock"; echo "code $?"; echo "after $(stty -g)"`,
   );
+
+/** What the guest's console writes, and wrote before. */
+const attach = async (home: DaemonHome, guest: string): Promise<ReturnType<typeof sessionOutput>> => {
+  const socketPath = join(home.runDirectory, 'roost.sock');
+  const client = await connect({ socketPath, signal: new AbortController().signal });
+  onTestFinished(() => client.close());
+  const socket = await client.attach('guest-console', { guest, framed: true, replayBytes: 4096 });
+  return sessionOutput(socket);
+};
+
+const readToEnd = async (
+  output: ReturnType<typeof sessionOutput>,
+): Promise<{ readonly text: string; readonly end: SessionEnd | undefined }> => {
+  let text = '';
+  for (;;) {
+    const next = await output.next();
+    if (next.done === true) return { text, end: next.value };
+    text += next.value.toString('latin1');
+  }
+};
 
 const fact = (output: string, name: string): string | undefined =>
   new RegExp(`${name} (\\S+)`).exec(output)?.[1];
@@ -79,9 +103,34 @@ describeWith(['root', 'qemu', 'qemu-img'], 'the console of a guest', () => {
     // The guest's end is the console's.
     await daemon.succeed('guest-stop', { guest: 'parrot', force: true });
     await second.ended();
-    expect(second.output).toContain('The console of parrot closed.');
+    expect(second.output).toContain('The console of parrot closed: the guest ended.');
+    expect(fact(second.output, 'code')).toBe('0');
     expect(first.output).not.toContain('typed at the second');
     expect((await runRoost(home, ['console', 'parrot'])).code).toBe(1);
+  });
+
+  it('goes on behind the end of a pipe, and tells everybody that is attached why it is over', async () => {
+    const home = await testDaemonHome();
+    const daemon = await home.start();
+    await importBootSector(daemon, 'echo');
+    await daemon.succeed('guest-create', { ...tinyGuest('parrot', 'echo'), start: true });
+    const readers = await Promise.all(Array.from({ length: 5 }, () => attach(home, 'parrot')));
+    const outputs = readers.map(readToEnd);
+    const heard = deferred<void>();
+    const piped = runRoost(home, ['console', 'parrot'], {
+      stdin: 'said by a pipe',
+      onStdout: (text) => {
+        if (text.includes('said by a pipe')) heard.resolve();
+      },
+    });
+    await heard.promise;
+    await daemon.succeed('guest-stop', { guest: 'parrot', force: true });
+    expect(await piped).toMatchObject({ code: 0, stdout: expect.stringContaining(banner), stderr: '' });
+    for (const output of outputs)
+      expect(await output).toEqual({
+        text: expect.stringContaining('said by a pipe'),
+        end: { closed: 'guest-ended' },
+      });
   });
 
   it('has in its log what the guest wrote while the daemon was away', async () => {

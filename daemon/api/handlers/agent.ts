@@ -89,13 +89,13 @@ export const programHandlers = ({ guests }: Services): Pick<Handlers, ProgramCom
   'guest-exec-session': async ({ guest: reference, timeoutMs, ...request }, call) => {
     const guest = guests.registry.find(reference);
     const line = await openProgram(guest, request, { signal: call.signal, timeoutMs });
-    call.session.becomeStream(new ByteSession(line, request.terminal !== undefined, guest.house), '');
+    call.session.becomeStream(new ByteSession(line, request.terminal !== undefined, guest.house));
     return { guest: guest.name };
   },
   'guest-attach': async ({ guest: reference, fromOffset }, call) => {
     const guest = guests.registry.find(reference);
     const line = await attachProgram(guest, fromOffset, call.signal);
-    call.session.becomeStream(new ByteSession(line, false, guest.house), '');
+    call.session.becomeStream(new ByteSession(line, false, guest.house));
     const { terminal = false, interactive = false } = guest.record.spec.program ?? {};
     return { guest: guest.name, terminal, interactive };
   },

@@ -1,6 +1,7 @@
 /** Handlers of guests: each names things and calls one method. */
 import { RoostError } from '../../../protocol/errors.ts';
 import type { GuestView } from '../../../protocol/guest.ts';
+import { ByteSession } from '../../guests/byte-session.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
 import type { AgentCommands, ProgramCommands } from './agent.ts';
@@ -87,17 +88,8 @@ export const guestHandlers = ({
   },
   'guest-console': async ({ guest: reference, replayBytes }, call) => {
     const guest = guests.registry.find(reference);
-    const stream = await consoles.attach(guest, call.signal);
-    try {
-      const replay =
-        replayBytes === 0
-          ? ''
-          : (await guest.driver.readLog(guest.place, 'console', { maxBytes: replayBytes })).text;
-      call.session.becomeStream(stream, replay);
-    } catch (error) {
-      stream.destroy();
-      throw error;
-    }
+    const line = await consoles.attach(guest, replayBytes, call.signal);
+    call.session.becomeStream(new ByteSession(line, false, guest.house));
     return { guest: guest.name };
   },
 });

@@ -5,67 +5,15 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { Readable, Writable } from 'node:stream';
+import { type Readable, Writable } from 'node:stream';
+import { AttachedOutput } from '../../../lib/attached-output.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import type { ProgramEnd, ProgramLine } from '../../driver.ts';
 import type { AgentProcess } from './agent-process.ts';
 import { programEnd } from './program-line.ts';
 
-/** A reader this far behind is let go rather than kept in memory. */
-const MAX_BEHIND_BYTES = 1024 * 1024;
 const LOG_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
-
-/** One output for one who is attached: the log from a place on, then what comes. */
-class AttachedOutput extends Readable {
-  #wanted: (() => void) | undefined;
-  #waiting: Buffer[] | undefined = [];
-  #waitingBytes = 0;
-  #isOver = false;
-
-  override _read(): void {
-    this.#wanted?.();
-    this.#wanted = undefined;
-  }
-
-  /** Hands on the part of a file before anything else; what comes meanwhile waits. */
-  async replay(path: string, from: number, to: number): Promise<void> {
-    try {
-      if (from < to)
-        for await (const chunk of createReadStream(path, { start: from, end: to - 1 })) {
-          if (this.destroyed) return;
-          if (!this.push(chunk)) await new Promise<void>((resolve) => void (this.#wanted = resolve));
-        }
-    } catch (error) {
-      this.destroy(error instanceof Error ? error : new Error(String(error)));
-      return;
-    }
-    const waiting = this.#waiting ?? [];
-    this.#waiting = undefined;
-    for (const chunk of waiting) this.push(chunk);
-    if (this.#isOver) this.push(null);
-  }
-
-  deliver(chunk: Buffer): void {
-    if (this.destroyed) return;
-    if (this.#waiting) {
-      this.#waiting.push(chunk);
-      this.#waitingBytes += chunk.length;
-    } else this.push(chunk);
-    if (this.readableLength + (this.#waiting ? this.#waitingBytes : 0) > MAX_BEHIND_BYTES)
-      this.destroy(farBehind());
-  }
-
-  end(): void {
-    this.#isOver = true;
-    if (!this.#waiting && !this.destroyed) this.push(null);
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#wanted?.();
-    done(error);
-  }
-}
 
 export type FollowedProcess = Pick<AgentProcess, 'stdin' | 'stdout' | 'stderr' | 'wait' | 'kill' | 'resize'>;
 
@@ -112,13 +60,12 @@ export class MainProgram {
   /** `from`: the place in its log from which on it is wanted; its end unless given. */
   attach(from: number | undefined): ProgramLine {
     const attached: Attached = {
-      stdout: new AttachedOutput(),
-      stderr: this.#hasTerminal ? undefined : new AttachedOutput(),
+      stdout: new AttachedOutput(farBehind),
+      stderr: this.#hasTerminal ? undefined : new AttachedOutput(farBehind),
     };
-    for (const output of [attached.stdout, attached.stderr]) output?.on('error', () => undefined);
     this.#attached.add(attached);
-    void attached.stdout.replay(this.#logPath, from ?? this.#logBytes, this.#logBytes);
-    void attached.stderr?.replay(this.#logPath, 0, 0);
+    void attached.stdout.replay(this.#logFrom(from ?? this.#logBytes));
+    void attached.stderr?.replay([]);
     if (this.#outputs === 0) endAll(attached);
     const process = this.#process;
     return {
@@ -134,6 +81,12 @@ export class MainProgram {
         attached.stderr?.destroy();
       },
     };
+  }
+
+  /** What the log has now from that place on. */
+  #logFrom(from: number): AsyncIterable<Buffer> | readonly Buffer[] {
+    const to = this.#logBytes;
+    return from < to ? createReadStream(this.#logPath, { start: from, end: to - 1 }) : [];
   }
 
   /** Everybody who is attached writes to the one input; its end is that of a pipe, and not that of a terminal. */

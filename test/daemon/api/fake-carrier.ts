@@ -21,7 +21,7 @@ export class FakeCarrier implements Carrier {
   isClosed = false;
   /** What a carrier does that says for each message when it was sent. */
   afterSend = (): void => undefined;
-  streamed: { readonly stream: Duplex; readonly replay: string } | undefined;
+  streamed: Duplex | undefined;
   #waiting: (() => void)[] = [];
 
   send(text: string): void {
@@ -39,8 +39,8 @@ export class FakeCarrier implements Carrier {
     this.paused = false;
   }
 
-  stream(stream: Duplex, replay: string): void {
-    this.streamed = { stream, replay };
+  stream(stream: Duplex): void {
+    this.streamed = stream;
   }
 
   close(): void {

@@ -2,6 +2,9 @@ import { once } from 'node:events';
 import { connect as connectSocket, type Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { deferred } from '../../../lib/abort.ts';
+import { ChannelFrameReader, encodeChannelFrame } from '../../../lib/channel-frames.ts';
+import { MAX_SESSION_PAYLOAD_BYTES, sessionChannels } from '../../../protocol/byte-session.ts';
 import { aGuest, type FakeDaemon, fakeHouse } from '../fake-house.ts';
 import type { Message } from './fake-carrier.ts';
 
@@ -69,6 +72,32 @@ const connect = async (daemon: FakeDaemon, role: 'read' | 'operate' | 'admin'): 
   return client;
 };
 
+/** A connection that has become the console of web1; what it hears are frames, in words. */
+const connectRaw = async (
+  daemon: FakeDaemon,
+): Promise<{ readonly socket: WebSocket; readonly heard: (frame: string) => Promise<void> }> => {
+  const { socket } = await connect(daemon, 'operate');
+  const frames = new ChannelFrameReader(MAX_SESSION_PAYLOAD_BYTES);
+  const told: string[] = [];
+  let wake = deferred<void>();
+  socket.removeAllListeners('message').on('message', (data: Buffer, isBinary: boolean) => {
+    if (isBinary)
+      for (const { channel, payload } of frames.push(data)) told.push(`${channel} ${payload.toString()}`);
+    else told.push(data.toString());
+    wake.resolve();
+  });
+  const heard = async (frame: string): Promise<void> => {
+    while (!told.includes(frame)) {
+      await wake.promise;
+      wake = deferred<void>();
+    }
+  };
+  const args = { guest: 'web1', framed: true };
+  socket.send(JSON.stringify({ execute: 'guest-console', arguments: args, id: 1 }));
+  await heard('{"return":{"guest":"web1"},"id":1}');
+  return { socket, heard };
+};
+
 describe('the WebSocket', () => {
   test('is off unless it is asked for', async () => {
     expect((await (await fakeHouse()).start()).daemon.webSocketPort).toBeUndefined();
@@ -97,6 +126,25 @@ describe('the WebSocket', () => {
       actor: 'token:operateer',
     });
     await client.find(({ event }) => event === 'GUEST_CREATED');
+  });
+
+  test('carries a console as a session of bytes, one frame after the other, and closes behind its end', async () => {
+    const daemon = await begin();
+    await daemon.client.done('guest-create', aGuest('web1'));
+    await daemon.client.done('guest-start', { guest: 'web1' });
+    // A client of before there were frames would show them as they are.
+    const older = await connect(daemon, 'admin');
+    expect((await older.call('guest-console', { guest: 'web1' })).error).toMatchObject({
+      class: 'InvalidArgument',
+      desc: expect.stringContaining('older than this roostd'),
+    });
+    const { socket, ...client } = await connectRaw(daemon);
+    socket.send(encodeChannelFrame(sessionChannels.stdin, Buffer.from('typed')));
+    await client.heard('1 typed');
+    await daemon.client.done('guest-stop', { guest: 'web1', force: true });
+    const closed = once(socket, 'close');
+    await client.heard('3 {"closed":"guest-ended"}');
+    expect((await closed)[0]).toBe(1005);
   });
 
   test('holds each token to its role', async () => {
