@@ -38,7 +38,8 @@ export interface MemoryDemand {
   readonly reserveBytes: number;
 }
 
-const mib = (bytes: number): string => `${Math.round(bytes / (1024 * 1024))} MiB`;
+/** A size of memory in words, as an error tells it. */
+export const mib = (bytes: number): string => `${Math.round(bytes / (1024 * 1024))} MiB`;
 
 /** Errors: ResourceExhausted with the numbers when the guest does not fit. */
 export const admitMemory = (memory: HostMemory, demand: MemoryDemand): void => {

@@ -5,7 +5,7 @@
 import { Mailbox } from '../../lib/mailbox.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
-import { readHostMemory } from '../host-memory.ts';
+import { mib, readHostMemory } from '../host-memory.ts';
 import { isTemplate, isWarm } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
@@ -28,8 +28,6 @@ interface Holder extends TemplateMemory {
 
 const isBeingMade = ({ unfinished }: Guest): boolean =>
   unfinished.some(({ kind }) => kind === 'template-create');
-
-const mib = (bytes: number): string => `${Math.round(bytes / (1024 * 1024))} MiB`;
 
 export class TemplateBudget {
   readonly #options: TemplateBudgetOptions;
