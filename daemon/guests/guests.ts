@@ -17,21 +17,22 @@ import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
 import { changeSpec, specToRepin } from './change-spec.ts';
-import { GuestCreations } from './creations.ts';
+import type { GuestCreations } from './creations.ts';
 import { dropSeed } from './drop-seed.ts';
 import { asReleased, refuseWhileForked } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
+import { makeKeepers } from './keepers.ts';
 import { plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
-import { MemoryPromises } from './memory-promises.ts';
-import { Policies } from './policies.ts';
+import type { MemoryPromises } from './memory-promises.ts';
+import type { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
 import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
-import { GuestRegistry } from './registry.ts';
+import type { GuestRegistry } from './registry.ts';
 import { resolveBoot } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
-import { TemplateBudget } from './template-budget.ts';
-import { WaitingGuests } from './waiting.ts';
+import type { TemplateBudget } from './template-budget.ts';
+import type { WaitingGuests } from './waiting.ts';
 import { type Warned, warned } from './warned.ts';
 
 export interface GuestsOptions {
@@ -57,38 +58,22 @@ export class Guests {
 
   constructor({ house, config }: GuestsOptions) {
     this.#house = house;
-    this.registry = new GuestRegistry(house, {
-      restartDue: (guest) => void this.policies.restart(guest),
-      deletionDue: (guest) => void (guest.isWaiting ? this.waiting.died(guest) : this.policies.delete(guest)),
-    });
-    this.policies = new Policies(house, this.registry, {
+    const keepers = makeKeepers(house, config, {
       start: (guest, actor) => this.start({ guest: guest.id, paused: false }, { actor, role: 'admin' }),
       delete: (guest, actor) => this.delete({ guest: guest.id, force: false }, { actor, role: 'admin' }),
       remake: (guest, actor) => this.makeTemplate({ guest: guest.id }, { actor, role: 'admin' }),
-    });
-    this.#memory = new MemoryPromises(this.registry, config.memory.reserveBytes);
-    this.waiting = new WaitingGuests({
-      house,
-      registry: this.registry,
-      memory: this.#memory,
-      most: config.templates.waiting,
-      end: (guest, actor) => this.#endWaiting(guest, actor),
-    });
-    this.budget = new TemplateBudget({
-      house,
-      registry: this.registry,
-      budgetBytes: config.templates.memoryBytes,
-      stop: (template, actor) =>
+      stopTemplate: (template, actor) =>
         this.accept('guest-stop', template, { guest: template.id }, actor, () =>
           template.writeTarget('stopped', actor),
         ),
+      endWaiting: (guest, actor) => this.#endWaiting(guest, actor),
     });
-    this.creations = new GuestCreations(house, this.registry, {
-      memory: this.#memory,
-      waiting: this.waiting,
-      budget: this.budget,
-      remake: (template) => void this.policies.remake(template).then(() => this.waiting.wake()),
-    });
+    this.registry = keepers.registry;
+    this.policies = keepers.policies;
+    this.creations = keepers.creations;
+    this.waiting = keepers.waiting;
+    this.budget = keepers.budget;
+    this.#memory = keepers.memory;
   }
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
