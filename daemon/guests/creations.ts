@@ -185,7 +185,7 @@ export class GuestCreations {
       const starting = start ? this.#insertStart(guest, asker.actor) : undefined;
       return { kind: 'new', guest, creation, starting } as const;
     });
-    if (waits) this.#waiting.asked(waits, like);
+    if (waits) this.#waiting.asked(waits);
     if (template) this.#budget.asked(template);
     if (template && isToBeRemade(template)) this.#remake(template);
     switch (outcome.kind) {

@@ -7,6 +7,7 @@ import { GuestCreations } from './creations.ts';
 import type { House } from './house.ts';
 import { MemoryPromises } from './memory-promises.ts';
 import { Policies, type PolicyDeeds } from './policies.ts';
+import { Preparations } from './preparations.ts';
 import { GuestRegistry } from './registry.ts';
 import { TemplateBudget, type TemplateBudgetOptions } from './template-budget.ts';
 import { WaitingGuests, type WaitingOptions } from './waiting.ts';
@@ -37,7 +38,14 @@ export const makeKeepers = (
   });
   const policies = new Policies(house, registry, deeds);
   const memory = new MemoryPromises(registry, reserveBytes);
-  const waiting = new WaitingGuests({ house, registry, memory, most: templates.waiting, end: endWaiting });
+  const preparations = new Preparations(house, registry, memory);
+  const waiting = new WaitingGuests({
+    house,
+    registry,
+    most: templates.waiting,
+    make: (template) => preparations.make(template),
+    end: endWaiting,
+  });
   const budget = new TemplateBudget({
     house,
     registry,

@@ -1,6 +1,6 @@
 /**
  * guest-prepare: a fork that nobody has asked for yet is made ahead, told all but its name, and paused. It waits until
- * somebody asks for a guest like it, and is theirs then; see `waiting.ts`.
+ * somebody asks for a guest like it, and is theirs then; see `preparations.ts` and `waiting.ts`.
  */
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';

@@ -27,8 +27,8 @@ export const askedAgain = ({ askedAt }: Demand, most: number, now: number): Dema
 });
 
 /** Guests of one kind, as many as there are and should be. */
-export interface Kind {
-  readonly key: string;
+export interface Kind<Key extends string = string> {
+  readonly key: Key;
   readonly have: number;
   readonly wanted: number;
   /** Whether one more can be made. */
@@ -36,16 +36,19 @@ export interface Kind {
   readonly lastAskedAt: number;
 }
 
-export interface Move {
+export interface Move<Key extends string = string> {
   readonly kind: 'make' | 'end';
-  readonly key: string;
+  readonly key: Key;
 }
 
 /**
  * What brings the guests that wait nearer to what is wanted, `most` of all kinds together; undefined where nothing does. A
  * kind of which none waits gets one before another has its second.
  */
-export const nextMove = (kinds: readonly Kind[], most: number): Move | undefined => {
+export const nextMove = <Key extends string>(
+  kinds: readonly Kind<Key>[],
+  most: number,
+): Move<Key> | undefined => {
   const surplus = kinds.find(({ have, wanted }) => have > wanted);
   if (surplus) return { kind: 'end', key: surplus.key };
   const [lacking] = kinds
