@@ -11,9 +11,11 @@ import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { type Client, connect } from '../../cli/client.ts';
 import { sessionOutput } from '../../cli/session-output.ts';
+import { deferred } from '../../lib/abort.ts';
 import type { CommandInput, CommandName } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { OperationView } from '../../protocol/operation.ts';
+import { describeGuests } from './guests-on-failure.ts';
 import { noteStandstills } from './standstills.ts';
 import { makeDirectory } from './test-directory.ts';
 
@@ -58,6 +60,8 @@ export interface RealDaemon {
   readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   /** What it wrote so far. */
   log(): string;
+  /** Resolves once it has written that. */
+  logged(text: string): Promise<void>;
   /** Calls a changing command and gives the ended operation. */
   change<N extends ChangingCommand>(name: N, args: CommandInput<N>): Promise<OperationView>;
   /** The same, and fails unless it succeeded. Gives the id of the object. */
@@ -69,17 +73,22 @@ export interface RealDaemon {
   kill9(): Promise<void>;
 }
 
-const waitForReady = (child: ChildProcess, said: () => string): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const look = (): void => {
-      if (said().includes('"msg":"ready"')) resolve();
-    };
-    child.stdout?.on('data', look);
-    child.once('exit', (code, signal) =>
-      reject(new Error(`roostd ended with ${code ?? signal}:\n${said()}`)),
-    );
-    look();
+const untilSaid = async (child: ChildProcess, said: () => string, text: string): Promise<void> => {
+  const { promise, resolve, reject } = deferred<void>();
+  const look = (): void => {
+    if (said().includes(text)) resolve();
+  };
+  const fail = (code: number | null, signal: NodeJS.Signals | null): void =>
+    reject(new Error(`roostd ended with ${code ?? signal} before it said ${text}:\n${said()}`));
+  child.stdout?.on('data', look);
+  child.once('exit', fail);
+  look();
+  if (child.exitCode !== null || child.signalCode !== null) fail(child.exitCode, child.signalCode);
+  await promise.finally(() => {
+    child.stdout?.off('data', look);
+    child.off('exit', fail);
   });
+};
 
 /** Which of the programs, and what it is told besides its arguments. */
 const programOf = ({
@@ -144,7 +153,7 @@ const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<Rea
     await ended;
     noteStandstills(said);
   });
-  await waitForReady(child, () => said);
+  await untilSaid(child, () => said, '"msg":"ready"');
   const socketPath = join(home.runDirectory, 'roost.sock');
   const signal = new AbortController().signal;
   const client = await connect({ socketPath, signal });
@@ -160,6 +169,7 @@ const startDaemon = async (home: DaemonHome, options: StartOptions): Promise<Rea
     client,
     ended,
     log: () => said,
+    logged: (text) => untilSaid(child, () => said, text),
     change,
     succeed: async (name, args) => succeeded(await change(name, args)).subject.id,
     guest,
@@ -239,12 +249,17 @@ export const makeDaemonHome = async (
   };
 };
 
-/** A home for the running test alone. What guests and servers are left in it are ended by a last daemon. */
+/**
+ * A home for the running test alone. What guests and servers are left in it are ended by a last daemon, which tells of
+ * them first where the test has failed.
+ */
 export const testDaemonHome = async (options: HomeOptions = {}): Promise<DaemonHome> => {
   const home = await makeDaemonHome(options);
-  onTestFinished(async () => {
+  onTestFinished(async ({ task }) => {
     if (options.onFakes !== true) {
       const daemon = await home.start();
+      if (task.result?.state === 'fail')
+        process.stderr.write(`${task.name}:\n${await describeGuests(daemon)}\n`);
       await removeEverything(daemon);
       await daemon.stop();
     }
@@ -253,12 +268,19 @@ export const testDaemonHome = async (options: HomeOptions = {}): Promise<DaemonH
   return home;
 };
 
+/** In an order in which they can be deleted: templates last, the newest before the older ones, because forks lie on them. */
+export const guestsInOrderOfDeletion = async ({ client }: RealDaemon): Promise<readonly string[]> => {
+  const { guests } = await client.call('query-guests', { limit: 100_000, fields: ['name', 'template'] });
+  const age = ({ template }: (typeof guests)[number]): number => template?.madeAt ?? Infinity;
+  const inOrder = guests.toSorted((one, other) => (age(one) === age(other) ? 0 : age(other) - age(one)));
+  return inOrder.map(({ name = '' }) => name);
+};
+
 /** Deletes every guest, image and network of a daemon. */
 export const removeEverything = async (daemon: RealDaemon): Promise<void> => {
-  const { guests } = await daemon.client.call('query-guests', { limit: 100_000, fields: ['name'] });
-  for (const guest of guests) {
-    await daemon.change('guest-update', { guest: guest.name ?? '', deleteProtection: false });
-    await daemon.succeed('guest-delete', { guest: guest.name ?? '', force: true });
+  for (const guest of await guestsInOrderOfDeletion(daemon)) {
+    await daemon.change('guest-update', { guest, deleteProtection: false });
+    await daemon.succeed('guest-delete', { guest, force: true });
   }
   const { networks } = await daemon.client.call('query-networks', {});
   for (const network of networks) await daemon.succeed('network-delete', { network: network.name });
