@@ -4,33 +4,18 @@
  * equals the host.
  */
 import { expect, it } from 'vitest';
-import { MEBIBYTE } from '../../protocol/types.ts';
+import { leaveMother } from '../harness/box-guests.ts';
 import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
+import { placesBetween } from '../harness/step-places.ts';
 
 const images = provideMicrovmImages();
 
 const templateSteps = ['volumes', 'ports', 'launch', 'resume', 'prepare', 'keep', 'share', 'record'] as const;
 const remakingSteps = ['another', ...templateSteps] as const;
 const forkSteps = ['volumes', 'ports', 'launch', 'resume', 'program'] as const;
-
-const prepare = async (home: DaemonHome, asTemplate: boolean): Promise<void> => {
-  const daemon = await home.start();
-  await images.importInto(daemon);
-  await daemon.succeed('network-create', { name: 'lan' });
-  await daemon.succeed('guest-create', {
-    name: 'mother',
-    machine: 'microvm',
-    memoryBytes: 128 * MEBIBYTE,
-    program: { image: 'box', command: ['sleep', '100000'] },
-    nics: [{ network: 'lan' }],
-    qemu: { accel: 'tcg' },
-  });
-  if (asTemplate) await daemon.succeed('template-create', { guest: 'mother' });
-  await daemon.stop();
-};
 
 const untilSettled = async (daemon: RealDaemon): Promise<void> => {
   const { operations } = await daemon.client.call('query-operations', {
@@ -69,18 +54,12 @@ const finish = async (home: DaemonHome, daemon: RealDaemon): Promise<void> => {
 const places = (steps: readonly string[]): readonly string[] =>
   steps.flatMap((step) => ['before', 'after'].map((moment) => `${step}/${moment}`));
 
-/** Before each step, which is after the one before it, and after the last. */
-const placesBetween = (steps: readonly string[]): readonly string[] => [
-  ...steps.map((step) => `${step}/before`),
-  `${steps.at(-1) ?? ''}/after`,
-];
-
 describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'], 'forks', () => {
   it.each(places(templateSteps))(
     'a daemon killed at %s of template-create: the next one finishes it',
     async (place) => {
       const home = await testDaemonHome();
-      await prepare(home, false);
+      await leaveMother(home, images, false);
       const doomed = await home.start({ crashAt: `template-create/${place}` });
       await expect(doomed.change('template-create', { guest: 'mother' })).rejects.toThrow(/connection/i);
       await doomed.ended;
@@ -96,7 +75,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     'a failure at %s of template-create leaves a guest that can become one',
     async (place) => {
       const home = await testDaemonHome();
-      await prepare(home, false);
+      await leaveMother(home, images, false);
       const daemon = await home.start({ failAt: `template-create/${place}` });
       await daemon.change('template-create', { guest: 'mother' });
       await daemon.succeed('template-create', { guest: 'mother' });
@@ -116,7 +95,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     'a daemon killed at %s of making a template anew: the next one finishes it',
     async (place) => {
       const home = await testDaemonHome();
-      await prepare(home, true);
+      await leaveMother(home, images);
       const doomed = await home.start({ crashAt: `template-create/${place}` });
       await loseMemory(doomed);
       await expect(doomed.change('template-create', { guest: 'mother' })).rejects.toThrow(/connection/i);
@@ -133,7 +112,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     'a failure at %s of making a template anew leaves one that can be made anew, and its forks',
     async (place) => {
       const home = await testDaemonHome();
-      await prepare(home, true);
+      await leaveMother(home, images);
       const daemon = await home.start({ failAt: `template-create/${place}` });
       await loseMemory(daemon);
       await daemon.change('template-create', { guest: 'mother' });
@@ -147,7 +126,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
 
   it.each(places(forkSteps))('a daemon killed at %s of a fork: the next one starts it', async (place) => {
     const home = await testDaemonHome();
-    await prepare(home, true);
+    await leaveMother(home, images);
     const doomed = await home.start({ crashAt: `guest-start/${place}` });
     await expect(doomed.change('guest-fork', { template: 'mother', name: 'one' })).rejects.toThrow(
       /connection/i,

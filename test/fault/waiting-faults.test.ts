@@ -3,12 +3,13 @@
  * with real QEMU. It is whole or it is gone, and who asks gets a guest that is itself; the ledger equals the host.
  */
 import { expect, it } from 'vitest';
-import { MEBIBYTE } from '../../protocol/types.ts';
+import { leaveMother } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
+import { placesBetween } from '../harness/step-places.ts';
 import { hasWaited, untilWaiting } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
@@ -25,29 +26,6 @@ const makingSteps = [
 ] as const;
 const takingSteps = ['record', 'volumes', 'ports', 'launch', 'resume', 'announce', 'program'] as const;
 
-/** Before each step, which is after the one before it, and after the last. */
-const places = (steps: readonly string[]): readonly string[] => [
-  ...steps.map((step) => `${step}/before`),
-  `${steps.at(-1) ?? ''}/after`,
-];
-
-/** A template on a network, of which nothing has been forked yet. */
-const prepare = async (home: DaemonHome): Promise<void> => {
-  const daemon = await home.start();
-  await images.importInto(daemon);
-  await daemon.succeed('network-create', { name: 'lan' });
-  await daemon.succeed('guest-create', {
-    name: 'mother',
-    machine: 'microvm',
-    memoryBytes: 128 * MEBIBYTE,
-    program: { image: 'box', command: ['sleep', '100000'] },
-    nics: [{ network: 'lan' }],
-    qemu: { accel: 'tcg' },
-  });
-  await daemon.succeed('template-create', { guest: 'mother' });
-  await daemon.stop();
-};
-
 const fork = async (daemon: RealDaemon, name: string): Promise<void> =>
   void (await daemon.succeed('guest-fork', { template: 'mother', name }));
 
@@ -59,23 +37,26 @@ const expectItself = async (home: DaemonHome, daemon: RealDaemon, name: string):
 };
 
 describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tun'], 'waiting forks', () => {
-  it.each(places(makingSteps))('a daemon killed at %s of making one: the next finishes it', async (place) => {
-    const home = await testDaemonHome();
-    await prepare(home);
-    const doomed = await home.start({ crashAt: `guest-prepare/${place}` });
-    await fork(doomed, 'one');
-    await doomed.ended;
-    const daemon = await home.start();
-    await untilWaiting({ home, daemon }, 'mother', 1);
-    await fork(daemon, 'two');
-    expect(await hasWaited(daemon, 'two')).toBe(true);
-    await expectItself(home, daemon, 'two');
-    await leaveNothing({ home, daemon });
-  });
+  it.each(placesBetween(makingSteps))(
+    'a daemon killed at %s of making one: the next finishes it',
+    async (place) => {
+      const home = await testDaemonHome();
+      await leaveMother(home, images);
+      const doomed = await home.start({ crashAt: `guest-prepare/${place}` });
+      await fork(doomed, 'one');
+      await doomed.ended;
+      const daemon = await home.start();
+      await untilWaiting({ home, daemon }, 'mother', 1);
+      await fork(daemon, 'two');
+      expect(await hasWaited(daemon, 'two')).toBe(true);
+      await expectItself(home, daemon, 'two');
+      await leaveNothing({ home, daemon });
+    },
+  );
 
-  it.each(places(makingSteps))('a failure at %s of making one leaves nothing of it', async (place) => {
+  it.each(placesBetween(makingSteps))('a failure at %s of making one leaves nothing of it', async (place) => {
     const home = await testDaemonHome();
-    await prepare(home);
+    await leaveMother(home, images);
     const daemon = await home.start({ failAt: `guest-prepare/${place}` });
     const watcher = daemon.client.events();
     await daemon.client.call('events-subscribe', { events: ['OPERATION_CHANGED'] });
@@ -88,25 +69,28 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar', 'nft', 'ip', 'dnsmasq', 'tu
     await leaveNothing({ home, daemon });
   });
 
-  it.each(places(takingSteps))('a daemon killed at %s of handing one over: the next does', async (place) => {
-    const home = await testDaemonHome();
-    await prepare(home);
-    const daemon = await home.start();
-    await fork(daemon, 'one');
-    await untilWaiting({ home, daemon }, 'mother', 1);
-    await daemon.stop();
-    const doomed = await home.start({ crashAt: `guest-start/${place}` });
-    await untilWaiting({ home, daemon: doomed }, 'mother', 1);
-    await expect(doomed.change('guest-fork', { template: 'mother', name: 'two' })).rejects.toThrow(
-      /connection/i,
-    );
-    await doomed.ended;
-    const next = await home.start();
-    expect(await next.guestWhen('two', ({ ready }) => ready !== undefined)).toMatchObject({
-      state: 'running',
-    });
-    expect(await hasWaited(next, 'two')).toBe(true);
-    await expectItself(home, next, 'two');
-    await leaveNothing({ home, daemon: next });
-  });
+  it.each(placesBetween(takingSteps))(
+    'a daemon killed at %s of handing one over: the next does',
+    async (place) => {
+      const home = await testDaemonHome();
+      await leaveMother(home, images);
+      const daemon = await home.start();
+      await fork(daemon, 'one');
+      await untilWaiting({ home, daemon }, 'mother', 1);
+      await daemon.stop();
+      const doomed = await home.start({ crashAt: `guest-start/${place}` });
+      await untilWaiting({ home, daemon: doomed }, 'mother', 1);
+      await expect(doomed.change('guest-fork', { template: 'mother', name: 'two' })).rejects.toThrow(
+        /connection/i,
+      );
+      await doomed.ended;
+      const next = await home.start();
+      expect(await next.guestWhen('two', ({ ready }) => ready !== undefined)).toMatchObject({
+        state: 'running',
+      });
+      expect(await hasWaited(next, 'two')).toBe(true);
+      await expectItself(home, next, 'two');
+      await leaveNothing({ home, daemon: next });
+    },
+  );
 });

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
+import { boxGuest } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -20,24 +21,12 @@ const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
   return { home, daemon };
 };
 
-const specOf = (
-  name: string,
-  more: Partial<CommandInput<'guest-create'>> = {},
-): CommandInput<'guest-create'> => ({
-  name,
-  machine: 'microvm',
-  memoryBytes: 128 * MEBIBYTE,
-  program: { image: 'box', command: ['sleep', '100000'] },
-  qemu: { accel: 'tcg' },
-  ...more,
-});
-
 const makeTemplate = async (
   daemon: RealDaemon,
   name: string,
   more: Partial<CommandInput<'guest-create'>> = {},
 ): Promise<void> => {
-  await daemon.succeed('guest-create', specOf(name, more));
+  await daemon.succeed('guest-create', boxGuest(name, more));
   await daemon.succeed('template-create', { guest: name });
 };
 
@@ -117,7 +106,7 @@ describeWith(
         const script = 'echo before >/kept; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done';
         const program = { image: 'box', command: ['sh', '-c', script] };
         const nics = [{ network: 'lan' }];
-        await daemon.succeed('guest-create', specOf('web', { machine, program, nics, start: true }));
+        await daemon.succeed('guest-create', boxGuest('web', { machine, program, nics, start: true }));
         const before = await daemon.guest('web');
         const boot = (await runRoost(home, ['exec', 'web', 'cat', '/proc/uptime'])).stdout;
         await counted(home, 'web', 5);
@@ -229,11 +218,15 @@ describeWith(
     test('is what run makes where there is a template for it, and its template stays while it is there', async () => {
       const { home, daemon } = await begin();
       await makeTemplate(daemon, 'mother');
-      await daemon.succeed('guest-create', { ...specOf('one'), start: true });
+      await daemon.succeed('guest-create', { ...boxGuest('one'), start: true });
       const one = await daemon.guest('one');
       expect(one.forkOf).toBe((await daemon.guest('mother')).id);
       expect(await wasForked(one)).toBe(true);
-      await daemon.succeed('guest-create', { ...specOf('larger'), memoryBytes: 192 * MEBIBYTE, start: true });
+      await daemon.succeed('guest-create', {
+        ...boxGuest('larger'),
+        memoryBytes: 192 * MEBIBYTE,
+        start: true,
+      });
       expect((await daemon.guest('larger')).forkOf).toBeUndefined();
       await expect(daemon.succeed('guest-delete', { guest: 'mother', force: true })).rejects.toThrow(
         /The disks of 1 guest lie on those of template mother: one/,

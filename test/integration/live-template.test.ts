@@ -1,6 +1,6 @@
 /** A template made of a running guest, while daemons die or fail at every step of it: the guest runs on, and nothing is lost. */
 import { expect, test } from 'vitest';
-import { MEBIBYTE } from '../../protocol/types.ts';
+import { boxGuest } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -53,15 +53,8 @@ const begin = async (): Promise<{ readonly home: DaemonHome; readonly daemon: Re
   const daemon = await home.start();
   await images.importInto(daemon);
   await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
-  await daemon.succeed('guest-create', {
-    name: 'web',
-    machine: 'microvm',
-    memoryBytes: 128 * MEBIBYTE,
-    program: { image: 'box', command: ['sh', '-c', SCRIPT] },
-    nics: [{ network: 'lan' }],
-    qemu: { accel: 'tcg' },
-    start: true,
-  });
+  const program = { image: 'box', command: ['sh', '-c', SCRIPT] };
+  await daemon.succeed('guest-create', boxGuest('web', { program, nics: [{ network: 'lan' }], start: true }));
   return { home, daemon };
 };
 

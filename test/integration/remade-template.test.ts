@@ -1,8 +1,8 @@
 /** A template that has lost its memory: it is made anew beside the guests that lie on what it was. */
 import { expect, test } from 'vitest';
-import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
+import { boxGuest } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -17,20 +17,12 @@ interface Setting {
   readonly daemon: RealDaemon;
 }
 
-const specOf = (name: string): CommandInput<'guest-create'> => ({
-  name,
-  machine: 'microvm',
-  memoryBytes: 128 * MEBIBYTE,
-  program: { image: 'box', command: ['sleep', '100000'] },
-  qemu: { accel: 'tcg' },
-});
-
 /** Without forks that wait, unless they are wanted: they have their memory still. */
 const begin = async (templates: Parameters<typeof templateArgs>[0] = {}): Promise<Setting> => {
   const home = await testDaemonHome();
   const daemon = await home.start({ args: await templateArgs({ waiting: 0, ...templates }) });
   await images.importInto(daemon);
-  await daemon.succeed('guest-create', specOf('mother'));
+  await daemon.succeed('guest-create', boxGuest('mother'));
   await daemon.succeed('template-create', { guest: 'mother' });
   return { home, daemon };
 };
@@ -131,7 +123,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar'], 'a template that has lost 
 
   test('gives way to another where both have no room, and comes back when it is wanted', async () => {
     const { home, daemon } = await begin({ memoryBytes: 320 * MEBIBYTE });
-    await daemon.succeed('guest-create', specOf('other'));
+    await daemon.succeed('guest-create', boxGuest('other'));
     await daemon.succeed('template-create', { guest: 'other' });
     expect(isKept(await daemon.guest('other'))).toBe(true);
     expect((await daemon.guest('mother')).state).toBe('stopped');
@@ -140,7 +132,7 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar'], 'a template that has lost 
     expect((await daemon.guest('other')).state).toBe('stopped');
     expect(await wasForked(await fork(daemon, 'two'))).toBe(true);
 
-    await daemon.succeed('guest-create', { ...specOf('large'), memoryBytes: 512 * MEBIBYTE });
+    await daemon.succeed('guest-create', { ...boxGuest('large'), memoryBytes: 512 * MEBIBYTE });
     const refused = await runRoost(home, ['template', 'create', 'large']);
     expect(refused.stderr).toMatch(/needs \d+ MiB of the 320 MiB that templates may have together/);
     expect(isKept(await daemon.guest('mother'))).toBe(true);

@@ -1,7 +1,7 @@
 /** Forks that are made before anybody asks for them, and become the guest of whoever does. */
 import { expect, test } from 'vitest';
-import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
+import { boxGuest, makeMother } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -10,19 +10,6 @@ import { runRoost } from '../harness/roost-cli.ts';
 import { hasWaited, templateArgs, untilWaiting } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
-
-const specOf = (
-  name: string,
-  more: Partial<CommandInput<'guest-create'>> = {},
-): CommandInput<'guest-create'> => ({
-  name,
-  machine: 'microvm',
-  memoryBytes: 128 * MEBIBYTE,
-  program: { image: 'box', command: ['sleep', '100000'] },
-  qemu: { accel: 'tcg' },
-  nics: [{ network: 'lan' }],
-  ...more,
-});
 
 interface Setting {
   readonly home: DaemonHome;
@@ -33,10 +20,7 @@ interface Setting {
 const begin = async (): Promise<Setting> => {
   const home = await testDaemonHome();
   const daemon = await home.start();
-  await images.importInto(daemon);
-  await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
-  await daemon.succeed('guest-create', specOf('mother'));
-  await daemon.succeed('template-create', { guest: 'mother' });
+  await makeMother(daemon, images);
   return { home, daemon };
 };
 
@@ -73,7 +57,8 @@ describeWith(
 
       const program = { image: 'box', command: ['sh', '-c', 'hostname; cat /etc/hostname; sleep 100000'] };
       const labels = { of: 'two' };
-      await daemon.succeed('guest-create', specOf('two', { program, labels, start: true }));
+      const nics = [{ network: 'lan' }];
+      await daemon.succeed('guest-create', boxGuest('two', { program, labels, nics, start: true }));
       const two = await daemon.guest('two');
       expect(await hasWaited(daemon, 'two')).toBe(true);
       expect(await wasForked(two)).toBe(true);
@@ -107,7 +92,10 @@ describeWith(
     test('is not handed to whoever asks for other addresses, and to one only of many', async () => {
       const { home, daemon } = await beginWaiting();
       const mac = '52:54:00:12:34:56';
-      await daemon.succeed('guest-create', specOf('other', { nics: [{ network: 'lan', mac }], start: true }));
+      await daemon.succeed(
+        'guest-create',
+        boxGuest('other', { nics: [{ network: 'lan', mac }], start: true }),
+      );
       expect(await hasWaited(daemon, 'other')).toBe(false);
       expect((await daemon.guest('other')).nics[0]?.mac).toBe(mac);
       const names = ['a', 'b', 'c'];
@@ -192,11 +180,11 @@ describeWith(
       await images.importInto(daemon);
       await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
       const nics = [{ name: 'lan0', network: 'lan' }];
-      await daemon.succeed('guest-create', specOf('mother', { nics, machine: 'q35' }));
+      await daemon.succeed('guest-create', boxGuest('mother', { nics, machine: 'q35' }));
       await daemon.succeed('template-create', { guest: 'mother' });
-      await daemon.succeed('guest-create', specOf('one', { nics, machine: 'q35', start: true }));
+      await daemon.succeed('guest-create', boxGuest('one', { nics, machine: 'q35', start: true }));
       await untilWaiting({ home, daemon }, 'mother', 1);
-      await daemon.succeed('guest-create', specOf('two', { nics, machine: 'q35', start: true }));
+      await daemon.succeed('guest-create', boxGuest('two', { nics, machine: 'q35', start: true }));
       expect(await hasWaited(daemon, 'two')).toBe(true);
       const [nic] = (await daemon.guest('two')).nics;
       expect(nic?.name).toBe('lan0');
@@ -204,17 +192,14 @@ describeWith(
       await daemon.succeed('guest-stop', { guest: 'two', force: true });
       await daemon.succeed('guest-nic-detach', { guest: 'two', nic: 'lan0' });
       const again = [{ network: 'lan', mac: nic?.mac ?? '' }];
-      await daemon.succeed('guest-create', specOf('three', { nics: again, machine: 'q35' }));
+      await daemon.succeed('guest-create', boxGuest('three', { nics: again, machine: 'q35' }));
       await leaveNothing({ home, daemon });
     });
 
     test('is not made where the configuration says so', async () => {
       const home = await testDaemonHome();
       const daemon = await home.start({ args: await templateArgs({ waiting: 0 }) });
-      await images.importInto(daemon);
-      await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
-      await daemon.succeed('guest-create', specOf('mother'));
-      await daemon.succeed('template-create', { guest: 'mother' });
+      await makeMother(daemon, images);
       await fork(daemon, 'one');
       await fork(daemon, 'two');
       expect(await hasWaited(daemon, 'two')).toBe(false);
