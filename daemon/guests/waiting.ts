@@ -184,7 +184,10 @@ export class WaitingGuests {
     if (house.stopping.aborted || hostStops(house.operations)) return false;
     const useless = registry.waiting().find((guest) => guest.unfinished.length === 0 && !isPrepared(guest));
     const move = nextMove(this.#kinds(), most);
-    if (!useless && !move) return false;
+    if (!useless && !move) {
+      house.log.debug({ waiting: registry.waiting().length }, 'as many guests wait as are wanted');
+      return false;
+    }
     if (house.operations.isUnderWay(({ kind }) => isStart(kind))) return true;
     if (useless) return await this.#end(useless);
     switch (move?.kind) {

@@ -32,11 +32,15 @@ export const hasWaited = async (daemon: RealDaemon, guest: string): Promise<bool
 };
 
 /** What a daemon is told of templates, as arguments for its start. */
-export const templateArgs = async (templates: {
-  readonly waiting?: number;
-  readonly memoryBytes?: number;
-}): Promise<readonly string[]> => {
+export const templateArgs = async (
+  templates: { readonly waiting?: number; readonly memoryBytes?: number },
+  log: { readonly level?: 'debug' } = {},
+): Promise<readonly string[]> => {
   const path = join(await testDirectory(), 'roostd.yaml');
-  await writeFile(path, JSON.stringify({ templates }));
+  await writeFile(path, JSON.stringify({ templates, log }));
   return ['--config', path];
 };
+
+/** Resolves once so many wait in all and no more is about to be done about them; only a daemon tells that logs all. */
+export const untilAsWanted = (daemon: RealDaemon, count: number): Promise<void> =>
+  daemon.logged(`"waiting":${count},"msg":"as many guests wait as are wanted"`);

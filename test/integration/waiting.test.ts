@@ -7,7 +7,7 @@ import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
 import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
-import { hasWaited, templateArgs, untilWaiting } from '../harness/waiting-forks.ts';
+import { hasWaited, templateArgs, untilAsWanted, untilWaiting } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
 
@@ -19,7 +19,8 @@ interface Setting {
 /** A daemon with a template on a network, of which nothing has been forked yet. */
 const begin = async (): Promise<Setting> => {
   const home = await testDaemonHome();
-  const daemon = await home.start();
+  // It logs all, so that one can be seen to have nothing more to do.
+  const daemon = await home.start({ args: await templateArgs({}, { level: 'debug' }) });
   await makeMother(daemon, images);
   return { home, daemon };
 };
@@ -154,6 +155,8 @@ describeWith(
     test('that dies is gone, and another is made', async () => {
       const { home, daemon } = await beginWaiting();
       const { id, name } = await waiting(daemon);
+      // From here on its death alone is a reason to make another.
+      await untilAsWanted(daemon, 1);
       const { process: of } = await daemon.client.call('query-guest', { guest: id });
       process.kill(of?.pid ?? 0, 'SIGKILL');
       await untilWaiting({ home, daemon }, 'mother', 0);
