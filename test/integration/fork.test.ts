@@ -5,6 +5,7 @@ import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { boxGuest } from '../harness/box-guests.ts';
+import { openGuestConsole } from '../harness/guest-console.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -110,12 +111,14 @@ describeWith(
         const before = await daemon.guest('web');
         const boot = (await runRoost(home, ['exec', 'web', 'cat', '/proc/uptime'])).stdout;
         await counted(home, 'web', 5);
+        using console = await openGuestConsole(daemon, 'web', { replayBytes: 0 });
 
         const { error, result } = await daemon.change('template-create', { guest: 'web', name: 'warm' });
         expect(error).toBeUndefined();
         expect(result).toMatchObject({ pausedMs: expect.any(Number), source: before.id });
         const after = await daemon.guest('web');
         expect(after).toMatchObject({ id: before.id, state: 'running' });
+        await expect(console.seen('nothing')).rejects.toThrow('it goes on in another process');
         expect(after.nics).toEqual(before.nics);
         expect(after.process?.pid).not.toBe(before.process?.pid);
         expect(await wasForked(after)).toBe(true);
