@@ -359,6 +359,32 @@ export interface GuestInit {
   attachProgram(fromOffset: number | undefined, signal: AbortSignal): Promise<ProgramLine>;
 }
 
+/** Who a fork of a guest with a system of its own is to be. */
+export interface ForkIdentity extends Pick<GuestSetup, 'hostname' | 'machineId' | 'links'> {
+  readonly fork: Pick<NonNullable<GuestSetup['fork']>, 'token' | 'macs' | 'isItself'>;
+}
+
+/**
+ * How a guest with a system of its own, a Linux, is left for forks, and how each of them becomes itself: by the agent in
+ * it, whose word is the guest's. Errors of all: Unavailable when the agent is out of reach, Unsupported or FailedPrecondition
+ * when it cannot or will not, HostError where the guest is no fork of the template.
+ */
+export interface IdentityTeller {
+  /**
+   * Leaves the guest as its forks are to find it: by this token they are known. What they do first is tried here, which a
+   * guest does not notice. Errors also: Unsupported with the reason why a fork of it could not become itself.
+   */
+  prepareForForks(token: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Waits until the agent is there, and makes the guest itself: new random bytes first, then the clock; unless it stays
+   * what its template was made of, its names and the addresses of its NICs as well. To be done while its links are down,
+   * and may be done again.
+   */
+  tellIdentity(identity: ForkIdentity, signal: AbortSignal): Promise<void>;
+  /** Its links are up again: waits until its interfaces have their addresses, and gives it those that it does not take. */
+  settleAddresses(links: ForkIdentity['links'], signal: AbortSignal): Promise<void>;
+}
+
 /** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
 export interface GuestHandle {
   readonly process: ProcessIdentity;
@@ -371,6 +397,8 @@ export interface GuestHandle {
   readonly agent: GuestAgent | undefined;
   /** Present where the guest boots our own init. */
   readonly init: GuestInit | undefined;
+  /** Present where the guest has a channel to an agent that is not our own init. */
+  readonly teller: IdentityTeller | undefined;
   queryState(signal: AbortSignal): Promise<ObservedState>;
   resume(signal: AbortSignal): Promise<void>;
   pause(signal: AbortSignal): Promise<void>;
@@ -392,6 +420,8 @@ export interface GuestHandle {
    * stopped, in milliseconds since the epoch. Errors: HostError with the process's own words.
    */
   handOver(receiver: GuestHandle, signal: AbortSignal): Promise<{ readonly stoppedAt: number }>;
+  /** Plugs the cables of all NICs in, or pulls them: a guest is heard by nobody then, and sees it. May be done again. */
+  setLinks(areUp: boolean, signal: AbortSignal): Promise<void>;
   /** Names of the disks and NICs that the process has; what is half plugged is not among them. */
   devices(signal: AbortSignal): Promise<DeviceNames>;
   /**

@@ -28,6 +28,7 @@ export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs.filter((verb) 
 
 export class FakeGuest implements GuestHandle {
   readonly init = undefined;
+  readonly teller = undefined;
   readonly ended: Promise<GuestEnd>;
   readonly verbs = fakeVerbs;
   readonly #id: GuestId;
@@ -126,6 +127,10 @@ export class FakeGuest implements GuestHandle {
   }
 
   handOver(): ReturnType<GuestHandle['handOver']> {
+    return Promise.reject(unforkable());
+  }
+
+  setLinks(): Promise<void> {
     return Promise.reject(unforkable());
   }
 

@@ -56,6 +56,12 @@ export class Hotplug {
     return { disks: named(diskId('')), nics: named(nicId('')) };
   }
 
+  async setLinks(areUp: boolean, signal: AbortSignal): Promise<void> {
+    const { nics } = await this.devices(signal);
+    for (const name of nics)
+      await this.#options.monitor.execute('set_link', { name: nicId(name), up: areUp }, signal);
+  }
+
   async plug(machine: PinnedMachine, device: PluggedDevice, signal: AbortSignal): Promise<void> {
     if (!takesDevices(machine)) throw unsupported(machine);
     const present = await this.#peripherals(signal);

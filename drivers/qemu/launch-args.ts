@@ -209,7 +209,7 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
   const { machine, cpu, place } = launch;
   const topology = cpu.topology ?? { sockets: 1, cores: cpu.count, threads: 1 };
   const { sockets, cores, threads } = topology;
-  const memory = namesMemory(launch) ? [`memory-backend=${MEMORY}`] : [];
+  const memory = namesMemory(launch) ? [`memory-backend=${memoryId(launch)}`] : [];
   return [
     ['-name', `guest=${launch.name},debug-threads=on`],
     ['-uuid', place.id],
@@ -228,28 +228,37 @@ const machineArgs = (launch: Launch, accel: 'kvm' | 'tcg'): readonly string[] =>
   ].flat();
 };
 
-const MEMORY = 'memory0';
+/** What QEMU itself calls memory that nobody has named; migration knows memory by its name. */
+const ownMemoryIds: Readonly<Record<string, string>> = {
+  q35: 'pc.ram',
+  pc: 'pc.ram',
+  microvm: 'microvm.ram',
+};
+
+/** The same in every process that the guest may go on in. */
+const memoryId = ({ machine, ownInit }: Launch): string =>
+  (ownInit ? undefined : ownMemoryIds[familyOf(machine)]) ?? 'memory0';
 
 const isShared = ({ forkable, forkOf }: Launch): boolean => forkable === true || forkOf !== undefined;
 
-/** It has a name of ours, the same in every process that the guest may go on in. */
 const namesMemory = (launch: Launch): boolean =>
   isShared(launch) || launch.ownInit === true || (launch.filesystems ?? []).length > 0;
 
 /** Memory that is to be forked is shared; a fork maps it privately. What comes from elsewhere is waited for. */
 const memoryArgs = (launch: Launch): readonly string[] => {
   if (!namesMemory(launch)) return [];
+  const id = memoryId(launch);
   const size = `${launch.memoryBytes / MEBIBYTE}M`;
   if (!isShared(launch)) {
     // What serves directories reads and writes in it.
     const kind = launch.filesystems?.length ? 'memfd,share=on' : 'ram';
-    return ['-object', `memory-backend-${kind},id=${MEMORY},size=${size}`];
+    return ['-object', `memory-backend-${kind},id=${id},size=${size}`];
   }
   const { memory } = memoryDescriptors(launch);
   const share = launch.forkOf ? 'off' : 'on';
   return [
     '-object',
-    `memory-backend-file,id=${MEMORY},size=${size},mem-path=/proc/self/fd/${memory},share=${share}`,
+    `memory-backend-file,id=${id},size=${size},mem-path=/proc/self/fd/${memory},share=${share}`,
     ...(launch.forkOf || launch.receives ? ['-incoming', 'defer'] : []),
   ];
 };

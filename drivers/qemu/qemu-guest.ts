@@ -21,6 +21,8 @@ import {
   type PluggedDevice,
 } from '../driver.ts';
 import type { AgentEnd } from './agent/agent-channel.ts';
+import { AgentClient } from './agent/agent-client.ts';
+import { AgentTeller } from './agent/agent-teller.ts';
 import { watchDirectoryServers } from './directory-servers.ts';
 import { type EventLog, lastEvents } from './event-log.ts';
 import { freeze } from './fork.ts';
@@ -104,6 +106,11 @@ export class QemuGuest implements GuestHandle {
     return agent instanceof MicrovmClient ? agent : undefined;
   }
 
+  get teller(): GuestHandle['teller'] {
+    const { agent } = this.#parts;
+    return agent instanceof AgentClient ? new AgentTeller(agent) : undefined;
+  }
+
   get process(): GuestHandle['process'] {
     return this.#parts.process.identity;
   }
@@ -153,6 +160,10 @@ export class QemuGuest implements GuestHandle {
     const both = this.#whileAlive(receiver.#whileAlive(signal));
     const whileRunning = this.accel === 'kvm';
     return await handOver(this.#parts, receiver.#parts, { whileRunning }, both);
+  }
+
+  setLinks(areUp: boolean, signal: AbortSignal): Promise<void> {
+    return this.#hotplug.setLinks(areUp, this.#whileAlive(signal));
   }
 
   devices(signal: AbortSignal): Promise<DeviceNames> {

@@ -4,7 +4,7 @@
  * was given up left behind is thrown away by the next sync. Whether somebody listens at the other end is told to it by
  * QEMU's events, so that nothing is asked of a guest without an agent.
  */
-import { waitOrAbort } from '../../../lib/abort.ts';
+import { deferred, waitOrAbort } from '../../../lib/abort.ts';
 import { Mailbox } from '../../../lib/mailbox.ts';
 import type { ExecRequest, ExecStatus } from '../../../protocol/agent.ts';
 import { isRoostError, RoostError } from '../../../protocol/errors.ts';
@@ -25,6 +25,8 @@ import {
 const MAX_WAITING = 64;
 /** How much of an agent's own words is passed on. */
 const MAX_SAID = 256;
+/** In a millisecond. */
+const NANOSECONDS = 1_000_000;
 
 type Arguments = Readonly<Record<string, unknown>>;
 
@@ -34,6 +36,7 @@ export class AgentClient implements GuestAgent {
   readonly #closing = new AbortController();
   #line: AgentLine | undefined;
   #isOpen = false;
+  #opened = deferred<void>();
 
   /** `path`: the host end of the channel, a unix socket. */
   constructor(path: string) {
@@ -50,6 +53,8 @@ export class AgentClient implements GuestAgent {
     this.#isOpen = isOpen;
     this.#line?.break('the agent closed the channel');
     this.#line = undefined;
+    if (isOpen) this.#opened.resolve();
+    else this.#opened = deferred<void>();
   }
 
   /** The same observer, behind this client: whoever is told of the agent can ask it already. */
@@ -58,6 +63,11 @@ export class AgentClient implements GuestAgent {
       if (observation.kind === 'agent') this.portChanged(observation.isOpen);
       observe(observation, cursor);
     };
+  }
+
+  /** Waits until a program in the guest has the channel open. */
+  async whenOpen(signal: AbortSignal): Promise<void> {
+    await waitOrAbort(this.#opened.promise, AbortSignal.any([signal, this.#closing.signal]));
   }
 
   /** Lets go of the channel; what waits is told. May be called twice. */
@@ -148,6 +158,15 @@ export class AgentClient implements GuestAgent {
 
   async freezeStatus(signal: AbortSignal): ReturnType<GuestAgent['freezeStatus']> {
     return await this.#call('guest-fsfreeze-status', {}, signal);
+  }
+
+  /** Milliseconds since the epoch. An agent may set the clock and then fail to write it into the machine's own. */
+  async setTime(ms: number, signal: AbortSignal): Promise<void> {
+    await this.#call('guest-set-time', { time: ms * NANOSECONDS }, signal);
+  }
+
+  async time(signal: AbortSignal): Promise<number> {
+    return (await this.#call('guest-get-time', {}, signal)) / NANOSECONDS;
   }
 
   /** The end of the channel is as good as an answer: the agent goes down with the guest. */

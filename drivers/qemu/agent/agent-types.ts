@@ -62,6 +62,9 @@ export const agentReturns = {
   'guest-fsfreeze-thaw': z.int().nonnegative(),
   'guest-fsfreeze-status': z.enum(['thawed', 'frozen']),
   'guest-shutdown': nothing,
+  'guest-set-time': nothing,
+  /** Nanoseconds since the epoch, rounded by what reads them. */
+  'guest-get-time': z.number(),
 } as const satisfies Readonly<Record<string, z.ZodType>>;
 
 export type AgentCommandName = keyof typeof agentReturns;

@@ -18,6 +18,7 @@ interface QmpArguments {
   readonly netdev_del: { readonly id: string };
   readonly device_add: OtherMembers & { readonly driver: string; readonly id: string };
   readonly device_del: { readonly id: string };
+  readonly set_link: { readonly name: string; readonly up: boolean };
   readonly 'blockdev-add': OtherMembers & { readonly driver: string; readonly 'node-name': string };
   readonly 'blockdev-del': { readonly 'node-name': string };
   /** By `QmpClient.sendDescriptor`: the descriptor itself travels beside the message as SCM_RIGHTS. */
@@ -114,6 +115,7 @@ export const qmpReturns = {
   netdev_del: nothing,
   device_add: nothing,
   device_del: nothing,
+  set_link: nothing,
   'blockdev-add': nothing,
   'blockdev-del': nothing,
   getfd: nothing,

@@ -44,6 +44,7 @@ class ModelQemu {
   readonly devices = new Set<string>(['port0', 'port1', 'port2']);
   readonly netdevs = new Set<string>();
   readonly descriptors = new Set<string>();
+  readonly links = new Map<string, boolean>();
   readonly listeners = new Set<(event: QmpEvent) => void>();
   answer: 'consents' | 'refuses' = 'consents';
   dieAfter = Infinity;
@@ -105,6 +106,9 @@ class ModelQemu {
       case 'device_add':
         if (this.devices.has(text('id'))) throw refuse('Duplicate device ID');
         this.devices.add(text('id'));
+        return {};
+      case 'set_link':
+        this.links.set(text('name'), args['up'] === true);
         return {};
       case 'device_del':
         if (!this.devices.has(text('id'))) throw refuse('Device not found');
@@ -201,4 +205,16 @@ it('a device is refused where the running machine has no port for it', async () 
     class: 'ResourceExhausted',
   });
   expect(qemu.nodes.size).toBe(0);
+});
+
+it('pulls the cables of all NICs, and of nothing else, and plugs them in again', async () => {
+  const qemu = new ModelQemu();
+  for (const device of ['nic-nic0', 'nic-nic1', 'disk-disk0', 'serial0']) qemu.devices.add(device);
+  await qemu.hotplug().setLinks(false, signal);
+  expect([...qemu.links]).toEqual([
+    ['nic-nic0', false],
+    ['nic-nic1', false],
+  ]);
+  await qemu.hotplug().setLinks(true, signal);
+  expect([...qemu.links.values()]).toEqual([true, true]);
 });

@@ -175,6 +175,8 @@ const filesystems = [
   { source: '/srv/site', target: '/usr/share/nginx/html', readOnly: true },
   { source: '/srv/a:b,c=d e', target: '/data' },
 ];
+/** With a system of its own: its memory has the name that QEMU gave it before anybody thought of forks. */
+const system: Wanted = { disks: [overlay], nics: [tap(1)], ...told };
 const templatePlace: GuestPlace = {
   id: '5f0c7b1e-0000-4000-8000-000000000002' as GuestId,
   number: 2,
@@ -251,6 +253,15 @@ const cases: Readonly<Record<string, Wanted>> = {
   'microvm-template': { ...microvmProgram, memory: { forkable: true } },
   'microvm-receiving': { ...microvmProgram, memory: { forkable: true, receives: true } },
   'microvm-fork': { ...microvmProgram, memory: { forkOf: templatePlace } },
+  'q35-system-receiving': { ...system, memory: { forkable: true, receives: true } },
+  'q35-system-fork': { ...system, firmware: ovmf, memory: { forkOf: templatePlace } },
+  'pc-system-fork': { ...system, family: 'pc', memory: { forkOf: templatePlace } },
+  'microvm-system-fork': {
+    ...system,
+    family: 'microvm',
+    firmwarePath: '/usr/share/seabios/bios-microvm.bin',
+    memory: { forkOf: templatePlace },
+  },
   'q35-program': {
     accel: 'kvm',
     boot: { ...kernelBoot, commandLine: 'ignore_loglevel' },

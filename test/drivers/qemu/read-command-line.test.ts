@@ -35,9 +35,14 @@ const lines = readdirSync(golden).map((name) => ({
   argv: qemuArgs(readFileSync(join(golden, name), 'utf8').trimEnd().split('\n')),
 }));
 
-/** Arguments that a person added mean anything, and what a guest runs of an image stands in its record alone. */
+/**
+ * Arguments that a person added mean anything; what a guest runs of an image, and whose memory it has begun with, stand in
+ * its record alone.
+ */
 const isForeign = ({ argv }: { readonly argv: readonly string[] }): boolean =>
-  argv.lastIndexOf('chardev=blackbox,mode=control') !== argv.length - 1 || argv.includes('-no-reboot');
+  argv.lastIndexOf('chardev=blackbox,mode=control') !== argv.length - 1 ||
+  argv.includes('-no-reboot') ||
+  argv.some((argument) => argument.startsWith('memory-backend-file,'));
 
 describe('a command line read back', () => {
   test('there are golden ones of both kinds', () => {
