@@ -118,7 +118,11 @@ const admitRemaking = (standing: Standing): Verdict => {
 const admitTemplate = (standing: Standing): Verdict => {
   if (standing.isTemplate) return admitRemaking(standing);
   if (!standing.runsProgram)
-    return deny(standing, 'boots no container image', 'Make templates of guests that run container images.');
+    return deny(
+      standing,
+      'boots no container image',
+      'Make a template of it while it runs: roost template create NAME --from GUEST.',
+    );
   if (standing.hasFilesystems)
     return deny(
       standing,

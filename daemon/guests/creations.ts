@@ -12,6 +12,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { busyPorts } from './allocate-nic.ts';
 import {
   asForkOf,
+  forkOfSystem,
   forkSpec,
   isBeingDeleted,
   isTemplate,
@@ -81,7 +82,7 @@ export class GuestCreations {
     return warned(await this.#create(args, asker), warnings);
   }
 
-  /** A guest like the template, but for its program. Errors: FailedPrecondition where it is none. */
+  /** A guest like the template, but for its program if it has one. Errors: FailedPrecondition where it is none. */
   async fork(args: CommandArguments<'guest-fork'>, asker: Asker): Promise<Accepted> {
     const { operations, networks } = this.#house;
     const before = operations.repeated(args.idempotencyKey, 'guest-create', args.name);
@@ -151,9 +152,12 @@ export class GuestCreations {
     refuseHostPaths(spec.filesystems, asker);
     refuseTakenName(this.#house, name);
     const id = randomUUID() as GuestId;
-    const { like, machine, driver } = await resolveCreation(this.#house, this.#registry, spec, id);
+    const system = asked && asked.record.spec.program === undefined ? asked : undefined;
+    const { like, machine, driver } = system
+      ? forkOfSystem(system, args)
+      : await resolveCreation(this.#house, this.#registry, spec, id);
     const candidates = start ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
-    const template = templateFor(like, machine, asked ? [asked] : candidates);
+    const template = system ?? templateFor(like, machine, asked ? [asked] : candidates);
     if (asked && !template) throw unlikeTemplate(asked);
     const resolved = template ? asForkOf(like, template.id, roundOf(template)) : like;
     const busy = await busyPorts(resolved.nics, this.#house);

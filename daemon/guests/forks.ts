@@ -3,12 +3,12 @@
  * same of it: the same image and machine, devices at the same places and of the same sizes. Pure but for the look-ups.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { PinnedMachine } from '../../drivers/driver.ts';
+import type { Driver, PinnedMachine } from '../../drivers/driver.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { guestSpec } from '../../protocol/guest.ts';
 import type { GuestId, NetworkId } from '../../protocol/types.ts';
-import type { GuestRecord, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestRecord, StoredCloudInit, StoredSpec } from '../inventory/guest-table.ts';
 import type { Guest } from './guest.ts';
 import { randomMac } from './resolve-spec.ts';
 
@@ -120,30 +120,57 @@ export const isToBeRemade = (guest: Guest): boolean =>
 export const asReleased = ({ spec, ...record }: GuestRecord): GuestRecord | undefined =>
   spec.template && { ...record, spec: { ...spec, template: { ...spec.template, released: true } } };
 
-/** Whether its program runs in its memory: nobody gets that who has not asked for it. */
+/** Whether it was made of a guest that ran: nobody gets what runs in that memory who has not asked for it. */
 export const isWarm = ({ record }: Guest): boolean => record.spec.template?.madeOf !== undefined;
 
-/** What a template is that is made of a running guest: it, with NICs of its own at the same places. */
-export const templateOfRunning = ({
+/** The same guest once more, with NICs of its own at the same places. */
+const another = ({
   spec,
   machine,
-}: GuestRecord): { readonly spec: StoredSpec; readonly machine: PinnedMachine } => {
+}: Pick<GuestRecord, 'spec' | 'machine'>): { readonly spec: StoredSpec; readonly machine: PinnedMachine } => {
   const nics = spec.nics.map(({ name, network }) => ({ name, network, mac: randomMac() }));
   const { deleteAfterEndMs: _kept, ...kept } = spec;
   return {
-    spec: {
-      ...kept,
-      autostart: { ...spec.autostart, enabled: false },
-      restartPolicy: { ...spec.restartPolicy, when: 'never' },
-      deleteProtection: false,
-      keptDisks: [],
-      nics,
-      disks: spec.disks.map(({ layer: _own, ...disk }) => disk),
-    },
+    spec: { ...kept, deleteProtection: false, keptDisks: [], nics },
     machine: {
       ...machine,
       nics: machine.nics.map((pinned, index) => ({ ...pinned, mac: nics[index]?.mac ?? pinned.mac })),
     },
+  };
+};
+
+/** What a template is that is made of a running guest. */
+export const templateOfRunning = (record: GuestRecord): ReturnType<typeof another> => {
+  const { spec, machine } = another(record);
+  return {
+    spec: {
+      ...spec,
+      autostart: { ...spec.autostart, enabled: false },
+      restartPolicy: { ...spec.restartPolicy, when: 'never' },
+      disks: spec.disks.map(({ layer: _own, ...disk }) => disk),
+    },
+    machine,
+  };
+};
+
+/** A name that its settings give is the template's. */
+const nameless = ({ hostname: _hostname, ...told }: StoredCloudInit): StoredCloudInit => told;
+
+/** What a fork is of a template with a system of its own: all that its memory knows of, down to the disks' serial numbers. */
+export const forkOfSystem = (
+  { record, driver }: Guest,
+  { labels }: Pick<CommandArguments<'guest-fork'>, 'labels'>,
+): { readonly like: StoredSpec; readonly machine: PinnedMachine; readonly driver: Driver } => {
+  const { spec, machine } = another(record);
+  const { template: _template, forkOf: _forkOf, cloudInit, ...own } = spec;
+  return {
+    like: {
+      ...own,
+      ...(cloudInit === undefined ? {} : { cloudInit: nameless(cloudInit) }),
+      labels: labels ?? spec.labels,
+    },
+    machine,
+    driver,
   };
 };
 
@@ -155,6 +182,11 @@ export const forkSpec = (
 ): ReturnType<typeof guestSpec.parse> => {
   const { template: _template, forkOf: _forkOf, program: own, ...rest } = spec;
   const asked = program ?? {};
+  if (program !== undefined && own === undefined)
+    throw new RoostError('InvalidArgument', `Template ${templateName} runs no program of a container image`, {
+      data: { template: templateName },
+      hint: 'Fork it as it is; run programs in its forks by roost exec or by SSH.',
+    });
   if (program !== undefined && spec.template?.madeOf !== undefined)
     throw new RoostError('InvalidArgument', `In forks of template ${templateName} its program runs already`, {
       data: { template: templateName },
@@ -170,12 +202,18 @@ export const forkSpec = (
     stopTimeoutMs: rest.stopTimeoutMs,
     labels: labels ?? spec.labels,
     nics: spec.nics.map((nic) => ({ network: networkName(nic.network) })),
-    program: {
-      image: own?.image,
-      ...(program === undefined ? { entrypoint: own?.argv.slice(0, 1), command: own?.argv.slice(1) } : {}),
-      ...asked,
-      environment: [...(own?.environment ?? []), ...(program?.environment ?? [])],
-    },
+    ...(own === undefined
+      ? {}
+      : {
+          program: {
+            image: own.image,
+            ...(program === undefined
+              ? { entrypoint: own.argv.slice(0, 1), command: own.argv.slice(1) }
+              : {}),
+            ...asked,
+            environment: [...own.environment, ...(program?.environment ?? [])],
+          },
+        }),
   });
 };
 

@@ -2,10 +2,12 @@
 import type { GuestInit, GuestSetup, ProgramLine } from '../../drivers/driver.ts';
 import { DeadlineError, deadline } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { NetworkKind } from '../../protocol/network.ts';
-import type { ProgramEnd, StoredProgram } from '../inventory/guest-table.ts';
+import type { ProgramEnd } from '../inventory/guest-table.ts';
 import { filesystemsToMount } from './filesystems.ts';
 import type { Guest } from './guest.ts';
+import { endedEarly, inTime } from './in-time.ts';
+import { leaveSystem, setUpSystem } from './inside-system.ts';
+import { forkToSetUp, markRenewed, placesOf, setupOf } from './who-it-is.ts';
 
 /** From the first instruction to the init's answer it takes a second or two; each try has longer than the one before. */
 const FIRST_BOOT_TIMEOUT_MS = 10_000;
@@ -21,75 +23,15 @@ const LEAVE_TIMEOUT_MS = 10_000;
 /** How long the init may take to begin with the end. */
 const POWER_OFF_TIMEOUT_MS = 10_000;
 
-/** QEMU's user-mode network (qemu(1), "-netdev user"): the guest's address there, and who answers. */
-const userNetwork = { address: '10.0.2.15/24', gateway: '10.0.2.2', nameserver: '10.0.2.3' } as const;
-
-interface Place {
-  readonly mac: string;
-  readonly ipv4?: string | undefined;
-  readonly kind: NetworkKind;
-  readonly name: string;
-  readonly subnet?: string | undefined;
-  readonly gateway?: string | undefined;
-}
-
-const linkOf = ({ mac, ipv4, kind, subnet, gateway }: Place): GuestSetup['links'][number] => {
-  if (kind === 'user') return { mac, addresses: [userNetwork.address], gateway: userNetwork.gateway };
-  if (ipv4 === undefined || subnet === undefined) return { mac, addresses: [] };
-  return {
-    mac,
-    addresses: [`${ipv4}/${subnet.slice(subnet.indexOf('/') + 1)}`],
-    // Of the others no host passes on what goes elsewhere.
-    ...(kind === 'nat' && gateway !== undefined ? { gateway } : {}),
-  };
-};
-
-/** Of several NICs the first has the way out. Pure. */
-export const setupOf = (
-  { id, name }: { readonly id: string; readonly name: string },
-  program: StoredProgram,
-  places: readonly Place[],
-): GuestSetup => {
-  const links = places.map(linkOf);
-  const wayOut = links.findIndex(({ gateway }) => gateway !== undefined);
-  const nameservers = places.flatMap(({ kind, gateway }) =>
-    kind === 'user' ? [userNetwork.nameserver] : gateway === undefined ? [] : [gateway],
-  );
-  const own = places.find(({ ipv4 }) => ipv4 !== undefined)?.ipv4 ?? '127.0.1.1';
-  const { argv, environment, workingDirectory, user, terminal, interactive } = program;
-  return {
-    hostname: name,
-    machineId: id.replaceAll('-', ''),
-    links: links.map(({ gateway, ...link }, index) => ({
-      ...link,
-      ...(index === wayOut && gateway !== undefined ? { gateway } : {}),
-    })),
-    resolver: {
-      nameservers: [...new Set(nameservers)],
-      search: places.filter(({ kind }) => kind !== 'user').map(({ name: network }) => network),
-    },
-    hosts: [`${own} ${name}`],
-    program: {
-      argv,
-      environment: [...environment, ...(environment.some(isHostname) ? [] : [`HOSTNAME=${name}`])],
-      ...(workingDirectory === undefined ? {} : { workingDirectory }),
-      ...(user === undefined ? {} : { user }),
-      ...(terminal === undefined ? {} : { terminal }),
-      ...(interactive === undefined ? {} : { interactive }),
-    },
-  };
-};
-
-const isHostname = (variable: string): boolean => variable.startsWith('HOSTNAME=');
-
 /**
- * Waits until the init is there and has started the program; nothing for other guests. Errors: DeadlineExceeded when it
+ * Waits until the init is there and has started the program, or until the fork of a guest with a system of its own has
+ * become itself; nothing for other guests. Errors: DeadlineExceeded when it
  * does not come up, FailedPrecondition when the program cannot be run.
  * `tries`: which try this is, from 1.
  */
 export const setUpInside = async (guest: Guest, tries: number, signal: AbortSignal): Promise<void> => {
   const own = setupFor(guest);
-  if (!own) return;
+  if (!own) return await setUpSystem(guest, signal);
   const fork = forkToSetUp(guest);
   const isPrepared = guest.status.applied?.prepared === true;
   const setup = {
@@ -112,11 +54,6 @@ export const prepareInside = async (guest: Guest, tries: number, signal: AbortSi
   markRenewed(guest);
 };
 
-const markRenewed = (guest: Guest): void => {
-  const { applied } = guest.status;
-  if (applied) guest.setStatus({ applied: { ...applied, renewed: true } });
-};
-
 /** Waits until the init is there, and leaves it as its forks are to find it. Errors: as `setUpInside`. */
 export const prepareForForks = async (
   guest: Guest,
@@ -129,15 +66,15 @@ export const prepareForForks = async (
   });
 
 /** Leaves the program of a running guest as the forks of its memory are to find it; it runs on. Errors: as `setUpInside`. */
-export const leaveProgram = async (guest: Guest, token: string, signal: AbortSignal): Promise<void> =>
+export const leaveProgram = async (guest: Guest, token: string, signal: AbortSignal): Promise<void> => {
+  if (guest.record.spec.program === undefined) return await leaveSystem(guest, token, signal);
   await withInit(guest, LEAVE_TIMEOUT_MS, signal, (init, limit) => init.leaveProgram(token, limit));
+};
 
 /** Undefined for a guest that runs no program of an image. */
 const setupFor = (guest: Guest): GuestSetup | undefined => {
-  const { program, nics } = guest.record.spec;
-  const { networks } = guest.house;
-  const places = nics.map(({ mac, ipv4, network }) => ({ ...networks.byId(network), mac, ipv4 }));
-  return program && { ...setupOf(guest, program, places), ...filesystemsToMount(guest.record) };
+  const { program } = guest.record.spec;
+  return program && { ...setupOf(guest, program, placesOf(guest)), ...filesystemsToMount(guest.record) };
 };
 
 const timeoutOf = (fork: GuestSetup['fork'], tries: number): number => {
@@ -147,47 +84,28 @@ const timeoutOf = (fork: GuestSetup['fork'], tries: number): number => {
 
 const bootTimeoutMs = (tries: number): number => FIRST_BOOT_TIMEOUT_MS * 3 ** (tries - 1);
 
-/** What a fork knows of itself while nobody has told it better; undefined for others, and once it is up. */
-const forkToSetUp = ({ status, record, house }: Guest): GuestSetup['fork'] => {
-  const { forkOf } = record.spec;
-  const { forked, renewed = status.process?.ready !== undefined } = status.applied ?? {};
-  if (forked !== true || renewed || forkOf === undefined) return undefined;
-  const template = house.inventory.guests.byId(forkOf);
-  if (!template?.spec.template) return undefined;
-  const { token, madeOf } = template.spec.template;
-  const macs = madeOf?.macs ?? template.spec.nics.map(({ mac }) => mac);
-  return { token, macs, runs: madeOf !== undefined, isItself: madeOf?.guest === record.id };
-};
-
 const withInit = async (
   guest: Guest,
   timeoutMs: number,
   signal: AbortSignal,
   act: (init: GuestInit, signal: AbortSignal) => Promise<void>,
 ): Promise<void> => {
-  const { handle } = guest;
+  const { handle, name } = guest;
   // Gone since it was resumed: nobody may take that for an answer of its init.
-  if (!handle?.init) throw endedEarly(guest);
-  const ended = new AbortController();
-  void handle.ended.then(() => ended.abort(endedEarly(guest)));
-  using limit = deadline(timeoutMs, AbortSignal.any([signal, ended.signal]));
-  try {
-    await act(handle.init, limit.signal);
-  } catch (error) {
-    if (!(limit.signal.reason instanceof DeadlineError)) throw error;
-    throw new RoostError('DeadlineExceeded', `Guest ${guest.name} has not come up in ${timeoutMs / 1000} s`, {
-      cause: error,
-      data: { guest: guest.name },
-      hint: 'Look at what it wrote while it booted: roost logs --console.',
-    });
-  }
+  const init = handle?.init;
+  if (!init) throw endedEarly(guest);
+  await inTime(
+    guest,
+    { timeoutMs, signal },
+    (limit) => act(init, limit),
+    (cause) =>
+      new RoostError('DeadlineExceeded', `Guest ${name} has not come up in ${timeoutMs / 1000} s`, {
+        cause,
+        data: { guest: name },
+        hint: 'Look at what it wrote while it booted: roost logs --console.',
+      }),
+  );
 };
-
-const endedEarly = ({ name }: Guest): RoostError =>
-  new RoostError('HostError', `Guest ${name} ended before its program was started`, {
-    data: { guest: name },
-    hint: 'Look at what it wrote while it booted: roost logs --console.',
-  });
 
 /** The program has ended: written down, and the guest is asked to end as well; one that does not is stopped by others. */
 export const endWithProgram = (guest: Guest, { exitCode, signal }: ProgramEnd): void => {

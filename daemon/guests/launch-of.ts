@@ -95,14 +95,18 @@ interface PlacedPort {
   readonly port: PortSpec;
 }
 
-/** A guest that starts by UEFI has variables of its own; does nothing for others. May be done again. */
-export const ensureFirmwareVariables = async (guest: Guest): Promise<void> => {
+/**
+ * A guest that starts by UEFI has variables of its own; does nothing for others. They begin as those of the guest that its
+ * disks come from, which name what boots from them. May be done again.
+ */
+export const ensureFirmwareVariables = async (guest: Guest, of = guest.record.spec.forkOf): Promise<void> => {
   const { firmware } = guest.record.machine;
   if (!firmware) return;
   const { credentials } = guest.place;
-  await guest.house.pool.createFirmwareVariables({
+  const { pool } = guest.house;
+  await pool.createFirmwareVariables({
     guest: guest.id,
-    templatePath: firmware.variablesTemplatePath,
+    templatePath: of === undefined ? firmware.variablesTemplatePath : pool.firmwareVariablesPath(of),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   });
 };

@@ -21,7 +21,7 @@ import { asForkOf } from './forks.ts';
 import { isOwn, refuseLeftovers } from './gather.ts';
 import type { Guest } from './guest.ts';
 import { leaveProgram, setUpInside } from './inside.ts';
-import { volumeSpecOf } from './launch-of.ts';
+import { ensureFirmwareVariables, volumeSpecOf } from './launch-of.ts';
 import { preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
@@ -103,6 +103,7 @@ const passDisks = ({ template, source }: Making): Step => ({
       if (disk.readOnly || !own) await pool.createVolume(volume, work);
       else await pool.passVolume(volumeSpecOf(source, own), volume);
     }
+    await ensureFirmwareVariables(template, source.id);
     await template.saveRecord();
   },
   undo: async () => {
@@ -347,22 +348,36 @@ const keptOnceRecorded = (making: Making, step: Step): Step => ({
   },
 });
 
-/** Errors: Unsupported with the reason why the guest cannot go on as a fork of itself. */
-export const refuseUnforkable = ({ name, record: { spec } }: Guest): void => {
-  const why =
-    spec.program === undefined
-      ? 'it runs no container image'
-      : spec.cloudInit !== undefined || spec.cdroms.length > 0
-        ? 'it has a medium that is its own'
-        : spec.filesystems.length > 0
-          ? 'it has directories of the host, whose files are in use in its memory'
-          : undefined;
-  if (why === undefined) return;
-  throw new RoostError('Unsupported', `Guest ${name} cannot be forked while it runs: ${why}`, {
-    data: { guest: name },
-    hint:
-      spec.filesystems.length > 0
-        ? 'Guests without directories of the host can; put what forks are to have into an image.'
-        : 'Guests that run container images can.',
-  });
+/** Errors: Unsupported with the reason why the guest cannot go on as a fork of itself; FailedPrecondition without its agent. */
+export const refuseUnforkable = (guest: Guest): void => {
+  const { name, agent } = guest;
+  const why = whyUnforkable(guest);
+  if (why !== undefined)
+    throw new RoostError('Unsupported', `Guest ${name} cannot be forked while it runs: ${why}`, {
+      data: { guest: name },
+      hint: 'docs/microvms.md says what can be forked, and what it takes.',
+    });
+  if (guest.record.spec.program === undefined && agent.view.state !== 'connected')
+    throw new RoostError('FailedPrecondition', `The agent of guest ${name} is ${agent.view.state}`, {
+      data: { guest: name, agent: agent.view.state },
+      hint: 'Forks become themselves by it: install qemu-guest-agent in the guest, or wait until it has started.',
+    });
+};
+
+const whyUnforkable = ({ driver, record: { spec } }: Guest): string | undefined => {
+  if (!driver.verbs.has('fork')) return `driver ${driver.name} has no forks`;
+  if (spec.filesystems.length > 0)
+    return 'it has directories of the host, whose files are in use in its memory';
+  if (spec.program === undefined) return whySystemIsUnforkable(spec);
+  return spec.cloudInit !== undefined || spec.cdroms.length > 0
+    ? 'it has a medium that is its own'
+    : undefined;
+};
+
+/** What of a guest's own would be its forks' as well. */
+const whySystemIsUnforkable = ({ agent, cloudInit }: StoredSpec): string | undefined => {
+  if (!agent.enabled) return 'it has no channel to an agent, by which its forks would become themselves';
+  if (cloudInit?.metaData !== undefined || cloudInit?.networkConfig !== undefined)
+    return 'the meta-data or network configuration that its cloud-init is given would be that of its forks as well';
+  return undefined;
 };

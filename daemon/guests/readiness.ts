@@ -63,10 +63,10 @@ export class Readiness {
       this.prove({ kind: 'agent', at: this.#guest.house.clock.now() });
   }
 
-  /** The first proof of a run counts; a guest whose CPUs stand still has given none. */
+  /** The first proof of a run counts; a guest whose CPUs stand still has given none, nor has a fork that is not itself yet. */
   prove(proof: Proof): void {
-    const { process } = this.#guest.status;
-    if (!this.#waiting || !process || process.ready) return;
+    const { process, applied } = this.#guest.status;
+    if (!this.#waiting || !process || process.ready || applied?.renewed === false) return;
     this.end();
     this.#guest.setStatus({ process: { ...process, ready: proof } });
     this.#guest.house.events.emit({

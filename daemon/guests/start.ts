@@ -26,6 +26,7 @@ import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { machineSettings } from './guest-view.ts';
 import { setUpInside } from './inside.ts';
+import { isUnheard } from './inside-system.ts';
 import { launchOf, portSpecs, runObjects, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
@@ -140,6 +141,7 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
     if (paused) guest.setStatus({ state: 'paused', reason: 'user' });
     // One that is kept already never goes on: an earlier daemon had come as far.
     else if (!(gathered.forkable && (await guest.driver.canFork(guest.place)))) {
+      if (isUnheard(guest)) await handle.setLinks(false, signal);
       await handle.resume(signal);
       if (guest.handle === handle && guest.status.state === 'starting')
         guest.setStatus({ state: 'running', reason: undefined });
@@ -279,9 +281,10 @@ export const start = (guest: Guest, operation: OperationRecord): Procedure => {
     do: (work) => tryInside(work, (tries) => setUpInside(guest, tries, work.signal)),
   };
   const waited = operation.arguments['waited'] === true;
-  const runsProgram = guest.record.spec.program !== undefined && operation.arguments['paused'] !== true;
+  const { program: runs, forkOf } = guest.record.spec;
+  const isSetUp = (runs !== undefined || forkOf !== undefined) && operation.arguments['paused'] !== true;
   return {
-    steps: runsProgram
+    steps: isSetUp
       ? waited
         ? [record(guest), ...boot, announce(guest), program]
         : [...boot, program]

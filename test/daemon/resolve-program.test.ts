@@ -1,7 +1,7 @@
 /** What a guest runs of an image, and what its init is told. */
 import { describe, expect, test } from 'vitest';
-import { setupOf } from '../../daemon/guests/inside.ts';
 import { programOf } from '../../daemon/guests/resolve-program.ts';
+import { setupOf } from '../../daemon/guests/who-it-is.ts';
 import { programSpec } from '../../protocol/guest.ts';
 import { ociConfig } from '../../protocol/oci.ts';
 import type { ImageId } from '../../protocol/types.ts';
