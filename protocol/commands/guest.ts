@@ -90,9 +90,9 @@ export const guestStart = defineCommand({
 
 export const templateCreate = defineCommand({
   name: 'template-create',
-  summary: 'Make a template of a guest that runs a container image',
+  summary: 'Make a template of a guest',
   description:
-    'A stopped guest is booted to where its main program would begin, and kept so: it runs no more. Of a guest that runs, `name` makes a template with its memory and its disks as they are, the program in it running; the guest itself goes on as the first fork of it, the same to everybody: for some tens of milliseconds it stands still (pausedMs of the result), and who is attached to it or runs a program in it is cut off. Guests are forked from it in some tens of milliseconds, by guest-fork, and by guest-create where it asks for the same. Its memory is held as long as its process lives; when that has ended, by guest-stop or with the host, forks of it boot.',
+    'A stopped guest that runs a container image is booted to where its main program would begin, and kept so: it runs no more. Of a guest that runs, `name` makes a template with its memory and its disks as they are, and all that runs in it; one that boots no container image has to be a Linux whose agent answers. The guest itself goes on as the first fork of it, the same to everybody: for some tens of milliseconds it stands still (pausedMs of the result), and who is attached to it or runs a program in it is cut off. Guests are forked from it in some tens of milliseconds, by guest-fork, and by guest-create where it asks for the same. Its memory is held as long as its process lives; when that has ended, by guest-stop or with the host, forks of it boot.',
   role: 'operate',
   nature: 'change',
   since,
@@ -108,14 +108,17 @@ export const guestFork = defineCommand({
   name: 'guest-fork',
   summary: 'Make a guest of a template and run a program in it',
   description:
-    'The guest has the machine, the memory and the disks of the template as they were when it was made, and addresses, name and machine-id of its own. Its random generator and its clock are new before anything runs in it. It begins with the memory of the template if that is there, and boots otherwise. Settings that are not given are those of the template.',
+    'The guest has the machine, the memory and the disks of the template as they were when it was made, and addresses, name and machine-id of its own. Its random generator and its clock are new before anything runs in it, or, where its system runs already, before its links come up. It begins with the memory of the template if that is there, and boots otherwise. Settings that are not given are those of the template.',
   role: 'operate',
   nature: 'change',
   since,
   arguments: z.strictObject({
     template: guestReference,
     name: guestName,
-    program: programSpec.omit({ image: true }).optional().describe('In place of what the template would run'),
+    program: programSpec
+      .omit({ image: true })
+      .optional()
+      .describe('In place of what the template would run; only of a template of a container image'),
     labels: labels.optional(),
     ...changing,
   }),
