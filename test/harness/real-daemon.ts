@@ -79,7 +79,7 @@ const untilSaid = async (child: ChildProcess, said: () => string, text: string):
     if (said().includes(text)) resolve();
   };
   const fail = (code: number | null, signal: NodeJS.Signals | null): void =>
-    reject(new Error(`roostd ended with ${code ?? signal} before it said ${text}:\n${said()}`));
+    reject(new Error(`roostd ended with ${code ?? signal}:\n${said()}`));
   child.stdout?.on('data', look);
   child.once('exit', fail);
   look();
