@@ -13,6 +13,7 @@ export const exitCodes = {
   permissionDenied: { code: 5, meaning: 'This user may not do that' },
   differences: { code: 6, meaning: 'fsck found differences between ledger and host, or left some' },
   deadlineExceeded: { code: 124, meaning: 'It did not finish in the time given' },
+  notRun: { code: 125, meaning: '`roost run` and nothing else: what it was to run was not run' },
   interrupted: { code: 130, meaning: 'Interrupted by Ctrl-C; an operation already accepted goes on' },
 } as const;
 

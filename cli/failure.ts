@@ -17,6 +17,11 @@ export class CliFailure extends Error {
     this.exitCode = exitCodeOf(reason ?? exitReasonOfClass[wire.class] ?? 'failed');
   }
 
+  /** The same with another exit code. */
+  withReason(reason: ExitReason): CliFailure {
+    return new CliFailure(this.wire, reason, this);
+  }
+
   /** The same with a further sentence. */
   because(text: string): CliFailure {
     const told = new CliFailure({ ...this.wire, desc: `${this.wire.desc}. ${text}` }, 'unreachable', this);

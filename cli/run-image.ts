@@ -11,6 +11,7 @@ import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
 import { type AttachOptions, attachHere, requireTerminal } from './attach.ts';
 import { exitCodeOf as endOfSession } from './byte-session.ts';
+import { exitCodeOf } from './exit-codes.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
 import { parseForward } from './forward.ts';
 import type { Context } from './io.ts';
@@ -23,7 +24,12 @@ import { parseVolume } from './volume.ts';
 type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
 
 /** Those of docker run: it could not be run at all, not be executed, not be found. */
-const exitCodes = { notRun: 125, notExecutable: 126, notFound: 127, signalled: 128 } as const;
+const programCodes = {
+  notRun: exitCodeOf('notRun'),
+  notExecutable: 126,
+  notFound: 127,
+  signalled: 128,
+} as const;
 /** The log grows without notice, so it is looked at. */
 const LOOK_MS = 100;
 const MAX_PART_BYTES = 65_536;
@@ -179,16 +185,16 @@ const showOutput = async (context: Context, guest: string, ended: AbortSignal): 
   }
 };
 
-const exitCodeOf = ({ lastExit }: GuestView): number => {
+const exitCodeOfEnd = ({ lastExit }: GuestView): number => {
   if (lastExit?.exitCode !== undefined) return lastExit.exitCode;
-  return lastExit?.signal === undefined ? exitCodes.notRun : exitCodes.signalled + lastExit.signal;
+  return lastExit?.signal === undefined ? programCodes.notRun : programCodes.signalled + lastExit.signal;
 };
 
 /** Of a start that failed. */
 const exitCodeOfFailure = ({ wire }: CliFailure): number => {
   const { errno } = wire.data ?? {};
-  if (errno === 'ENOENT') return exitCodes.notFound;
-  return errno === 'EACCES' || errno === 'ENOEXEC' ? exitCodes.notExecutable : exitCodes.notRun;
+  if (errno === 'ENOENT') return programCodes.notFound;
+  return errno === 'EACCES' || errno === 'ENOEXEC' ? programCodes.notExecutable : programCodes.notRun;
 };
 
 const runToEnd = async (context: Context, guest: string): Promise<number> => {
@@ -199,7 +205,7 @@ const runToEnd = async (context: Context, guest: string): Promise<number> => {
   const view = await lastingWait(context, 'guest-wait', { guest, until: 'stopped' });
   ended.abort();
   await shown;
-  return exitCodeOf(view);
+  return exitCodeOfEnd(view);
 };
 
 /** Its streams here, if it has a terminal or takes input. Resolves with its exit code. */
@@ -220,7 +226,7 @@ const runHere = async (
   if (ending === 'left') return ending;
   if (!('error' in ending)) return endOfSession(ending);
   // Nobody could tell the end of the program: the guest has one as well.
-  return exitCodeOf(await lastingWait(context, 'guest-wait', { guest, until: 'stopped' }));
+  return exitCodeOfEnd(await lastingWait(context, 'guest-wait', { guest, until: 'stopped' }));
 };
 
 /** Also after an interrupt, by a signal of its own: the guest is the user's, and they want to be rid of it. */
@@ -239,15 +245,15 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
   const { flags, positionals } = invocation;
   const name = textOf(flags, 'name') ?? `run-${randomHex(4)}`;
   const streams = { terminal: flags['terminal'] === true, interactive: flags['interactive'] === true };
-  if (flags['detach'] !== true) requireTerminal(context, streams);
-  await buildWhatIsMissing(context);
-  const image = await imageFor(context, String(positionals['IMAGE']));
-  const spec = specOf(invocation, image, name);
   // Of this run: a name may be taken again.
   const idempotencyKey = randomHex(8);
   let made = false;
   let left = flags['detach'] === true;
   try {
+    if (flags['detach'] !== true) requireTerminal(context, streams);
+    await buildWhatIsMissing(context);
+    const image = await imageFor(context, String(positionals['IMAGE']));
+    const spec = specOf(invocation, image, name);
     const { operation } = (await lastingCall(context, 'guest-create', () => ({
       ...spec,
       idempotencyKey,
@@ -267,6 +273,8 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
     left = ended === 'left';
     return ended === 'left' ? 0 : ended;
   } catch (error) {
+    // The other codes are those of the program.
+    if (!made && error instanceof CliFailure) throw error.withReason('notRun');
     if (error instanceof Interrupted && made && flags['rm'] !== true)
       context.note(
         `roost: guest ${name} runs on; 'roost stop ${name}' stops it, 'roost logs -f ${name}' follows it`,

@@ -184,7 +184,7 @@ describeWith(
       expect(await told(home, 'one', 'cat /x/file; echo from one >> /x/file')).toBe('from two\n');
       expect(await readFile(join(parent, 'x/file'), 'utf8')).toBe('from two\nfrom one\n');
       expect(await runRoost(home, ['run', '-v', 'data:/data', 'box'])).toMatchObject({
-        code: 2,
+        code: 125,
         stderr: expect.stringContaining('volumes with a name are not made'),
       });
       await leaveNothing({ home, daemon });

@@ -317,6 +317,11 @@ describeWith(
       expect(await run('box')).toMatchObject({ code: 0, stdout: 'no command\n' });
       expect(await run('box', 'no-such-program')).toMatchObject({ code: 127, stdout: '' });
       expect(await run('box', 'sh', '-c', 'kill -9 $$')).toMatchObject({ code: 137 });
+      for (const refused of [
+        ['--network', 'none-of-these', 'box'],
+        ['-p', 'nonsense', 'box'],
+      ])
+        expect(await run(...refused, 'true')).toMatchObject({ code: 125, stdout: '' });
       expect((await daemon.client.call('query-guests', {})).guests).toEqual([]);
       expect(await runRoost(home, ['run', '-d', '--name', 'stays', 'box', 'sleep', '1000'])).toEqual({
         code: 0,
