@@ -1,8 +1,9 @@
 /** Guests that run `box`, the small image of busybox, and a template of one that tests fork. */
 import type { CommandInput } from '../../protocol/commands.ts';
+import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import type { MicrovmImages } from './microvm-home.ts';
-import type { DaemonHome, RealDaemon } from './real-daemon.ts';
+import { type DaemonHome, type RealDaemon, testDaemonHome } from './real-daemon.ts';
 
 /** The spec of one that does nothing for a day, under TCG and without a network. */
 export const boxGuest = (
@@ -18,6 +19,27 @@ export const boxGuest = (
 });
 
 type Images = Pick<MicrovmImages, 'importInto'>;
+
+/** A daemon of the test's own that has the image. */
+export const beginWithBox = async (images: Images): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
+  const home = await testDaemonHome();
+  const daemon = await home.start();
+  await images.importInto(daemon);
+  return { home, daemon };
+};
+
+/** Forks of these names, all asked for at once, as each is once it runs. */
+export const forkAll = async (
+  daemon: RealDaemon,
+  template: string,
+  names: readonly string[],
+): Promise<readonly GuestView[]> =>
+  await Promise.all(
+    names.map(async (name) => {
+      await daemon.succeed('guest-fork', { template, name });
+      return await daemon.guest(name);
+    }),
+  );
 
 /** Gives a new daemon the template `mother` on the network `lan`, of which nothing has been forked yet. */
 export const makeMother = async (daemon: RealDaemon, images: Images, asTemplate = true): Promise<void> => {

@@ -17,23 +17,19 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
+import { beginWithBox } from '../harness/box-guests.ts';
 import { directoryServers } from '../harness/directory-servers.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import type { DaemonHome, RealDaemon } from '../harness/real-daemon.ts';
 import { roostProgram, runRoost } from '../harness/roost-cli.ts';
 import { TestClient } from '../harness/test-client.ts';
 import { testDirectory } from '../harness/test-directory.ts';
 
 const images = provideMicrovmImages();
 
-const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
-  const home = await testDaemonHome();
-  const daemon = await home.start();
-  await images.importInto(daemon);
-  return { home, daemon };
-};
+const begin = () => beginWithBox(images);
 
 type Filesystems = NonNullable<CommandInput<'guest-create'>['filesystems']>;
 

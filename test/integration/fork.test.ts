@@ -2,25 +2,19 @@
 import { truncate } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
-import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
-import { boxGuest } from '../harness/box-guests.ts';
+import { beginWithBox, boxGuest, forkAll } from '../harness/box-guests.ts';
 import { openGuestConsole } from '../harness/guest-console.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages, wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import type { DaemonHome, RealDaemon } from '../harness/real-daemon.ts';
 import { runRoost } from '../harness/roost-cli.ts';
 import { templateArgs } from '../harness/waiting-forks.ts';
 
 const images = provideMicrovmImages();
 
-const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
-  const home = await testDaemonHome();
-  const daemon = await home.start();
-  await images.importInto(daemon);
-  return { home, daemon };
-};
+const begin = () => beginWithBox(images);
 
 const makeTemplate = async (
   daemon: RealDaemon,
@@ -30,18 +24,6 @@ const makeTemplate = async (
   await daemon.succeed('guest-create', boxGuest(name, more));
   await daemon.succeed('template-create', { guest: name });
 };
-
-const forkAll = async (
-  daemon: RealDaemon,
-  template: string,
-  names: readonly string[],
-): Promise<readonly GuestView[]> =>
-  await Promise.all(
-    names.map(async (name) => {
-      await daemon.succeed('guest-fork', { template, name });
-      return await daemon.guest(name);
-    }),
-  );
 
 /** What the program of a guest has counted, once it is so far. */
 const counted = async (home: DaemonHome, guest: string, least: number): Promise<readonly number[]> => {

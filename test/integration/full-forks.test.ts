@@ -7,6 +7,7 @@ import { beforeAll, expect, it } from 'vitest';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { debianBootTimeoutMs, debianImage, debianImageTimeoutMs } from '../guests/debian-image.ts';
+import { forkAll } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { wasForked } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
@@ -105,20 +106,18 @@ const freeze = async (daemon: RealDaemon, guest: string, name: string): Promise<
   return template;
 };
 
-const forkAll = async (
+const forksOf = async (
   daemon: RealDaemon,
   template: string,
   names: readonly string[],
-): Promise<readonly GuestView[]> =>
-  await Promise.all(
-    names.map(async (name) => {
-      await daemon.succeed('guest-fork', { template, name });
-      const fork = await daemon.guest(name);
-      expect(fork).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
-      expect(await wasForked(fork)).toBe(true);
-      return fork;
-    }),
-  );
+): Promise<readonly GuestView[]> => {
+  const forks = await forkAll(daemon, template, names);
+  for (const fork of forks) {
+    expect(fork).toMatchObject({ state: 'running', ready: { kind: 'agent' } });
+    expect(await wasForked(fork)).toBe(true);
+  }
+  return forks;
+};
 
 const itGoesOn = async (home: DaemonHome, daemon: RealDaemon): Promise<Self> => {
   const before = await daemon.guest('web');
@@ -133,7 +132,7 @@ const itGoesOn = async (home: DaemonHome, daemon: RealDaemon): Promise<Self> => 
 };
 
 const forksAreThemselves = async (home: DaemonHome, daemon: RealDaemon, webs: Self): Promise<void> => {
-  const forks = await forkAll(daemon, 'warm', ['one', 'two']);
+  const forks = await forksOf(daemon, 'warm', ['one', 'two']);
   const drawn = await Promise.all(['one', 'two', 'web'].map((name) => randomOf(home, name)));
   expect(new Set(drawn.flat()).size).toBe(3 * 2000);
   const selves = await Promise.all(

@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
+import { beginWithBox } from '../harness/box-guests.ts';
 import { leaveNothing } from '../harness/leave-nothing.ts';
 import { provideMicrovmImages } from '../harness/microvm-images.ts';
 import { describeWith } from '../harness/needs.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
+import type { DaemonHome, RealDaemon } from '../harness/real-daemon.ts';
 import { roostProgram, runRoost } from '../harness/roost-cli.ts';
 import { Terminal } from '../harness/terminal.ts';
 import { TestClient } from '../harness/test-client.ts';
@@ -17,12 +18,7 @@ const images = provideMicrovmImages();
 
 type Program = NonNullable<CommandInput<'guest-create'>['program']>;
 
-const begin = async (): Promise<{ home: DaemonHome; daemon: RealDaemon }> => {
-  const home = await testDaemonHome();
-  const daemon = await home.start();
-  await images.importInto(daemon);
-  return { home, daemon };
-};
+const begin = () => beginWithBox(images);
 
 const script = (text: string): Pick<Program, 'command'> => ({ command: ['sh', '-c', text] });
 
