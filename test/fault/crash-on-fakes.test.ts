@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { OperationView } from '../../protocol/operation.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
+import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from '../daemon/fake-house.ts';
 
 type Kind = 'guest-create' | 'guest-start' | 'guest-stop' | 'guest-delete';
 const stepsOf: Readonly<Record<Kind, readonly string[]>> = {
