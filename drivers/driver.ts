@@ -385,28 +385,23 @@ export interface IdentityTeller {
   settleAddresses(links: ForkIdentity['links'], signal: AbortSignal): Promise<void>;
 }
 
-/** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
-export interface GuestHandle {
-  readonly process: ProcessIdentity;
-  /** `kvm`, `tcg`, …: what it really runs on. */
-  readonly accel: string;
-  /** Resolves once the process is gone and its last events have been observed. Never rejects. */
-  readonly ended: Promise<GuestEnd>;
-  readonly verbs: ReadonlySet<GuestVerb>;
-  /** Undefined where the machine has no channel to one. */
-  readonly agent: GuestAgent | undefined;
-  /** Present where the guest boots our own init. */
-  readonly init: GuestInit | undefined;
-  /** Present where the guest has a channel to an agent that is not our own init. */
-  readonly teller: IdentityTeller | undefined;
-  queryState(signal: AbortSignal): Promise<ObservedState>;
-  resume(signal: AbortSignal): Promise<void>;
-  pause(signal: AbortSignal): Promise<void>;
-  reset(signal: AbortSignal): Promise<void>;
-  /** Asks the guest to power off; says nothing about whether it will. */
-  requestShutdown(signal: AbortSignal): Promise<void>;
-  /** Ends the process for certain, whatever state it is in. Resolves when it is gone. */
-  kill(signal: AbortSignal): Promise<void>;
+/** What a guest can be asked about its disks and drives, besides `plug` and `unplug`. Errors as of `GuestHandle`. */
+export interface GuestDisks {
+  /** Lets the guest see a disk grown to that size; done already when it has it. */
+  resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Puts a medium into a CD-ROM drive in place of what is there, or empties it. May be done again. Errors:
+   * FailedPrecondition while the guest has locked the drive, unless by force.
+   */
+  setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    options: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void>;
+}
+
+/** What a guest can be asked that others are forked from. Errors as of `GuestHandle`. */
+export interface ForkSource {
   /**
    * Stops the guest for good and keeps its memory and its devices as they are, for others to be forked from it: as long as
    * its process lives, which from then on does nothing else. May be done again. Errors: FailedPrecondition when it was
@@ -422,6 +417,34 @@ export interface GuestHandle {
   handOver(receiver: GuestHandle, signal: AbortSignal): Promise<{ readonly stoppedAt: number }>;
   /** Plugs the cables of all NICs in, or pulls them: a guest is heard by nobody then, and sees it. May be done again. */
   setLinks(areUp: boolean, signal: AbortSignal): Promise<void>;
+}
+
+/** A live guest process, and the line to it. Methods reject with RoostError; none of them waits without `signal`. */
+export interface GuestHandle {
+  readonly process: ProcessIdentity;
+  /** `kvm`, `tcg`, …: what it really runs on. */
+  readonly accel: string;
+  /** Resolves once the process is gone and its last events have been observed. Never rejects. */
+  readonly ended: Promise<GuestEnd>;
+  readonly verbs: ReadonlySet<GuestVerb>;
+  /** Undefined where the machine has no channel to one. */
+  readonly agent: GuestAgent | undefined;
+  /** Present where the guest boots our own init. */
+  readonly init: GuestInit | undefined;
+  /** Present where the guest has a channel to an agent that is not our own init. */
+  readonly teller: IdentityTeller | undefined;
+  /** Absent where no guest can be forked from it. */
+  readonly forks?: ForkSource;
+  /** Absent where it has none. */
+  readonly disks?: GuestDisks;
+  queryState(signal: AbortSignal): Promise<ObservedState>;
+  resume(signal: AbortSignal): Promise<void>;
+  pause(signal: AbortSignal): Promise<void>;
+  reset(signal: AbortSignal): Promise<void>;
+  /** Asks the guest to power off; says nothing about whether it will. */
+  requestShutdown(signal: AbortSignal): Promise<void>;
+  /** Ends the process for certain, whatever state it is in. Resolves when it is gone. */
+  kill(signal: AbortSignal): Promise<void>;
   /** Names of the disks and NICs that the process has; what is half plugged is not among them. */
   devices(signal: AbortSignal): Promise<DeviceNames>;
   /**
@@ -436,17 +459,6 @@ export interface GuestHandle {
    * later. Errors: FailedPrecondition when the guest refuses.
    */
   unplug(device: DeviceName, signal: AbortSignal): Promise<void>;
-  /** Lets the guest see a disk grown to that size; done already when it has it. */
-  resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
-  /**
-   * Puts a medium into a CD-ROM drive in place of what is there, or empties it. May be done again. Errors:
-   * FailedPrecondition while the guest has locked the drive, unless by force.
-   */
-  setMedium(
-    cdrom: string,
-    medium: BlockSource | undefined,
-    options: { readonly force: boolean; readonly signal: AbortSignal },
-  ): Promise<void>;
   /**
    * Lets the process hold its lock again after somebody took the file away; done already when it holds it. Errors:
    * FailedPrecondition when another process holds it by now.
@@ -542,6 +554,15 @@ export interface ReconstructedGuest extends Omit<Launch, 'place' | 'name'> {
   readonly uid: number;
 }
 
+/** What a driver says of forks. */
+export interface ForkingDriver {
+  /** Whether a machine can go on with memory that another was kept with. Pure. */
+  fitsMemoryOf(kept: PinnedMachine, machine: PinnedMachine): boolean;
+
+  /** Whether guests can be forked from this one now. */
+  canFork(place: GuestPlace): Promise<boolean>;
+}
+
 export interface Driver {
   readonly name: GuestSpec['driver'];
   /** What guests of this driver can do; a verb that is missing is refused with Unsupported. */
@@ -576,12 +597,6 @@ export interface Driver {
 
   /** Whether the guest's process lives. */
   probe(place: GuestPlace): Promise<Probe>;
-
-  /** Whether a machine can go on with memory that another was kept with. Pure. */
-  fitsMemoryOf(kept: PinnedMachine, machine: PinnedMachine): boolean;
-
-  /** Whether guests can be forked from this one now. */
-  canFork(place: GuestPlace): Promise<boolean>;
 
   /** Takes over a live process. Errors: NotFound when there is none, Unavailable when it does not answer. */
   attach(place: GuestPlace, context: AttachContext): Promise<GuestHandle>;
@@ -625,6 +640,9 @@ export interface Driver {
    * told for certain, Unavailable when it does not answer; absent where a driver cannot tell at all.
    */
   reconstruct?(found: FoundProcess, place: GuestPlace, signal: AbortSignal): Promise<ReconstructedGuest>;
+
+  /** Absent where no guest can be forked. */
+  readonly forks?: ForkingDriver;
 
   /** What of this driver is on the host for the instance, in the words of the ledger. */
   inspect(place: {

@@ -27,6 +27,7 @@ const pureFiles = [
   'daemon/**/restart-policy.ts',
   'drivers/qemu/devices.ts',
   'drivers/qemu/launch-args.ts',
+  'drivers/processes/process-interface.ts',
   'storage/debian/recipe.ts',
   'storage/debian/confinement.ts',
   'storage/debian/package-progress.ts',

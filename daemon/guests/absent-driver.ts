@@ -42,14 +42,6 @@ export class AbsentDriver implements Driver {
     return 'unknown';
   }
 
-  fitsMemoryOf(): boolean {
-    return false;
-  }
-
-  async canFork(): Promise<boolean> {
-    return false;
-  }
-
   /** What a run left is known to its driver alone, and stays. */
   async clear(): Promise<void> {}
 

@@ -62,6 +62,10 @@ const shapeOf = ({ memoryBytes, cpu, qemu, boot, firmware, program, disks }: Sto
   disks: disks.map(({ name, image, sizeBytes, readOnly }) => ({ name, image, sizeBytes, readOnly })),
 });
 
+/** Whether it was kept already, by an earlier daemon that has not come to write it down. */
+export const isKept = async ({ driver, place }: Guest): Promise<boolean> =>
+  (await driver.forks?.canFork(place)) ?? false;
+
 /** Whether memory that was made with one record goes with another. */
 export const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: PinnedMachine): boolean =>
   spec.program !== undefined &&
@@ -69,7 +73,7 @@ export const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: Pi
   spec.cdroms.length === 0 &&
   spec.filesystems.length === 0 &&
   record.spec.filesystems.length === 0 &&
-  driver.fitsMemoryOf(record.machine, machine) &&
+  driver.forks?.fitsMemoryOf(record.machine, machine) === true &&
   isDeepStrictEqual(shapeOf(record.spec), shapeOf(spec));
 
 /** The newest of the candidates that the guest can be forked from. */

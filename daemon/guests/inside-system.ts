@@ -32,7 +32,7 @@ export const setUpSystem = async (guest: Guest, signal: AbortSignal): Promise<vo
     const teller = requireTeller(guest);
     await teller.tellIdentity(identity, limit);
     if (fork.isItself) return;
-    await guest.handle?.setLinks(true, limit);
+    await guest.handle?.forks?.setLinks(true, limit);
     await teller.settleAddresses(links, limit);
   };
   await inTime(guest, { timeoutMs: SET_UP_TIMEOUT_MS, signal }, tell, (cause) =>

@@ -17,7 +17,7 @@ import type { Finish } from '../operations/operations.ts';
 import type { Step } from '../operations/steps.ts';
 import { directory } from './creation.ts';
 import { changeRecord } from './device-work.ts';
-import { asForkOf } from './forks.ts';
+import { asForkOf, isKept } from './forks.ts';
 import { isOwn, refuseLeftovers } from './gather.ts';
 import type { Guest } from './guest.ts';
 import { leaveProgram, setUpInside } from './inside.ts';
@@ -25,7 +25,7 @@ import { ensureFirmwareVariables, volumeSpecOf } from './launch-of.ts';
 import { preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
-import { isKept, share } from './template.ts';
+import { share } from './template.ts';
 
 /** The guest that a template is made of, by what was asked. */
 export const liveSourceOf = ({ arguments: asked }: OperationRecord): GuestId | undefined =>
@@ -126,12 +126,12 @@ const handOver = (making: Making): Step => ({
     const { template, source, operation } = making;
     if (await isKept(template)) return;
     const { handle } = source;
-    if (!handle || !template.handle) return requireRunning(source);
+    if (!handle?.forks || !template.handle?.forks) return requireRunning(source);
     await leaveProgram(source, operation.id, signal);
     noteHandOver(source, operation.id);
-    const { stoppedAt } = await handle.handOver(template.handle, signal);
+    const { stoppedAt } = await handle.forks.handOver(template.handle, signal);
     making.stoppedAt = stoppedAt;
-    await template.handle.freezeForForks(signal);
+    await template.handle.forks.freezeForForks(signal);
   },
   undo: async () => {
     const { template } = making;

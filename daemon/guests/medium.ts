@@ -24,7 +24,7 @@ const setMedium = async (
   { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
 ): Promise<void> => {
   const handle = liveHandle(guest);
-  await handle?.setMedium(name, image && guest.house.images.source(image), { force, signal });
+  await handle?.disks?.setMedium(name, image && guest.house.images.source(image), { force, signal });
 };
 
 export const mediumChange = (guest: Guest, operation: OperationRecord): Procedure => {

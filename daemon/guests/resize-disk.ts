@@ -17,7 +17,7 @@ export const diskResizing = (guest: Guest, operation: OperationRecord): Procedur
         do: async (work) => {
           const disk = requireDisk(guest.record.spec, name);
           const handle = liveHandle(guest);
-          if (handle) await handle.resizeDisk(name, sizeBytes, work.signal);
+          if (handle) await handle.disks?.resizeDisk(name, sizeBytes, work.signal);
           else await pool.growVolume({ ...volumeSpecOf(guest, disk), sizeBytes }, work);
         },
       },

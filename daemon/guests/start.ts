@@ -11,7 +11,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import { record } from './creation.ts';
-import { goesWithMemoryOf } from './forks.ts';
+import { goesWithMemoryOf, isKept } from './forks.ts';
 import {
   attachPorts,
   clearForAnother,
@@ -140,8 +140,8 @@ const resume = (guest: Guest, gathered: Gathered, paused: boolean): Step => ({
       });
     if (paused) guest.setStatus({ state: 'paused', reason: 'user' });
     // One that is kept already never goes on: an earlier daemon had come as far.
-    else if (!(gathered.forkable && (await guest.driver.canFork(guest.place)))) {
-      if (isUnheard(guest)) await handle.setLinks(false, signal);
+    else if (!(gathered.forkable && (await isKept(guest)))) {
+      if (isUnheard(guest)) await handle.forks?.setLinks(false, signal);
       await handle.resume(signal);
       if (guest.handle === handle && guest.status.state === 'starting')
         guest.setStatus({ state: 'running', reason: undefined });

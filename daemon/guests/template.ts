@@ -8,20 +8,17 @@ import type { StoredSpec } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import { changeRecord } from './device-work.ts';
-import { asForkOf, roundOf } from './forks.ts';
+import { asForkOf, isKept, roundOf } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { prepareForForks } from './inside.ts';
 import { volumeSpecOf, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
 
-/** Whether it was kept already, by an earlier daemon that has not come to write it down. */
-export const isKept = (guest: Guest): Promise<boolean> => guest.driver.canFork(guest.place);
-
 const keep = (guest: Guest): Step => ({
   name: 'keep',
   do: async ({ signal }) => {
-    if (!(await isKept(guest))) await guest.handle?.freezeForForks(signal);
+    if (!(await isKept(guest))) await guest.handle?.forks?.freezeForForks(signal);
   },
 });
 

@@ -99,14 +99,6 @@ export class FakeDriver implements Driver {
     return handle;
   }
 
-  fitsMemoryOf(): boolean {
-    return false;
-  }
-
-  canFork(): Promise<boolean> {
-    return Promise.resolve(false);
-  }
-
   async probe({ id }: GuestPlace): ReturnType<Driver['probe']> {
     return this.host.behaviour(id).probe ?? (this.host.isLocked(id) ? 'alive' : 'gone');
   }

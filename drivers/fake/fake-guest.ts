@@ -7,6 +7,7 @@ import type { GuestId } from '../../protocol/types.ts';
 import {
   type DeviceName,
   type DeviceNames,
+  type GuestDisks,
   type GuestEnd,
   type GuestHandle,
   guestVerbs,
@@ -29,6 +30,10 @@ export const fakeVerbs: GuestHandle['verbs'] = new Set(guestVerbs.filter((verb) 
 export class FakeGuest implements GuestHandle {
   readonly init = undefined;
   readonly teller = undefined;
+  readonly disks: GuestDisks = {
+    resizeDisk: (...all) => this.#resizeDisk(...all),
+    setMedium: (...all) => this.#setMedium(...all),
+  };
   readonly ended: Promise<GuestEnd>;
   readonly verbs = fakeVerbs;
   readonly #id: GuestId;
@@ -122,18 +127,6 @@ export class FakeGuest implements GuestHandle {
     await waitOrAbort(this.ended, signal);
   }
 
-  freezeForForks(): Promise<void> {
-    return Promise.reject(unforkable());
-  }
-
-  handOver(): ReturnType<GuestHandle['handOver']> {
-    return Promise.reject(unforkable());
-  }
-
-  setLinks(): Promise<void> {
-    return Promise.reject(unforkable());
-  }
-
   async devices(signal: AbortSignal): Promise<DeviceNames> {
     await this.#command('query', signal);
     const { disks, nics } = this.#process.devices;
@@ -161,26 +154,6 @@ export class FakeGuest implements GuestHandle {
         hint: 'Stop using it inside the guest.',
       });
     devices.delete(name);
-  }
-
-  async resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    await this.#command('resize', signal);
-    const { disks } = this.#process.devices;
-    if (!disks.has(name)) throw new RoostError('HostError', `The guest has no disk ${name}`);
-    disks.set(name, sizeBytes);
-  }
-
-  async setMedium(
-    cdrom: string,
-    medium: BlockSource | undefined,
-    { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
-  ): Promise<void> {
-    await this.#command('medium', signal);
-    if (this.#host.behaviour(this.#id).locksDrives === true && !force)
-      throw new RoostError('FailedPrecondition', `The guest has locked the drive ${cdrom}`, {
-        hint: 'Use force.',
-      });
-    this.#process.devices.media.set(cdrom, medium?.path);
   }
 
   /** Sends back what it gets. */
@@ -213,6 +186,26 @@ export class FakeGuest implements GuestHandle {
   async release(): Promise<void> {
     this.#released = true;
     this.#stopListening();
+  }
+
+  async #resizeDisk(name: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    await this.#command('resize', signal);
+    const { disks } = this.#process.devices;
+    if (!disks.has(name)) throw new RoostError('HostError', `The guest has no disk ${name}`);
+    disks.set(name, sizeBytes);
+  }
+
+  async #setMedium(
+    cdrom: string,
+    medium: BlockSource | undefined,
+    { force, signal }: { readonly force: boolean; readonly signal: AbortSignal },
+  ): Promise<void> {
+    await this.#command('medium', signal);
+    if (this.#host.behaviour(this.#id).locksDrives === true && !force)
+      throw new RoostError('FailedPrecondition', `The guest has locked the drive ${cdrom}`, {
+        hint: 'Use force.',
+      });
+    this.#process.devices.media.set(cdrom, medium?.path);
   }
 
   /** Waits as long as the monitor is silent; fails when the guest ends meanwhile. */
@@ -268,6 +261,3 @@ export class FakeGuest implements GuestHandle {
     this.#end.resolve(end);
   }
 }
-
-const unforkable = (): RoostError =>
-  new RoostError('Unsupported', 'A pretended guest cannot be forked', { hint: 'Use the driver qemu.' });

@@ -10,10 +10,10 @@ import { JsonValueReader } from '../../lib/json-values.ts';
 import { runTool } from '../../lib/run-tool.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { MachineFamily } from '../../protocol/guest.ts';
-import { lastLine } from './guest-logs.ts';
+import { lastLine } from '../processes/guest-logs.ts';
+import { qmpReturns } from '../processes/qmp/qmp-commands.ts';
+import { qmpGreetingSchema } from '../processes/qmp/qmp-types.ts';
 import { familyOfType } from './machine.ts';
-import { qmpReturns } from './qmp/qmp-commands.ts';
-import { qmpGreetingSchema } from './qmp/qmp-types.ts';
 
 /** Keeps facts over restarts of the daemon. */
 export interface FactsCache {

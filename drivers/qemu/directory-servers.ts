@@ -10,10 +10,10 @@ import { deadline, waitOrAbort } from '../../lib/abort.ts';
 import { nextTurn } from '../../lib/turn.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, ProcessIdentity } from '../driver.ts';
-import { directoriesLockPath } from './guest-files.ts';
-import { GuestProcess } from './guest-process.ts';
+import { directoriesLockPath } from '../processes/guest-files.ts';
+import { GuestProcess } from '../processes/guest-process.ts';
+import { lockHolder, parseHolder, probeLock, takeLock } from '../processes/process-lock.ts';
 import { filesystemName } from './machine.ts';
-import { lockHolder, parseHolder, probeLock, takeLock } from './process-lock.ts';
 
 /** How long one whose guest is gone may take to finish by itself. */
 const FINISH_MS = 2_000;

@@ -13,10 +13,10 @@ import { promisify } from 'node:util';
 import { createMemory, sealMemory } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
-import { forkStatePath, lockPath } from './guest-files.ts';
+import { forkStatePath, lockPath } from '../processes/guest-files.ts';
+import { lockHolder } from '../processes/process-lock.ts';
 import { memoryDescriptors } from './launch-args.ts';
 import { type MigrationLine, migration, setCapabilities } from './migration.ts';
-import { lockHolder } from './process-lock.ts';
 
 const closeDescriptor = promisify(close);
 

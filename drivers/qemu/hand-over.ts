@@ -11,9 +11,9 @@ import { promisify } from 'node:util';
 import { deadline } from '../../lib/abort.ts';
 import { openPipe } from '../../native/index.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import { lastLine, lastWords } from './guest-logs.ts';
+import { lastLine, lastWords } from '../processes/guest-logs.ts';
+import type { QmpEvent } from '../processes/qmp/qmp-types.ts';
 import { type MigrationLine, migration, setCapabilities } from './migration.ts';
-import type { QmpEvent } from './qmp/qmp-types.ts';
 
 const closeDescriptor = promisify(close);
 

@@ -9,6 +9,8 @@ import { abortReason, deadline, deferred, waitOrAbort } from '../../lib/abort.ts
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { isRoostError, RoostError } from '../../protocol/errors.ts';
 import type { DeviceName, DeviceNames, PinnedMachine, PluggedDevice } from '../driver.ts';
+import type { EventLog } from '../processes/event-log.ts';
+import type { Monitor } from '../processes/monitor.ts';
 import {
   blockNodes,
   cdromId,
@@ -21,8 +23,6 @@ import {
   nicId,
   topNode,
 } from './devices.ts';
-import type { EventLog } from './event-log.ts';
-import type { Monitor } from './monitor.ts';
 
 /**
  * After how long the guest is asked again: one that was booting has not heard. Above the five seconds within which a

@@ -12,6 +12,7 @@ import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { Launch, PinnedMachine } from '../driver.ts';
+import { AGENT_PORT_ID, descriptorNumbers } from '../processes/process-interface.ts';
 import {
   blockNodes,
   cdromDevice,
@@ -28,22 +29,6 @@ import {
   seedDevice,
   virtio,
 } from './devices.ts';
-
-/**
- * Numbers of the descriptors that QEMU inherits. Taps follow from `firstTap` on, in the order of the NICs; behind them
- * what the agent's channel listens on, behind that what its memory is made of, and last what it is served directories by.
- */
-export const descriptorNumbers = {
-  /** A file with the one command that negotiates the black box. */
-  blackBoxInput: 0,
-  blackBox: 1,
-  processLog: 2,
-  lock: 3,
-  monitor: 4,
-  console: 5,
-  consoleLog: 6,
-  firstTap: 7,
-} as const;
 
 export interface LaunchArgsInput {
   readonly launch: Launch;
@@ -93,8 +78,6 @@ const CONTROL_PORT_NAME = 'org.roost.control.0';
 const STREAMS_PORT_NAME = 'org.roost.streams.0';
 const STREAMS_PORT_ID = 'streams0';
 export const STREAMS_CHARDEV = 'streams';
-/** The port's device; events name it. */
-export const AGENT_PORT_ID = 'agent0';
 /** Its host end. */
 export const AGENT_CHARDEV = 'agent';
 
@@ -112,7 +95,11 @@ export const launchArgs = (input: LaunchArgsInput): readonly string[] => [
 export const tapLinks = (nics: readonly NetPort[]): readonly string[] =>
   nics.flatMap((nic) => (nic.kind === 'tap' ? [nic.link] : []));
 
-const agentDescriptor = ({ nics }: Launch): number => descriptorNumbers.firstTap + tapLinks(nics).length;
+/**
+ * Behind what every process inherits come the taps, in the order of the NICs; behind them what the agent's channel listens
+ * on, behind that what its memory is made of, and last what it is served directories by.
+ */
+const agentDescriptor = ({ nics }: Launch): number => descriptorNumbers.further + tapLinks(nics).length;
 
 /** How many channels of the agent are listened on: our own has one for control and one for streams. */
 export const agentChannels = ({ agent, ownInit = false }: Pick<Launch, 'agent' | 'ownInit'>): 0 | 1 | 2 =>
@@ -399,7 +386,7 @@ const nicArgs = (launch: Launch): readonly string[] => {
   return launch.nics.flatMap((port, index) => {
     const pinned = entry(launch.machine.nics, index, 'NIC');
     const descriptor =
-      port.kind === 'tap' ? String(descriptorNumbers.firstTap + links.indexOf(port.link)) : '';
+      port.kind === 'tap' ? String(descriptorNumbers.further + links.indexOf(port.link)) : '';
     return [
       '-netdev',
       JSON.stringify(netdev(pinned.name, port, descriptor)),

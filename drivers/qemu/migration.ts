@@ -2,9 +2,9 @@
 import { deferred, waitOrAbort } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestPlace } from '../driver.ts';
-import type { EventLog } from './event-log.ts';
-import type { Monitor } from './monitor.ts';
-import type { QmpEvent } from './qmp/qmp-types.ts';
+import type { EventLog } from '../processes/event-log.ts';
+import type { Monitor } from '../processes/monitor.ts';
+import type { QmpEvent } from '../processes/qmp/qmp-types.ts';
 
 /** The line to one end. */
 export interface MigrationLine {

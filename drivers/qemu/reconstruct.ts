@@ -6,13 +6,14 @@ import { readFile } from 'node:fs/promises';
 import { deadline } from '../../lib/abort.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { FoundProcess, GuestPlace, ReconstructedGuest } from '../driver.ts';
+import { commandLineOf } from '../processes/find-processes.ts';
+import { monitorPath } from '../processes/guest-files.ts';
+import { Monitor, type MonitorOptions, toContractError } from '../processes/monitor.ts';
+import { silentError } from '../processes/process-guest.ts';
+import { descriptorNumbers } from '../processes/process-interface.ts';
 import { cdromId, diskId, nicId } from './devices.ts';
-import { commandLineOf } from './find-processes.ts';
 import { knownFirmware } from './firmware.ts';
-import { monitorPath } from './guest-files.ts';
-import { descriptorNumbers, launchArgs } from './launch-args.ts';
-import { Monitor, type MonitorOptions, toContractError } from './monitor.ts';
-import { silentError } from './qemu-guest.ts';
+import { launchArgs } from './launch-args.ts';
 import { type CommandLine, readCommandLine } from './read-command-line.ts';
 
 const FIRST_TAPS = 64;
@@ -30,7 +31,7 @@ const refusal = (found: FoundProcess, why: string): RoostError =>
 /** Links of the process's taps, by descriptor: as the kernel tells in /proc/PID/fdinfo (`iff:`). */
 const linksOf = async (pid: number): Promise<ReadonlyMap<number, string>> => {
   const links = new Map<number, string>();
-  for (let fd: number = descriptorNumbers.firstTap; fd < descriptorNumbers.firstTap + FIRST_TAPS; fd += 1) {
+  for (let fd: number = descriptorNumbers.further; fd < descriptorNumbers.further + FIRST_TAPS; fd += 1) {
     const info = await readFile(`/proc/${pid}/fdinfo/${fd}`, 'utf8').catch(() => '');
     const link = /^iff:\s*(\S+)$/m.exec(info)?.[1];
     if (link !== undefined) links.set(fd, link);
@@ -107,6 +108,7 @@ const askProcess = async (
       {
         path: monitorPath(place.runDirectory),
         pid: found.process.pid,
+        program: 'QEMU',
         silenceAfterMs,
         log,
         transcript,
@@ -124,7 +126,7 @@ const askProcess = async (
   } catch (error) {
     signal.throwIfAborted();
     if (limit.signal.aborted) throw silentError('unknown');
-    throw toContractError(error, 'qmp_capabilities');
+    throw toContractError(error, 'qmp_capabilities', 'QEMU');
   }
 };
 

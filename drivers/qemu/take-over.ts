@@ -1,7 +1,9 @@
 /** What has to be found out about a process that an earlier daemon launched, and that may have run for long. */
-import { type AgentEnd, openEnd } from './agent/agent-channel.ts';
-import type { EventLog } from './event-log.ts';
-import type { Monitor } from './monitor.ts';
+
+import type { AgentEnd } from '../processes/agent-end.ts';
+import type { EventLog } from '../processes/event-log.ts';
+import type { Monitor } from '../processes/monitor.ts';
+import { openEnd } from './agent/agent-channel.ts';
 
 export interface TakenOver {
   readonly accel: 'kvm' | 'tcg';

@@ -605,8 +605,8 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
         expect(await names(handle)).toEqual(own(launch));
         for (const device of [disk, nic, disk, nic]) await handle.plug(machine, device, signal);
         expect(await names(handle)).toEqual([...own(launch), 'data', 'extra'].toSorted());
-        await handle.resizeDisk('data', 2 * 1024 ** 2, signal);
-        await handle.resizeDisk('data', 2 * 1024 ** 2, signal);
+        await handle.disks?.resizeDisk('data', 2 * 1024 ** 2, signal);
+        await handle.disks?.resizeDisk('data', 2 * 1024 ** 2, signal);
         await handle.release();
         const again = await attachWith(launch, witness.cursor, harness.driver());
         await again.plug(machine, disk, signal);
@@ -653,7 +653,7 @@ export const driverConformance = (name: string, makeHarness: () => Promise<Drive
         const disc = { ...(await harness.makeDisk(launch, 'disc')), readOnly: true };
         const other = { ...(await harness.makeDisk(launch, 'other')), readOnly: true };
         for (const medium of [disc, disc, other, undefined, undefined, disc])
-          await handle.setMedium('cdrom0', medium, { force: false, signal });
+          await handle.disks?.setMedium('cdrom0', medium, { force: false, signal });
         expect(await handle.queryState(signal)).toEqual({ state: 'running' });
         await endWith(handle);
       });

@@ -6,8 +6,8 @@
 import { connect, type Socket } from 'node:net';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { FieldWriter, type Tag, tags } from '../../drivers/qemu/microvm-agent/fields.ts';
-import { encodeFrame, type FrameType, MAX_FRAME_BYTES } from '../../drivers/qemu/microvm-agent/frames.ts';
+import { FieldWriter, type Tag, tags } from '../../drivers/roost-agent/fields.ts';
+import { encodeFrame, type FrameType, MAX_FRAME_BYTES } from '../../drivers/roost-agent/frames.ts';
 import { describeWith } from '../harness/needs.ts';
 import { NativeAgent } from './native-agent.ts';
 

@@ -7,8 +7,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { encodeFrame } from '../../drivers/qemu/microvm-agent/frames.ts';
-import { MicrovmAgent } from '../../drivers/qemu/microvm-agent/microvm-agent.ts';
+import { encodeFrame } from '../../drivers/roost-agent/frames.ts';
+import { MicrovmAgent } from '../../drivers/roost-agent/microvm-agent.ts';
 import { exec } from '../../lib/exec.ts';
 import { guestImagesTimeoutMs } from '../guests/guest-images.ts';
 import {

@@ -8,8 +8,8 @@ import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { AgentLines } from '../../drivers/qemu/microvm-agent/agent-session.ts';
-import { MicrovmAgent } from '../../drivers/qemu/microvm-agent/microvm-agent.ts';
+import type { AgentLines } from '../../drivers/roost-agent/agent-session.ts';
+import { MicrovmAgent } from '../../drivers/roost-agent/microvm-agent.ts';
 import { buildSanitizedInit } from '../../tools/build-native.mjs';
 import { makeDirectory } from '../harness/test-directory.ts';
 

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { MicrovmAgent } from '../../drivers/qemu/microvm-agent/microvm-agent.ts';
+import { MicrovmAgent } from '../../drivers/roost-agent/microvm-agent.ts';
 import { buildInitramfs } from '../../guest/initramfs.ts';
 import { extractPvhKernel } from '../../guest/pvh-kernel.ts';
 import { exec } from '../../lib/exec.ts';

@@ -3,8 +3,8 @@
  * monitor after another: what the process keeps grows with none of them.
  */
 import { describe, expect, it } from 'vitest';
-import { Monitor } from '../../drivers/qemu/monitor.ts';
-import { TranscriptWriter } from '../../drivers/qemu/transcript.ts';
+import { Monitor } from '../../drivers/processes/monitor.ts';
+import { TranscriptWriter } from '../../drivers/processes/transcript.ts';
 import { silentLog } from '../../lib/log.ts';
 import { aGuest, fakeHouse } from '../daemon/fake-house.ts';
 import { FakeQemu } from '../fake-qemu/fake-qemu.ts';
@@ -93,6 +93,7 @@ describe('memory and descriptors stay flat', () => {
         {
           path: fake.path,
           pid: process.pid,
+          program: 'QEMU',
           silenceAfterMs: 60_000,
           log: silentLog(),
           transcript,

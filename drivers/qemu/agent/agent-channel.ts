@@ -4,21 +4,13 @@
  */
 import { access } from 'node:fs/promises';
 import type { Log } from '../../../lib/log.ts';
-import type { GuestAgent, GuestPlace, Launch, Observer } from '../../driver.ts';
-import { agentPath, logPath, streamsPath } from '../guest-files.ts';
+import type { GuestPlace, Launch } from '../../driver.ts';
+import type { AgentEnd } from '../../processes/agent-end.ts';
+import { agentPath, logPath, streamsPath } from '../../processes/guest-files.ts';
+import type { Monitor } from '../../processes/monitor.ts';
+import { MicrovmClient } from '../../roost-agent/microvm-client.ts';
 import { AGENT_CHARDEV } from '../launch-args.ts';
-import { MicrovmClient } from '../microvm-agent/microvm-client.ts';
-import type { Monitor } from '../monitor.ts';
 import { AgentClient } from './agent-client.ts';
-
-export interface AgentEnd extends GuestAgent {
-  /** An event, or QEMU's answer, about the guest's end of the channel. */
-  portChanged(isOpen: boolean): void;
-  /** The same observer, behind this end: whoever is told of the agent can ask it already. */
-  listening(observe: Observer): Observer;
-  /** Lets go of the channel; what waits is told. May be called twice. */
-  close(): void;
-}
 
 /** The end of a guest that is launched. */
 export const agentEnd = (

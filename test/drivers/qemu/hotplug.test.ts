@@ -4,10 +4,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { PinnedMachine, PluggedDevice } from '../../../drivers/driver.ts';
+import type { Monitor } from '../../../drivers/processes/monitor.ts';
+import type { QmpEvent } from '../../../drivers/processes/qmp/qmp-types.ts';
 import { Hotplug } from '../../../drivers/qemu/hotplug.ts';
 import { pinMachine } from '../../../drivers/qemu/machine.ts';
-import type { Monitor } from '../../../drivers/qemu/monitor.ts';
-import type { QmpEvent } from '../../../drivers/qemu/qmp/qmp-types.ts';
 import { RoostError } from '../../../protocol/errors.ts';
 import { guestSpec } from '../../../protocol/guest.ts';
 import type { MacAddress } from '../../../protocol/types.ts';

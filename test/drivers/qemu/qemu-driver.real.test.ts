@@ -6,8 +6,8 @@ import { mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { GuestHandle, Launch } from '../../../drivers/driver.ts';
-import { directoriesLockPath, lockPath, logPath } from '../../../drivers/qemu/guest-files.ts';
-import { parseHolder } from '../../../drivers/qemu/process-lock.ts';
+import { directoriesLockPath, lockPath, logPath } from '../../../drivers/processes/guest-files.ts';
+import { parseHolder } from '../../../drivers/processes/process-lock.ts';
 import { deferred } from '../../../lib/abort.ts';
 import { hostControlGroups } from '../../../lib/control-groups.ts';
 import { openTap } from '../../../native/index.ts';

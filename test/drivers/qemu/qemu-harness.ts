@@ -4,7 +4,7 @@ import { closeSync } from 'node:fs';
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Credentials, Launch, ProcessIdentity } from '../../../drivers/driver.ts';
-import { lockPath } from '../../../drivers/qemu/guest-files.ts';
+import { lockPath } from '../../../drivers/processes/guest-files.ts';
 import { type QemuDriver, type QemuDriverOptions, qemuDriver } from '../../../drivers/qemu/qemu-driver.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { launcherPath, openPidfd, watchReadable } from '../../../native/index.ts';

@@ -5,7 +5,7 @@ import { open, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
 import type { GuestHandle } from '../../../drivers/driver.ts';
-import { classifySilence } from '../../../drivers/qemu/qmp/silence.ts';
+import { classifySilence } from '../../../drivers/processes/qmp/silence.ts';
 import { never, Witness } from '../../conformance/driver.ts';
 import { bootSectorDisk } from '../../guests/boot-sector.ts';
 import { describeWith } from '../../harness/needs.ts';
