@@ -8,6 +8,7 @@
  * Rules every backend keeps; `test/conformance/network.ts` holds it to them:
  * - Every method may be done again after any crash: a finished one changes nothing.
  * - `attach` either gives a port or leaves nothing behind; a port that is not guarded yet passes nothing.
+ * - A veth port that nobody runs with is made anew by `attach`, and `detach` takes it out of whichever namespace it is in.
  * - A port lets through only frames from its own MAC and, for IPv4 and ARP, its own address where it has one.
  * - Nothing of the host outside the backend's own computable names is changed.
  */
@@ -34,6 +35,9 @@ export interface NetworkPlace {
   readonly runDirectory: string;
 }
 
+/** What a driver needs of a NIC: `tap`: a descriptor, for a machine · `veth`: a link, for a network namespace. */
+export type PortEnd = 'tap' | 'veth';
+
 export interface PortSpec {
   readonly guest: GuestId;
   readonly guestNumber: number;
@@ -41,6 +45,8 @@ export interface PortSpec {
   readonly guestName?: string;
   /** Index of the NIC in its guest. */
   readonly index: number;
+  /** `tap` unless given; a kind of network without bridges has but one end of its own. */
+  readonly end?: PortEnd;
   readonly mac: MacAddress;
   /** Address kept for it; absent for kind user, and for kind bridge unless it is fixed. */
   readonly ipv4?: string;
@@ -55,7 +61,7 @@ export interface PortPlan {
 
 export interface AttachedPort {
   readonly port: NetPort;
-  /** Descriptor of the tap, close-on-exec; absent for kind user. Whoever attached closes it after the launch. */
+  /** Descriptor of a tap, close-on-exec; absent for other ports. Whoever attached closes it after the launch. */
   readonly descriptor?: number;
   /**
    * Resolves when the port lets its own frames through and no others, and its network knows it; absent where nothing is
@@ -113,6 +119,7 @@ export interface NetworkBackend {
   /** Removes all of it. */
   remove(network: NetworkPlace, signal: AbortSignal): Promise<void>;
 
+  /** Errors: Unsupported for an end that networks of its kind do not have; of `attach` as well. */
   planPort(network: NetworkPlace, port: PortSpec): PortPlan;
   attach(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<AttachedPort>;
   detach(network: NetworkPlace, port: PortSpec, signal: AbortSignal): Promise<void>;

@@ -10,6 +10,12 @@ export const bridgePrefix = (instance: InstanceId): string => `rb${instance}`;
 /** What every tap of the instance begins with. */
 export const tapPrefix = (instance: InstanceId): string => `rt${instance}`;
 
+/** What the host's end of every veth pair of the instance begins with. */
+export const vethPrefix = (instance: InstanceId): string => `rv${instance}`;
+
+/** What the guest's end of every veth pair of the instance begins with, for as long as nobody has taken it. */
+export const vethPeerPrefix = (instance: InstanceId): string => `rp${instance}`;
+
 /** NICs that a guest can have: the index is one character of the name. */
 export const MAX_NICS = 36;
 
@@ -26,5 +32,14 @@ export const bridgeName = (instance: InstanceId, networkNumber: number): string 
   `${bridgePrefix(instance)}${base36(networkNumber, MAX_LINK_NUMBER)}`;
 
 /** The last character is the NIC's index, what stands before it the guest's number. */
+const nicWord = (guestNumber: number, index: number): string =>
+  `${base36(guestNumber, MAX_LINK_NUMBER)}${base36(index, MAX_NICS)}`;
+
 export const tapName = (instance: InstanceId, guestNumber: number, index: number): string =>
-  `${tapPrefix(instance)}${base36(guestNumber, MAX_LINK_NUMBER)}${base36(index, MAX_NICS)}`;
+  `${tapPrefix(instance)}${nicWord(guestNumber, index)}`;
+
+export const vethName = (instance: InstanceId, guestNumber: number, index: number): string =>
+  `${vethPrefix(instance)}${nicWord(guestNumber, index)}`;
+
+export const vethPeerName = (instance: InstanceId, guestNumber: number, index: number): string =>
+  `${vethPeerPrefix(instance)}${nicWord(guestNumber, index)}`;

@@ -1,16 +1,16 @@
 /**
  * The nftables rules of an instance, as text for `nft`. Pure.
  *
- * Two tables of one name, `roost_<instance>`: in family `bridge` the guard, which holds each tap to its own addresses,
+ * Two tables of one name, `roost_<instance>`: in family `bridge` the guard, which holds each port to its own addresses,
  * and in family `inet` the firewall, which keeps networks apart and gives kind nat its way out. Their rules are static
  * and speak of sets; a network and a port are elements of those, so making one never touches another's.
  *
  * Rules it keeps:
  * - Every text is one transaction and may be applied again; the sets keep their elements when the rules are renewed.
- * - The guard fails closed: a tap of ours that is in no set passes nothing.
+ * - The guard fails closed: a tap or veth of ours that is in no set passes nothing.
  * - What is not ours (another prefix) is never judged.
  *
- * IPv6: no network hands out IPv6 addresses, so a tap may use any under its own MAC address, as its link-local one;
+ * IPv6: no network hands out IPv6 addresses, so a port may use any under its own MAC address, as its link-local one;
  * router advertisements and DHCPv6 answers of guests are dropped. Neighbour discovery is not judged: a guest can claim a
  * neighbour's link-local address.
  */
@@ -18,7 +18,7 @@ import type { HostObject } from '../protocol/host-object.ts';
 import type { PortForward } from '../protocol/net-port.ts';
 import type { NetworkKind } from '../protocol/network.ts';
 import type { InstanceId, MacAddress } from '../protocol/types.ts';
-import { bridgePrefix, tapPrefix } from './link-names.ts';
+import { bridgePrefix, tapPrefix, vethPrefix } from './link-names.ts';
 
 /** Counters of the guard: frames dropped, by reason. */
 export const guardCounters = [
@@ -63,7 +63,7 @@ export const elementObject = (instance: InstanceId, element: SetElement): HostOb
   name: `${element.family}/${tableName(instance)}/${element.set}/${element.parts.join(' . ')}`,
 });
 
-/** The set in which the rules count the drops of each tap, by reason; its elements are made by the rules themselves. */
+/** The set in which the rules count the drops of each port, by reason; its elements are made by the rules themselves. */
 export type DropSet = `${DropReason}_ports`;
 export const dropSet = (reason: DropReason): DropSet => `${reason}_ports`;
 /** The reason that a set of this name counts; undefined for any other set. */
@@ -87,25 +87,26 @@ export const networkElements = (network: RuledNetwork): readonly SetElement[] =>
     : []),
 ];
 
-/** A bridge of somebody else that our taps join. No rule asks for it: it keeps the tables while no bridge of ours does. */
+/** A bridge of somebody else that our ports join. No rule asks for it: it keeps the tables while no bridge of ours does. */
 export const joinedElements = (bridge: string): readonly SetElement[] => [
   { family: 'bridge', set: 'joined', parts: [bridge] },
 ];
 
 export interface RuledPort {
-  readonly tap: string;
+  /** The tap, or the host's end of the veth pair. */
+  readonly link: string;
   readonly mac: MacAddress;
   /** Its one address; `any`: whichever it takes; without one it has no IPv4 at all. */
   readonly ipv4?: string;
 }
 
-/** What a tap may send: its MAC address, and with it its IPv4 address in IPv4 and ARP. */
-export const portElements = ({ tap, mac, ipv4 }: RuledPort): readonly SetElement[] => {
-  const own = { family: 'bridge', set: 'mac', parts: [tap, mac] } as const;
+/** What a port may send: its MAC address, and with it its IPv4 address in IPv4 and ARP. */
+export const portElements = ({ link, mac, ipv4 }: RuledPort): readonly SetElement[] => {
+  const own = { family: 'bridge', set: 'mac', parts: [link, mac] } as const;
   if (ipv4 === undefined) return [own];
   return ipv4 === 'any'
-    ? [own, { family: 'bridge', set: 'any_ip4', parts: [tap, mac] }]
-    : [own, { family: 'bridge', set: 'ip4', parts: [tap, mac, ipv4] }];
+    ? [own, { family: 'bridge', set: 'any_ip4', parts: [link, mac] }]
+    : [own, { family: 'bridge', set: 'ip4', parts: [link, mac, ipv4] }];
 };
 
 const ANY_ADDRESS = '0.0.0.0';
@@ -124,14 +125,14 @@ export const forwardElements = (ipv4: string, forwards: readonly PortForward[]):
         };
   });
 
-/** What the rules may have counted of a tap. */
-export const dropElements = (tap: string): readonly SetElement[] =>
-  guardCounters.map((reason) => ({ family: 'bridge', set: dropSet(reason), parts: [tap] }));
+/** What the rules may have counted of a port. */
+export const dropElements = (link: string): readonly SetElement[] =>
+  guardCounters.map((reason) => ({ family: 'bridge', set: dropSet(reason), parts: [link] }));
 
 /** ARP for IPv4 over Ethernet (RFC 826); any other form could hide its addresses from the rules. */
 const PLAIN_ARP = 'arp htype 1 arp ptype ip arp hlen 6 arp plen 4';
 
-/** Where a drop is counted for its tap; a set that cannot take one more tap must not keep the frame from being dropped. */
+/** Where a drop is counted for its port; a set that cannot take one more port must not keep the frame from being dropped. */
 const dropSetText = (reason: DropReason): string => `	set ${dropSet(reason)} {
 		type ifname
 		flags dynamic
@@ -164,7 +165,10 @@ ${guardCounters.map((counter) => `\tcounter ${counter} {\n\t}`).join('\n')}
 	}
 ${guardCounters.map(dropSetText).join('')}${guardCounters.map(dropChainText).join('')}	chain guard {
 		type filter hook prerouting priority dstnat; policy accept;
-		iifname != "${tapPrefix(instance)}*" accept
+		iifname "${tapPrefix(instance)}*" goto guard_port
+		iifname "${vethPrefix(instance)}*" goto guard_port
+	}
+	chain guard_port {
 		iifname . ether saddr != @mac goto forged_mac
 		ether type arp goto guard_arp
 		ether type ip goto guard_ipv4

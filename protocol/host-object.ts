@@ -10,6 +10,7 @@ export const hostObjectKinds = {
   file: 'A file, by path',
   directory: 'A directory with what is in it, by path',
   tap: 'A tap device, by link name; goes with the process that holds it',
+  veth: 'A veth pair, by the link name of its end on the host; goes with the network namespace of the other end',
   bridge: 'A bridge device, by link name',
   'nft-table': 'An nftables table, as family/name',
   'nft-element': 'An element of an nftables set, as family/table/set/element',

@@ -95,6 +95,7 @@ class Rebuilding {
   nic(name: string, port: NetPort, number: number | undefined): StoredNic {
     const { mac } = port;
     if (port.kind === 'tap') return { name, mac, ...this.#tapped(name, port, number ?? 0) };
+    if (port.kind === 'veth') this.refuse(`its NIC ${name} is the veth pair ${port.link}`);
     const networks = this.#networks(({ kind }) => kind === 'user');
     const [network, ...more] = networks;
     if (!network || more.length > 0)

@@ -9,6 +9,7 @@
  */
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { NetPort, PortForward } from '../../protocol/net-port.ts';
 import type { PinnedMachine } from '../driver.ts';
 
@@ -97,6 +98,8 @@ export const netdev = (name: string, port: NetPort, descriptor: string): Netdev 
       return { type: 'tap', id, fd: descriptor, vhost: false };
     case 'user':
       return { type: 'user', id, ...(port.forwards ? { hostfwd: port.forwards.map(hostfwd) } : {}) };
+    case 'veth':
+      throw new RoostError('Internal', `NIC ${name} is a veth pair, which no machine can have`);
   }
 };
 

@@ -3,12 +3,15 @@
  * objects as a real one, and fails where it is told to.
  */
 import { waitOrAbort } from '../../lib/abort.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import { type HostObject, hostObjectKey } from '../../protocol/host-object.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { NetworkKind } from '../../protocol/network.ts';
+import type { InstanceId } from '../../protocol/types.ts';
 import { gatewayOf } from '../addressing.ts';
 import type { NetworkBackend, NetworkPlace, PortAnswer, PortReport, PortSpec } from '../backend.ts';
-import { bridgeName, bridgePrefix, tapName, tapPrefix } from '../link-names.ts';
+import { bridgeName, bridgePrefix, tapName, tapPrefix, vethName, vethPrefix } from '../link-names.ts';
+import { vethPort } from '../veth-port.ts';
 
 export type FakeNetworkCall = 'ensure' | 'remove' | 'attach' | 'detach' | 'discard' | 'inspect';
 
@@ -62,11 +65,12 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
       await begin('remove', { network }, signal);
       take(objectsOfNetwork(network));
     },
-    planPort: (network, port) => ({ port: portOf(port), objects: objectsOfPort(network, port) }),
+    planPort: (network, port) => ({ port: portOf(network, port), objects: objectsOfPort(network, port) }),
     attach: async (network, port, signal) => {
       await begin('attach', { network, port }, signal);
+      const made = portOf(network, port);
       put(objectsOfPort(network, port));
-      return { port: portOf(port), ...(options.guard ? { guarded: options.guard() } : {}) };
+      return { port: made, ...(options.guard ? { guarded: options.guard() } : {}) };
     },
     detach: async (network, port, signal) => {
       await begin('detach', { network, port }, signal);
@@ -74,14 +78,9 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
     },
     discard: async ({ instance }, objects, signal) => {
       await begin('discard', {}, signal);
-      const ours = [bridgePrefix(instance), tapPrefix(instance)];
-      take(objects.filter(({ name }) => ours.some((prefix) => name.startsWith(prefix))));
+      take(objects.filter(({ name }) => isOf(instance, name)));
     },
-    foreign: async ({ instance }) =>
-      [...host.values()].filter(
-        ({ name }) =>
-          ![bridgePrefix(instance), tapPrefix(instance)].some((prefix) => name.startsWith(prefix)),
-      ),
+    foreign: async ({ instance }) => [...host.values()].filter(({ name }) => !isOf(instance, name)),
     answer: (_network, port, _since, signal) =>
       waitOrAbort(options.answer?.(port, signal) ?? new Promise<never>(() => undefined), signal),
     report: async (_network, port) => options.report?.(port) ?? { addresses: [], droppedFrames: {} },
@@ -92,18 +91,23 @@ export function fakeNetworkBackend(options: FakeNetworkOptions = {}): FakeNetwor
     usedSubnets: async () => options.usedSubnets ?? [],
     inspect: async ({ instance }, signal) => {
       await begin('inspect', {}, signal);
-      const prefixes = [bridgePrefix(instance), tapPrefix(instance)];
-      return [...host.values()].filter(({ name }) => prefixes.some((prefix) => name.startsWith(prefix)));
+      return [...host.values()].filter(({ name }) => isOf(instance, name));
     },
   };
 }
 
-/** A driver of a test needs no descriptor for a port of this kind. */
-const portOf = ({ mac, forwards = [] }: PortSpec): NetPort => ({
-  kind: 'user',
-  mac,
-  ...(forwards.length === 0 ? {} : { forwards }),
-});
+const isOf = (instance: InstanceId, name: string): boolean =>
+  [bridgePrefix, tapPrefix, vethPrefix].some((prefix) => name.startsWith(prefix(instance)));
+
+/** In a tap's place: a driver of a test needs no descriptor for a port of kind user. */
+function portOf(network: NetworkPlace, port: PortSpec): NetPort {
+  const { end, mac, forwards = [] } = port;
+  if (end !== 'veth') return { kind: 'user', mac, ...(forwards.length === 0 ? {} : { forwards }) };
+  if (network.kind !== 'user') return vethPort(network, port);
+  throw new RoostError('Unsupported', 'Networks of kind user have no veth ports', {
+    hint: 'Attach the guest to a network of kind nat.',
+  });
+}
 
 const objectsOfNetwork = (network: NetworkPlace): readonly HostObject[] =>
   network.kind === 'user' || network.kind === 'bridge'
@@ -113,4 +117,6 @@ const objectsOfNetwork = (network: NetworkPlace): readonly HostObject[] =>
 const objectsOfPort = (network: NetworkPlace, port: PortSpec): readonly HostObject[] =>
   network.kind === 'user'
     ? []
-    : [{ kind: 'tap', name: tapName(network.instance, port.guestNumber, port.index) }];
+    : port.end === 'veth'
+      ? [{ kind: 'veth', name: vethName(network.instance, port.guestNumber, port.index) }]
+      : [{ kind: 'tap', name: tapName(network.instance, port.guestNumber, port.index) }];

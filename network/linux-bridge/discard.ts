@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { enter } from '../../lib/account.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
-import { bridgePrefix, tapPrefix } from '../link-names.ts';
+import { bridgePrefix, tapPrefix, vethPrefix } from '../link-names.ts';
 import { elementWord, tableName } from '../ruleset.ts';
 import { stopServerOf } from './dnsmasq.ts';
 import type { InspectedPlace } from './inspect.ts';
@@ -14,6 +14,7 @@ import { nftIfPresent } from './nft.ts';
 const ORDER: readonly HostObject['kind'][] = [
   'process',
   'tap',
+  'veth',
   'bridge',
   'nft-element',
   'nft-table',
@@ -39,6 +40,8 @@ function isOurs(place: InspectedPlace, { kind, name }: HostObject, portsRoot: st
   switch (kind) {
     case 'tap':
       return name.startsWith(tapPrefix(instance));
+    case 'veth':
+      return name.startsWith(vethPrefix(instance));
     case 'bridge':
       return name.startsWith(bridgePrefix(instance));
     case 'nft-table':
@@ -63,6 +66,7 @@ async function discardOne({ kind, name }: HostObject, signal: AbortSignal): Prom
     case 'process':
       return await stopServerOf(name, signal);
     case 'tap':
+    case 'veth':
     case 'bridge':
       return await deleteLink(name, signal);
     case 'nft-table':

@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
 import { type InstanceId, networkId } from '../../protocol/types.ts';
-import { bridgePrefix, tapPrefix } from '../link-names.ts';
+import { bridgePrefix, tapPrefix, vethPrefix } from '../link-names.ts';
 import { reasonOfSet, tableName } from '../ruleset.ts';
 import { serverLives } from './dnsmasq.ts';
 import { linkNames } from './links.ts';
@@ -47,7 +47,7 @@ export async function inspectHost(
   ];
 }
 
-const OUR_LINK = /^r[bt][a-z0-9]{5}[a-z0-9]+$/;
+const OUR_LINK = /^r[btv]([a-z0-9]{5})[a-z0-9]+$/;
 const OUR_TABLE = /^table (bridge|inet) (roost_[a-z0-9]{5})$/gm;
 
 /** Links and tables that other instances have made in this network namespace. */
@@ -56,20 +56,23 @@ export async function foreignObjects(
   signal: AbortSignal,
 ): Promise<readonly HostObject[]> {
   const [links, tables] = await Promise.all([linkNames(signal), nftIfPresent(['list', 'tables'], signal)]);
-  const ours = [bridgePrefix(instance), tapPrefix(instance)];
   return [
     ...links
-      .filter((name) => OUR_LINK.test(name) && !ours.some((prefix) => name.startsWith(prefix)))
-      .map((name) => ({ kind: name.startsWith('rb') ? 'bridge' : 'tap', name }) as const),
+      .map((name) => [OUR_LINK.exec(name)?.[1], name] as const)
+      .flatMap(([owner, name]) =>
+        owner === undefined || owner === instance ? [] : linkObject(owner as InstanceId, name),
+      ),
     ...[...(tables ?? '').matchAll(OUR_TABLE)]
       .filter(([, , name]) => name !== tableName(instance))
       .map(([, family, name]) => ({ kind: 'nft-table', name: `${family}/${name}` }) as const),
   ];
 }
 
+/** The guest's end of a veth pair is no object of its own. */
 function linkObject(instance: InstanceId, name: string): readonly HostObject[] {
   if (name.startsWith(bridgePrefix(instance))) return [{ kind: 'bridge', name }];
   if (name.startsWith(tapPrefix(instance))) return [{ kind: 'tap', name }];
+  if (name.startsWith(vethPrefix(instance))) return [{ kind: 'veth', name }];
   return [];
 }
 

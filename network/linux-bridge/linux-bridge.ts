@@ -1,11 +1,12 @@
 /**
  * Networks as Linux bridges. Of kinds `nat` and `isolated` a network is a bridge with the host's address in it, elements
  * of the instance's nftables sets, and a dnsmasq; of kind `bridge` it is a bridge of somebody else, of which nothing is
- * ours but what our taps may send. A port is a tap that goes with the process which holds it.
+ * ours but what our ports may send. A port is a tap that goes with the process which holds it, or a veth pair that goes
+ * with the network namespace which has its other end.
  *
  * Rules it keeps:
- * - Nothing passes unguarded: a bridge comes up only after the firewall knows it; a tap may be in its bridge before its
- *   addresses are in the guard's sets, because the guard drops whatever comes from a tap that has none there.
+ * - Nothing passes unguarded: a bridge comes up only after the firewall knows it; a port may be in its bridge before its
+ *   addresses are in the guard's sets, because the guard drops whatever comes from one that has none there.
  * - The tables are every network's of the instance: whoever makes a network renews them, whoever removes the last one
  *   deletes them; one at a time, in turn.
  * - Kind nat turns on `net.ipv4.ip_forward` and never turns it off: others may have come to rely on it.

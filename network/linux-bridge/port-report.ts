@@ -4,7 +4,7 @@ import { reasonOfSet, tableName } from '../ruleset.ts';
 import { readLeases } from './leases.ts';
 import { neighboursOn } from './neighbours.ts';
 import { nftIfPresent } from './nft.ts';
-import { type AnySite, tapOf } from './site.ts';
+import { type AnySite, linkOf } from './site.ts';
 
 /** States of a neighbour that was met; any other may be of a question that we ourselves put. */
 const MET: ReadonlySet<string> = new Set(['reachable', 'stale', 'delay']);
@@ -28,7 +28,7 @@ export async function reportOf(site: AnySite, port: PortSpec, signal: AbortSigna
   };
 }
 
-/** A set of `nft -j` with what its rule has counted for each tap (libnftables-json(5)). */
+/** A set of `nft -j` with what its rule has counted for each port (libnftables-json(5)). */
 interface NftListing {
   readonly nftables: readonly {
     readonly set?: {
@@ -47,10 +47,10 @@ async function droppedFramesOf(
 ): Promise<PortReport['droppedFrames']> {
   const listing = await nftIfPresent(['-j', 'list', 'table', 'bridge', tableName(site.instance)], signal);
   if (listing === undefined) return {};
-  const tap = tapOf(site, port);
+  const link = linkOf(site, port);
   const counted = (JSON.parse(listing) as NftListing).nftables.flatMap(({ set }) => {
     const reason = set && reasonOfSet(set.name);
-    const found = set?.elem?.find(({ elem }) => elem?.val === tap)?.elem?.counter?.packets;
+    const found = set?.elem?.find(({ elem }) => elem?.val === link)?.elem?.counter?.packets;
     return reason === undefined || found === undefined ? [] : [[reason, found] as const];
   });
   return Object.fromEntries(counted);

@@ -11,7 +11,7 @@ import type { HostObject } from '../../protocol/host-object.ts';
 import type { InstanceId } from '../../protocol/types.ts';
 import { gatewayOf } from '../addressing.ts';
 import type { NetworkPlace, PortSpec } from '../backend.ts';
-import { bridgeName, tapName } from '../link-names.ts';
+import { bridgeName, tapName, vethName } from '../link-names.ts';
 import {
   elementObject,
   forwardElements,
@@ -45,7 +45,7 @@ export interface Site {
   readonly serverLog: string;
 }
 
-/** A network on a bridge of somebody else: nothing of it is ours but what our taps may send. */
+/** A network on a bridge of somebody else: nothing of it is ours but what our ports may send. */
 export interface JoinedSite {
   readonly instance: InstanceId;
   readonly networkName: string;
@@ -108,14 +108,15 @@ const ownObjects = (site: Site): readonly HostObject[] => [
   { kind: 'process', name: site.serverLog },
 ];
 
-export const tapOf = (site: AnySite, port: PortSpec): string =>
-  tapName(site.instance, port.guestNumber, port.index);
+/** The port's link in the bridge. */
+export const linkOf = ({ instance }: AnySite, { end, guestNumber, index }: PortSpec): string =>
+  end === 'veth' ? vethName(instance, guestNumber, index) : tapName(instance, guestNumber, index);
 
 /** On a bridge of somebody else an address may be given by a server of somebody else. */
 export const elementsOf = (site: AnySite, port: PortSpec): readonly SetElement[] => {
   const ipv4 = port.ipv4 ?? (site.kind === 'bridge' ? 'any' : undefined);
   const own = portElements({
-    tap: tapOf(site, port),
+    link: linkOf(site, port),
     mac: port.mac,
     ...(ipv4 === undefined ? {} : { ipv4 }),
   });

@@ -3,6 +3,7 @@
  * privileges are needed; ports of the host that are passed on to a guest are listened on by its own process.
  */
 import { waitOrAbort } from '../../lib/abort.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { NetworkBackend, PortAnswer, PortSpec } from '../backend.ts';
 import { bannerThrough, reachableAt, SSH_PORT } from './banner.ts';
@@ -14,6 +15,18 @@ const portOf = ({ mac, forwards = [] }: PortSpec): NetPort => ({
   mac,
   ...(forwards.length === 0 ? {} : { forwards }),
 });
+
+/** Errors: Unsupported for a guest that is no machine of QEMU's. */
+function requireOfQemu({ end }: PortSpec): void {
+  if (end !== 'veth') return;
+  throw new RoostError(
+    'Unsupported',
+    'Networks of kind user are within QEMU, and no container can join them',
+    {
+      hint: 'Attach the guest to a network of kind nat, isolated or bridge.',
+    },
+  );
+}
 
 /** Only SSH speaks before it is spoken to; a guest without a forward to it cannot be asked. */
 async function answer({ forwards = [] }: PortSpec, signal: AbortSignal): Promise<PortAnswer> {
@@ -29,9 +42,13 @@ export function userNetworkBackend(): NetworkBackend {
     plan: () => [],
     ensure: async () => undefined,
     remove: async () => undefined,
-    planPort: (_network, port) => ({ port: portOf(port), objects: [] }),
+    planPort: (_network, port) => {
+      requireOfQemu(port);
+      return { port: portOf(port), objects: [] };
+    },
     attach: async (_network, port, signal) => {
       signal.throwIfAborted();
+      requireOfQemu(port);
       for (const forward of port.forwards ?? []) await requireFree(forward, 'process', signal);
       return { port: portOf(port) };
     },

@@ -18,7 +18,7 @@ const golden = (name: string): string => `../golden/ruleset/${name}.nft`;
 
 const nat = networkElements({ bridge: 'rbabcde1', kind: 'nat', subnet: '10.91.1.0/24' });
 const isolated = networkElements({ bridge: 'rbabcde2', kind: 'isolated', subnet: '10.91.2.0/24' });
-const port = portElements({ tap: 'rtabcdea0', mac, ipv4: '10.91.1.2' });
+const port = portElements({ link: 'rtabcdea0', mac, ipv4: '10.91.1.2' });
 
 const forwards = forwardElements('10.91.1.2', [
   { protocol: 'tcp', hostAddress: '0.0.0.0', hostPort: 8080, guestPort: 80 },
@@ -36,7 +36,7 @@ describe('the rules', () => {
     ['forwards-add', addElementsText(instance, forwards)],
     ['forwards-delete', deleteElementsText(instance, forwards)],
     ['port-delete', deleteElementsText(instance, port)],
-    ['port-without-address-add', addElementsText(instance, portElements({ tap: 'rtabcdea1', mac }))],
+    ['port-without-address-add', addElementsText(instance, portElements({ link: 'rtabcdea1', mac }))],
   ])('of %s', async (name, text) => {
     await expect(text).toMatchFileSnapshot(golden(name));
   });
