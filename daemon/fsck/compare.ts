@@ -53,7 +53,14 @@ export interface Facts {
 const rowKey = (row: Row): string => `${hostObjectKey(row.object)} ${row.owner.id}`;
 
 /** Objects that go with their process by themselves, or stand for it. */
-const OF_PROCESS: ReadonlySet<HostObject['kind']> = new Set(['process', 'socket', 'tap', 'scope', 'cgroup']);
+const OF_PROCESS: ReadonlySet<HostObject['kind']> = new Set([
+  'process',
+  'socket',
+  'tap',
+  'veth',
+  'scope',
+  'cgroup',
+]);
 
 const byOperation = (last: LastOperation | undefined): string =>
   last === undefined ? 'no operation that is kept tells why' : `left by ${last.kind} (${last.state})`;

@@ -107,11 +107,11 @@ export class Repair {
     enter({ kind: 'note', text: `wrote the rows and the record of image ${image.name}` });
   }
 
-  /** Each backend knows its own names and leaves all others. A tap in use by a stray process is the process's. */
+  /** Each backend knows its own names and leaves all others. What a stray process has of a port is left to it. */
   async #discardOfNetworks(objects: readonly HostObject[], signal: AbortSignal): Promise<void> {
     const strays = await this.#strays();
     const removable = objects.filter(
-      ({ kind }) => !(strays.length > 0 && (kind === 'tap' || kind === 'nft-element')),
+      ({ kind }) => !(strays.length > 0 && (kind === 'tap' || kind === 'veth' || kind === 'nft-element')),
     );
     for (const backend of this.#options.backends)
       await this.#attempt('what is left of networks', signal, () =>
