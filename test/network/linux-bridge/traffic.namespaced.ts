@@ -10,7 +10,13 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { deferred, waitOrAbort } from '../../../lib/abort.ts';
 import { openPidfd, openTap, setLinkUp, signalPidfd, watchReadable } from '../../../native/index.ts';
 import { bridgeMac } from '../../../network/addressing.ts';
-import type { NetworkBackend, NetworkPlace, PortSpec } from '../../../network/backend.ts';
+import type {
+  AttachedPort,
+  NetworkBackend,
+  NetworkPlace,
+  PortEnd,
+  PortSpec,
+} from '../../../network/backend.ts';
 import { linuxBridgeBackend } from '../../../network/linux-bridge/linux-bridge.ts';
 import type { NetworkKind } from '../../../protocol/network.ts';
 import { type NetworkBench, networkPlace, portSpec } from '../../conformance/network.ts';
@@ -32,6 +38,7 @@ import {
   type Udp,
   udp,
 } from './frames.ts';
+import { GuestNamespace } from './guest-namespace.ts';
 import { TapEnd } from './tap-end.ts';
 
 const never = new AbortController().signal;
@@ -39,6 +46,8 @@ let bench: NetworkBench;
 let backend: NetworkBackend;
 let networks: NetworkPlace[] = [];
 let ends: TapEnd[] = [];
+let ports: (readonly [NetworkPlace, PortSpec])[] = [];
+let namespaces: GuestNamespace[] = [];
 
 beforeAll(prepareNamespace);
 beforeEach(async () => {
@@ -47,8 +56,10 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const end of ends) end.close();
+  for (const namespace of namespaces) await namespace.kill();
+  for (const each of ports) await backend.detach(...each, never);
   for (const network of networks) await backend.remove(network, never);
-  [networks, ends] = [[], []];
+  [networks, ends, ports, namespaces] = [[], [], [], []];
   await bench.release();
 });
 
@@ -60,12 +71,22 @@ async function makeNetwork(number: number, kind: NetworkKind): Promise<NetworkPl
 }
 
 async function attach(network: NetworkPlace, port: PortSpec): Promise<TapEnd> {
-  const { descriptor = -1, guarded } = await backend.attach(network, port, never);
-  await guarded;
-  const end = new TapEnd(descriptor, port.mac, port.ipv4 ?? '0.0.0.0');
+  const attached = await backend.attach(network, port, never);
+  ports.push([network, port]);
+  await attached.guarded;
+  const end = await endOf(attached, port.ipv4 ?? '0.0.0.0');
   ends.push(end);
   return end;
 }
+
+async function endOf({ port, descriptor = -1 }: AttachedPort, ip: string): Promise<TapEnd> {
+  if (port.kind !== 'veth') return new TapEnd(descriptor, port.mac, ip);
+  const namespace = await GuestNamespace.open();
+  namespaces.push(namespace);
+  return await namespace.takeByHand(port, ip);
+}
+
+const bothEnds: readonly PortEnd[] = ['tap', 'veth'];
 
 const gateway = (network: NetworkPlace): string => `10.91.${network.number}.1`;
 const gatewayMac = (network: NetworkPlace): string => bridgeMac(network.instance, network.number);
@@ -110,14 +131,14 @@ async function kill(pid: number, signal: AbortSignal): Promise<void> {
   closeSync(pidfd);
 }
 
-describe('the guard of a port', () => {
+describe.each(bothEnds)('the guard of a port, end %s', (kind) => {
   let network: NetworkPlace;
   let guest: TapEnd;
   let neighbour: TapEnd;
 
   beforeEach(async () => {
     network = await makeNetwork(1, 'isolated');
-    guest = await attach(network, portSpec(network, 1));
+    guest = await attach(network, { ...portSpec(network, 1), end: kind });
     neighbour = await attach(network, portSpec(network, 2));
   });
 
@@ -140,8 +161,12 @@ describe('the guard of a port', () => {
     return Buffer.concat([header, payload]);
   };
 
+  const specOf = (number: number): PortSpec => ({
+    ...portSpec(network, number),
+    end: number === 1 ? kind : 'tap',
+  });
   const droppedOf = async (number: number) =>
-    (await backend.report(network, portSpec(network, number), never)).droppedFrames;
+    (await backend.report(network, specOf(number), never)).droppedFrames;
 
   /** What the neighbour gets of `send`, known by what comes after it. */
   const arrivesAfter = async (send: () => void, signal: AbortSignal): Promise<number> => {
@@ -280,7 +305,7 @@ describe('the guard of a port', () => {
     await backend.ensure(network, never);
     await backend.restorePort?.(network, portSpec(network, 2), never);
     guest.sendUdp({ to: neighbour.ip, data: Buffer.from('lost') }, { to: neighbour.mac });
-    await backend.restorePort?.(network, portSpec(network, 1), never);
+    await backend.restorePort?.(network, specOf(1), never);
     expect(await arrivesAfter(() => undefined, signal)).toBe(0);
     expect(await counters('bridge', network)).toEqual({ forged_mac: 1 });
   });
@@ -312,12 +337,13 @@ describe('DHCP and DNS', () => {
   };
 
   it.each([
-    ['nat', gateway],
-    ['isolated', () => undefined],
-  ] as const)('give a guest of kind %s its own address', async (kind, router) => {
+    ['nat', 'tap', gateway],
+    ['isolated', 'tap', () => undefined],
+    ['nat', 'veth', gateway],
+  ] as const)('give a guest of kind %s its own address, by its %s', async (kind, end, router) => {
     const signal = AbortSignal.timeout(20_000);
     const network = await makeNetwork(1, kind);
-    const guest = await attach(network, portSpec(network, 7));
+    const guest = await attach(network, { ...portSpec(network, 7), end });
     const { address, options } = await lease(guest, network, signal);
     expect(address).toBe('10.91.1.8');
     expect(options.get(DHCP_OPTION.type)).toEqual(Buffer.from([5]));
