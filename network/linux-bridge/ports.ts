@@ -78,7 +78,8 @@ export async function announcePort(site: AnySite, port: PortSpec): Promise<void>
   if (site.kind !== 'bridge') await writePortFiles(site, port);
 }
 
+/** The link first: what a guest still sends by it would be counted again, under a name that the next run has too. */
 export async function detachPort(site: AnySite, port: PortSpec, signal: AbortSignal): Promise<void> {
-  await forbidPort(site, port, signal);
   await deleteLink(linkOf(site, port), signal);
+  await forbidPort(site, port, signal);
 }

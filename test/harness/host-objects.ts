@@ -53,11 +53,16 @@ export async function listProcesses(): Promise<readonly FoundProcess[]> {
   return found.filter((entry) => entry !== undefined);
 }
 
-/** Bridges and taps; whatever else there is, Roost did not make it. */
+/** Either end of a veth pair of Roost's; nothing but its name tells it from one of somebody else. */
+const VETH = /^r[vp][a-z0-9]{5}/;
+
+/** Bridges, taps and ends of veth pairs; whatever else there is, Roost did not make it. */
 export async function listLinks(): Promise<readonly string[]> {
   const names = await readdir('/sys/class/net').catch(() => []);
-  return names.filter((name) =>
-    ['bridge', 'tun_flags'].some((attribute) => existsSync(join('/sys/class/net', name, attribute))),
+  return names.filter(
+    (name) =>
+      VETH.test(name) ||
+      ['bridge', 'tun_flags'].some((attribute) => existsSync(join('/sys/class/net', name, attribute))),
   );
 }
 

@@ -105,4 +105,14 @@ describeWith(['root', 'ip', 'tun'], 'findLeaks on the host', () => {
     await run('ip', ['link', 'del', link]);
     expect(await leaks()).not.toContain(`link ${link}`);
   });
+
+  it('finds either end of a veth pair of an instance that was named', async () => {
+    const instance = `v${own.id.slice(-4)}`;
+    const [link, peer] = [`rv${instance}10`, `rp${instance}10`];
+    trackInstance(instance);
+    await run('ip', ['link', 'add', link, 'type', 'veth', 'peer', 'name', peer]);
+    expect(await leaks()).toEqual(expect.arrayContaining([`link ${link}`, `link ${peer}`]));
+    await run('ip', ['link', 'del', link]);
+    expect(await leaks()).not.toContainEqual(expect.stringContaining(instance));
+  });
 });

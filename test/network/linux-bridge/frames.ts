@@ -88,6 +88,24 @@ export function parseUdp(packet: Buffer): Udp | undefined {
   };
 }
 
+/** Sum of 16-bit words as the Internet's protocols make it (RFC 1071); 0xffff over what holds its own checksum. */
+function onesSum(bytes: Buffer): number {
+  const even = bytes.length % 2 === 0 ? bytes : Buffer.concat([bytes, Buffer.alloc(1)]);
+  let sum = 0;
+  for (let at = 0; at < even.length; at += 2) sum += even.readUInt16BE(at);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return sum;
+}
+
+/** Whether a UDP or TCP packet in IPv4 has a checksum, and the right one; undefined for what is neither. */
+export function checksumHolds(packet: Buffer): boolean | undefined {
+  const protocol = packet[9] ?? 0;
+  if (protocol !== 6 && protocol !== 17) return undefined;
+  const segment = packet.subarray(((packet[0] ?? 0) & 15) * 4, packet.readUInt16BE(2));
+  if (protocol === 17 && segment.readUInt16BE(6) === 0) return false;
+  return onesSum(Buffer.concat([packet.subarray(12, 20), u16(protocol, segment.length), segment])) === 0xffff;
+}
+
 /** Options of DHCP (RFC 2132) that the tests look at. */
 export const DHCP_OPTION = { mask: 1, router: 3, dns: 6, domain: 15, requested: 50, type: 53, server: 54 };
 const DHCP_COOKIE = Buffer.from('63825363', 'hex');

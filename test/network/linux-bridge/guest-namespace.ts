@@ -64,6 +64,14 @@ export class GuestNamespace {
     return (await run(program, args)).stdout;
   }
 
+  /** Runs a program that is killed when the signal says so. */
+  async runUntil(signal: AbortSignal, ...argv: readonly string[]): Promise<void> {
+    const [program = '', ...args] = [...this.within, ...argv];
+    await run(program, args, { signal }).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+  }
+
   /** Runs each as a command line of `ip`, in the namespace. */
   async ip(...lines: readonly string[]): Promise<void> {
     for (const line of lines) await this.run('ip', ...line.split(' '));
