@@ -34,6 +34,7 @@ const pureFiles = [
   'network/**/ruleset.ts',
   'network/**/addressing.ts',
   'network/**/link-names.ts',
+  'network/veth-port.ts',
   'network/foreign-firewalls.ts',
 ];
 

@@ -18,7 +18,7 @@ interface Link {
 
 /** Links of this network namespace, or of that of a process. */
 export async function links(within: readonly string[] = []): Promise<readonly Link[]> {
-  const [program = 'ip', ...args] = [...within, 'ip', '-json', '-details', 'link', 'show'];
+  const [program, ...args] = [...within, 'ip', '-json', '-details', 'link', 'show'];
   return JSON.parse((await run(program, args)).stdout) as Link[];
 }
 
