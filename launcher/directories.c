@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@
 #define LOCKED 4
 /* Beyond all of these, and of what is inherited. */
 #define OUT_OF_THE_WAY 128
-/* Where the directory is to virtiofsd alone. It is given no path of the host, in which a comma would be an option. */
+/* Where the directory is to whoever reads it, alone. virtiofsd is given no path of the host, in which a comma would be an option. */
 #define PLACE "/mnt"
 
 /* In place of the descriptor, whose number may be wanted for another. */
@@ -77,12 +78,9 @@ static struct line open_line(void)
 }
 
 /* The directory, with what is mounted below it, in place of PLACE; nothing of it leaves this namespace. */
-static void mount_directory(const struct directory *directory)
+static void mount_directory(const char *path, uint64_t attributes_set)
 {
-    struct mount_attr attributes = {
-        .attr_set = MOUNT_ATTR_NODEV | (directory->read_only ? MOUNT_ATTR_RDONLY : 0),
-        .propagation = MS_PRIVATE,
-    };
+    struct mount_attr attributes = {.attr_set = attributes_set, .propagation = MS_PRIVATE};
     struct stat status;
     int tree;
 
@@ -91,16 +89,16 @@ static void mount_directory(const struct directory *directory)
     /* What the host unmounts is unmounted here as well. */
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         fail("make the mounts depend on the host's");
-    tree = open_tree(AT_FDCWD, directory->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+    tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
     if (tree < 0 || fstat(tree, &status) < 0)
-        fail("%s", directory->path);
+        fail("%s", path);
     errno = ENOTDIR;
     if (!S_ISDIR(status.st_mode))
-        fail("%s", directory->path);
+        fail("%s", path);
     if (mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) < 0)
-        fail("mount_setattr %s", directory->path);
+        fail("mount_setattr %s", path);
     if (move_mount(tree, "", AT_FDCWD, PLACE, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-        fail("mount %s at " PLACE, directory->path);
+        fail("mount %s at " PLACE, path);
     close(tree);
 }
 
@@ -139,7 +137,7 @@ __attribute__((noreturn)) static void become_virtiofsd(const struct options *opt
     keep_descriptors(listening, options->directories_fd);
     if (chdir("/") < 0)
         fail("chdir /");
-    mount_directory(directory);
+    mount_directory(directory->path, MOUNT_ATTR_NODEV | (directory->read_only ? MOUNT_ATTR_RDONLY : 0));
     if (write(ready, "", 1) != 1)
         fail("write");
     execv(options->virtiofsd, arguments);
@@ -209,4 +207,10 @@ void serve_directories(const struct options *options)
         serve(options, i);
     /* Theirs alone: as long as it is locked, one of them is there. */
     close(locked);
+}
+
+void show_directory(const char *path)
+{
+    mount_directory(path, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC |
+                              MOUNT_ATTR_NOSYMFOLLOW);
 }

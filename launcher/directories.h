@@ -1,4 +1,4 @@
-/* Directories of the host that the program is served: a virtiofsd for each, in a namespace of its own. */
+/* Directories of the host: served to the program by a virtiofsd each, in a namespace of its own; or shown to it. */
 #ifndef ROOST_LAUNCHER_DIRECTORIES_H
 #define ROOST_LAUNCHER_DIRECTORIES_H
 
@@ -9,5 +9,11 @@
  * there with a line `INDEX PID STARTTICKS BOOTID`. The program has the connection to it as the directory's descriptor.
  */
 void serve_directories(const struct options *options);
+
+/*
+ * Shows this process, and what it becomes, a directory of the host at /mnt, read-only with all that is mounted below it.
+ * No symbolic link in it is followed, whatever is put in its place meanwhile: who writes there leads nobody out of it.
+ */
+void show_directory(const char *path);
 
 #endif

@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,19 +96,37 @@ static void empty_bounding_set(bool rootless)
     }
 }
 
-static void clear_inheritable_and_ambient(void)
+static void set_inheritable(uint32_t capabilities)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-        fail("PR_CAP_AMBIENT_CLEAR_ALL");
     if (syscall(SYS_capget, &header, data) < 0)
         fail("capget");
     for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
-        data[i].inheritable = 0;
+        data[i].inheritable = i == 0 ? capabilities : 0;
     if (syscall(SYS_capset, &header, data) < 0)
         fail("capset");
+}
+
+static void clear_ambient(void)
+{
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        fail("PR_CAP_AMBIENT_CLEAR_ALL");
+}
+
+/* What reads the directory that it is shown may read what others own, and nothing more: the program has this by being
+ * ambient, which asks nothing of the bounding set. */
+static void keep_reading(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    data[0].permitted = data[0].effective = data[0].inheritable = 1U << CAP_DAC_READ_SEARCH;
+    if (syscall(SYS_capset, &header, data) < 0)
+        fail("capset");
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0) < 0)
+        fail("PR_CAP_AMBIENT_RAISE");
 }
 
 static void take_identity(const struct options *options)
@@ -141,12 +160,20 @@ static void verify_identity(const struct options *options)
 
 static void drop_privileges(const struct options *options)
 {
+    bool reads = options->view != NULL && options->uid_given;
+
+    clear_ambient();
+    /* It can be had no more once it is out of the bounding set, and is lost with the identity unless kept. */
+    set_inheritable(reads ? 1U << CAP_DAC_READ_SEARCH : 0);
+    if (reads && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        fail("PR_SET_KEEPCAPS");
     empty_bounding_set(!options->uid_given);
     if (options->uid_given) {
         take_identity(options);
         verify_identity(options);
     }
-    clear_inheritable_and_ambient();
+    if (reads)
+        keep_reading();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         fail("PR_SET_NO_NEW_PRIVS");
 }
@@ -161,6 +188,8 @@ static void apply(const struct options *options)
         join_group(options->group);
     reset_signals();
     serve_directories(options);
+    if (options->view != NULL)
+        show_directory(options->view);
     set_limits(options->limits);
     if (options->keep_fds >= 0 && close_range((unsigned)options->keep_fds, ~0U, 0) < 0)
         fail("close_range %d", options->keep_fds);

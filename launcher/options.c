@@ -29,6 +29,7 @@ static const char usage[] =
     "  --cgroup DIRECTORY                 become a member of this control group\n"
     "  --virtiofsd PATH --directories-fd N  what serves directories, and the locked file that tells of it\n"
     "  --directory N:rw:PATH              serve a directory (ro: to be read only), by descriptor N of the program\n"
+    "  --view DIRECTORY                   show the program this directory at /mnt, to be read whoever owns what is in it\n"
     "PROGRAM is a path; PATH is not searched.\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void refuse(const char *format, ...)
@@ -223,6 +224,11 @@ static void read_directory(struct options *options, const char *name, const char
     options->directory_count++;
 }
 
+static void read_view(struct options *options, const char *name, const char *value)
+{
+    options->view = absolute_path(name, value);
+}
+
 static const struct rule {
     const char *name;
     bool repeatable;
@@ -241,6 +247,7 @@ static const struct rule {
     {"--virtiofsd", false, read_virtiofsd},
     {"--directories-fd", false, read_directories_fd},
     {"--directory", true, read_directory},
+    {"--view", false, read_view},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])

@@ -47,6 +47,7 @@ struct options {
     size_t directory_count;
     char *virtiofsd;
     int directories_fd; /* locked by those who serve the directories; -1: none */
+    const char *view;   /* a directory that the program may read, whoever it is; NULL: none */
     char **program;
 };
 
