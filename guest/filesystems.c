@@ -3,6 +3,7 @@
 #include "filesystems.h"
 
 #include "boot.h"
+#include "devices.h"
 #include "files.h"
 #include "loop.h"
 #include "renewal.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -228,8 +231,70 @@ void thaw_filesystems(uint32_t id, const struct fields *request)
         thaw(id);
 }
 
+/* A request that comes again must not mount it twice. */
+static bool is_overlay(const char *place)
+{
+    struct statfs filesystem;
+    struct statx status;
+
+    return statfs(place, &filesystem) == 0 && filesystem.f_type == OVERLAYFS_SUPER_MAGIC &&
+           statx(AT_FDCWD, place, 0, STATX_TYPE, &status) == 0 &&
+           (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+/* The directories of an overlay's upper side, `copies/NAME` of the guest's own layer, which no path leads to. The top one
+ * takes over what the lower one has, which is the current directory. */
+static bool make_upper_of_copy(const char *name)
+{
+    static const char *const parts[] = {"", "/root", "/work"};
+    char path[128];
+    struct stat status;
+
+    if ((mkdirat(upper, "copies", 0700) < 0 && errno != EEXIST) || stat(".", &status) < 0)
+        return false;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        (void)snprintf(path, sizeof path, "copies/%s%s", name, parts[i]);
+        if (mkdirat(upper, path, 0700) == 0) {
+            if (strcmp(parts[i], "/root") == 0 && (fchownat(upper, path, status.st_uid, status.st_gid, 0) < 0 ||
+                                                   fchmodat(upper, path, status.st_mode & 07777, 0) < 0))
+                return false;
+        } else if (errno != EEXIST)
+            return false;
+    }
+    return true;
+}
+
+/* What the disk holds stays as it is: what is written goes over it. */
+static void mount_under_overlay(const char *disk, const char *target, unsigned long flags, const char *name,
+                                struct work_files *files)
+{
+    char options[512];
+    int error;
+
+    errno = EINVAL;
+    if (upper < 0 || name == NULL || strlen(name) > 64 || name[0] == '.' || name[0] == '\0' ||
+        strpbrk(name, "/,:\\") != NULL)
+        work_fail(files, "an overlay over %.200s needs a name of its own", disk);
+    if (is_overlay(target))
+        return;
+    load_modules_for("squashfs");
+    if (mount(disk, target, "squashfs", flags | MS_RDONLY, NULL) < 0)
+        work_fail(files, "mount %.200s at %.200s", disk, target);
+    (void)snprintf(options, sizeof options,
+                   "lowerdir=.,upperdir=/proc/self/fd/%d/copies/%s/root,workdir=/proc/self/fd/%d/copies/%s/work", upper,
+                   name, upper, name);
+    if (chdir(target) == 0 && make_upper_of_copy(name) && mount("overlay", target, "overlay", flags, options) == 0)
+        return;
+    error = errno;
+    (void)chdir("/");
+    (void)umount2(target, MNT_DETACH);
+    errno = error;
+    work_fail(files, "mount an overlay at %.200s", target);
+}
+
 static void do_mount(const struct fields *request, struct work_files *files)
 {
+    char disk[300];
     char *source = read_text_field(request, TAG_SOURCE), *target = read_text_field(request, TAG_PATH);
     char *type = read_text_field(request, TAG_FSTYPE), *options = read_text_field(request, TAG_OPTIONS);
     uint32_t flags = 0;
@@ -241,9 +306,17 @@ static void do_mount(const struct fields *request, struct work_files *files)
     (void)read_u32(request, TAG_MOUNT_FLAGS, &flags);
     if (stat(target, &status) < 0 && !make_directories(target, 0755))
         work_fail(files, "mkdir %.400s", target);
+    if (strncmp(source, "serial:", 7) == 0) {
+        errno = ENODEV;
+        if (!find_disk(source, disk, sizeof disk))
+            work_fail(files, "the disk %.200s", source);
+        source = disk;
+    }
     if (is_guest)
         load_modules_for(type);
-    if (mount(source, target, type, flags, options) < 0)
+    if (source == disk && strcmp(type, "overlay") == 0)
+        mount_under_overlay(disk, target, flags, options, files);
+    else if (mount(source, target, type, flags, options) < 0)
         work_fail(files, "mount %.200s at %.200s", source, target);
     work_reply(files, NULL);
 }

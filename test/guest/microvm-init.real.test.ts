@@ -73,6 +73,21 @@ describe.each(['microvm', 'q35'] as const)('a guest on %s', (machine) => {
     }
   });
 
+  it('mounts a disk by its serial number, once for all times under what is written over it', async () => {
+    const mount = (options: string, source = 'serial:root', target = '/over/it'): Promise<void> =>
+      agent.mount({ source, target, fstype: 'overlay', flags: 0, options }, never);
+    await mount('over');
+    await run(agent, ['sh', '-c', 'echo mine > /over/it/new']);
+    await mount('over');
+    const look =
+      'cat /over/it/new; ls -d /over/it/bin; grep -c " /over/it " /proc/mounts; ls / | grep -c new';
+    expect((await run(agent, ['sh', '-c', look])).stdout).toBe('mine\n/over/it/bin\n2\n0\n');
+    for (const name of ['', '.', '..', 'a/b', 'a,b', 'a:b', 'x'.repeat(65)])
+      await expect(mount(name, 'serial:root', '/other')).rejects.toThrow('needs a name of its own');
+    await agent.mount({ source: 'serial:root', target: '/lower', fstype: 'squashfs', flags: 1 }, never);
+    expect((await run(agent, ['sh', '-c', 'touch /lower/new'])).stderr).toContain('Read-only file system');
+  });
+
   it('runs programs with streams, exit codes, signals and users of their own', async () => {
     expect(await run(agent, ['sh', '-c', 'echo out; echo err >&2; cat; exit 7'], { input: 'in' })).toEqual({
       stdout: 'out\nin',
