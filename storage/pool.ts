@@ -41,6 +41,8 @@ export interface VolumeSpec {
   readonly owner?: VolumeOwner;
   /** A guest that keeps an empty volume just like this one; see `shareVolume`. */
   readonly like?: GuestId;
+  /** A directory of the host, absolute, that a volume without a base is to hold when it is made, as a squashfs. */
+  readonly copyOf?: string;
 }
 
 /** Variables of UEFI firmware: a small file that the guest's firmware writes. */
@@ -87,7 +89,15 @@ export interface Pool {
   plan(guest: GuestId, volumes: readonly VolumeSpec[]): readonly HostObject[];
   /** Makes the place for a guest's volumes. May be done again. */
   prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void>;
-  /** Errors: ResourceExhausted when the pool is full, InvalidArgument when smaller than its base. May be done again. */
+  /**
+   * Before anything is made. Errors: Unsupported with what is missing; FailedPrecondition where the directory is not there or
+   * is none; InvalidArgument for one that no disk can hold.
+   */
+  requireCopyable(directory: string): Promise<void>;
+  /**
+   * Errors: ResourceExhausted when the pool is full, InvalidArgument when smaller than its base; those of `requireCopyable`,
+   * and FailedPrecondition for a directory that cannot be read as it is. May be done again.
+   */
   createVolume(volume: VolumeSpec, work: Work): Promise<void>;
   /**
    * Makes a volume that nobody uses as large as `sizeBytes` says; done already when it is. Errors: ResourceExhausted,

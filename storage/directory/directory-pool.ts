@@ -44,6 +44,7 @@ import type {
   VolumeSpec,
 } from '../pool.ts';
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
+import { clearCopy, copyDirectory, requireCopyable } from './copied-directory.ts';
 import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
 const RECORD = 'record.json';
@@ -145,6 +146,10 @@ class DirectoryPool implements Pool {
       await chmod(directory, owner ? 0o710 : 0o700);
       await syncDirectory(this.#guests);
     });
+  }
+
+  requireCopyable(directory: string): Promise<void> {
+    return withStorageErrors(`look at ${directory}`, () => requireCopyable(directory, this.path));
   }
 
   async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
@@ -377,12 +382,19 @@ class DirectoryPool implements Pool {
     const partial = join(directory, `${PARTIAL}${basename(path)}`);
     work.signal.throwIfAborted();
     await rm(partial, { force: true });
+    const { base, owner, copyOf } = volume;
+    if (copyOf !== undefined) await clearCopy(partial);
     if (await exists(path)) return;
-    const { base, owner } = volume;
     await requireChain(base, work.signal);
     await using undo = new UndoStack();
     undo.add(() => rm(partial, { force: true }));
-    if (!(await this.#copyEmpty(volume, partial)))
+    if (copyOf !== undefined) {
+      undo.add(() => clearCopy(partial));
+      const launcherPath = this.#launcherPath;
+      const confinement = launcherPath === undefined ? undefined : { launcherPath, identity: owner };
+      const { sizeBytes } = volume;
+      await copyDirectory({ directory: copyOf, path: partial, sizeBytes, confinement }, work);
+    } else if (!(await this.#copyEmpty(volume, partial)))
       await makeOverlay(partial, volume, { from: directory, work });
     await settleFile(partial, { mode: 0o600, owner });
     work.signal.throwIfAborted();

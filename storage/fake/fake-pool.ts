@@ -89,6 +89,10 @@ export class FakePool implements Pool {
       this.#guests.set(guest, { volumes: new Map(), record: undefined, seed: undefined });
   }
 
+  requireCopyable(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async createVolume(volume: VolumeSpec, work: Work): Promise<void> {
     const { base, guest, name, sizeBytes } = volume;
     const file = fileOf(volume);

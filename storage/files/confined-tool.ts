@@ -16,11 +16,12 @@ export interface Confinement {
   readonly identity?: Identity | undefined;
 }
 
-/** `tool` is a path, for the launcher searches none. Longest file that the tool may write in bytes. */
+/** `tool` is a path, for the launcher searches none. Longest file that the tool may write in bytes. `more`: options. */
 export const confined = (
   tool: readonly [string, ...string[]],
   { launcherPath, identity }: Confinement,
   maxFileBytes: number,
+  more: readonly string[] = [],
 ): [string, ...string[]] => {
   const identityOptions =
     identity === undefined
@@ -38,6 +39,7 @@ export const confined = (
     launcherPath,
     ...identityOptions,
     ...limits.flatMap((limit) => ['--rlimit', limit]),
+    ...more,
     '--die-with',
     `${process.pid}`,
     '--',
