@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandInput, CommandName } from '../protocol/commands.ts';
-import type { FilesystemSpec } from '../protocol/filesystem.ts';
+import type { FilesystemSpecInput } from '../protocol/filesystem.ts';
 import type { GuestView } from '../protocol/guest.ts';
 import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
@@ -142,7 +142,7 @@ const filesystemsOf = (
 ): Pick<CommandInput<'guest-create'>, 'filesystems'> =>
   Array.isArray(volumes) ? { filesystems: volumes.map((text) => volumeOf(String(text))) } : {};
 
-const volumeOf = (text: string): FilesystemSpec => {
+const volumeOf = (text: string): FilesystemSpecInput => {
   try {
     return parseVolume(text, process.cwd());
   } catch (error) {
@@ -254,11 +254,12 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
     await buildWhatIsMissing(context);
     const image = await imageFor(context, String(positionals['IMAGE']));
     const spec = specOf(invocation, image, name);
-    const { operation } = (await lastingCall(context, 'guest-create', () => ({
+    const { operation, warnings = [] } = (await lastingCall(context, 'guest-create', () => ({
       ...spec,
       idempotencyKey,
-    }))) as { readonly operation: string };
+    }))) as { readonly operation: string; readonly warnings?: readonly string[] };
     made = true;
+    for (const warning of warnings) context.note(`roost: ${warning}`);
     const started = await lastingWait(context, 'operation-wait', { operation });
     if (started.error) {
       const failure = new CliFailure(started.error);

@@ -1,9 +1,10 @@
 /**
  * Volumes as `docker run -v` has them: `SOURCE:TARGET[:OPTIONS]`. A source that begins with a slash or a dot is a directory
- * of the host; the other forms, a volume by its name and one without any, are refused here with what to do instead.
+ * of the host; the other forms, a volume by its name and one without any, are refused here with what to do instead. Options
+ * of ours are `share` and `copy`: insist on the directory itself, or have a copy of it.
  */
 import { posix } from 'node:path';
-import type { FilesystemSpec } from '../protocol/filesystem.ts';
+import type { FilesystemSpecInput } from '../protocol/filesystem.ts';
 import { UnitError } from './units.ts';
 
 /** What Docker takes and what is so anyway: the kernel of the guest keeps its own cache, and mounts do not come back. */
@@ -13,18 +14,24 @@ const FORM = 'write it as /host/directory:/path, ./directory:/path or /host/dire
 
 const refused = (text: string, why: string): UnitError => new UnitError(`volume '${text}': ${why}`);
 
-/** Whether it is only to be read. */
-const readModes = (text: string, modes: string): boolean => {
+const isAccess = (mode: string): boolean => mode === 'ro' || mode === 'rw';
+const isManner = (mode: string): mode is 'share' | 'copy' => mode === 'share' || mode === 'copy';
+
+/** How it is to be had, and whether only to be read. */
+const readModes = (text: string, modes: string): Pick<FilesystemSpecInput, 'readOnly' | 'mode'> => {
   const given = modes.split(',');
-  const strange = given.find((mode) => mode !== 'ro' && mode !== 'rw' && !NO_EFFECT.has(mode));
+  const strange = given.find((mode) => !isAccess(mode) && !isManner(mode) && !NO_EFFECT.has(mode));
   if (strange !== undefined)
-    throw refused(text, `'${strange}' is no option that is known here; ro and rw are`);
-  const access = given.filter((mode) => mode === 'ro' || mode === 'rw');
+    throw refused(text, `'${strange}' is no option that is known here; ro, rw, share and copy are`);
+  const access = given.filter(isAccess);
   if (access.length > 1) throw refused(text, 'it is to be ro or rw, once');
-  return access[0] === 'ro';
+  const manners = given.filter(isManner);
+  if (manners.length > 1) throw refused(text, 'it is to be share or copy, once');
+  const [mode] = manners;
+  return { readOnly: access[0] === 'ro', ...(mode === undefined ? {} : { mode }) };
 };
 
-const isMode = (text: string): boolean => text === 'ro' || text === 'rw';
+const isMode = (text: string): boolean => isAccess(text) || isManner(text);
 
 /** `../x` and `.` as well, below the directory that the command is run in. */
 const absolute = (source: string, cwd: string): string =>
@@ -33,7 +40,7 @@ const absolute = (source: string, cwd: string): string =>
 const withoutSlash = (path: string): string => (path.length > 1 ? path.replace(/\/$/, '') : path);
 
 /** A directory of the host for the contract; `cwd`: absolute. Throws UnitError. */
-export const parseVolume = (text: string, cwd: string): FilesystemSpec => {
+export const parseVolume = (text: string, cwd: string): FilesystemSpecInput => {
   const [source = '', target, modes, ...more] = text.split(':');
   if (target === undefined || (modes === undefined && isMode(target))) {
     if (target !== undefined) throw refused(text, `an option needs a source and a target; ${FORM}`);
@@ -49,9 +56,12 @@ export const parseVolume = (text: string, cwd: string): FilesystemSpec => {
       text,
       source.includes('/')
         ? `a directory of the host begins with / or ./: ./${source}`
-        : `volumes with a name are not made. Give a directory of the host (./${source} for the one of that name here), or add a disk: 'roost disk attach'`,
+        : `volumes with a name are not made: every disk is one guest's own, and goes with it. Give a directory of the host, which stays (./${source} for the one of that name here)`,
     );
   if (!target.startsWith('/')) throw refused(text, `the path in the guest must be absolute: /${target}`);
-  const readOnly = modes === undefined ? false : readModes(text, modes);
-  return { source: absolute(source, cwd), target: withoutSlash(posix.normalize(target)), readOnly };
+  return {
+    source: absolute(source, cwd),
+    target: withoutSlash(posix.normalize(target)),
+    ...readModes(text, modes ?? 'rw'),
+  };
 };

@@ -303,7 +303,10 @@ export interface GuestSetup {
   readonly hosts: readonly string[];
   /** What is mounted before the program begins, by the names of the machine; in an order in which none hides another. */
   readonly filesystems?: readonly (Pick<SharedDirectory, 'target' | 'readOnly'> & {
+    /** Of what is served; or of the disk, by which what is written over it is found again. */
     readonly name: string;
+    /** Of a disk with a squashfs: its serial number. */
+    readonly serial?: string;
   })[];
   readonly program: {
     readonly argv: readonly string[];
@@ -573,6 +576,9 @@ export interface Driver {
    * InvalidArgument for a spec that contradicts itself.
    */
   pin(spec: GuestSpec, id: GuestId, signal: AbortSignal): Promise<PinnedMachine>;
+
+  /** Why its guests cannot be served directories of this host, in words; undefined where they can. Absent: they can. */
+  cannotShare?(): Promise<string | undefined>;
 
   /** Whether a guest of this machine takes and gives devices while it runs. Pure. */
   hotplugs(machine: PinnedMachine): boolean;

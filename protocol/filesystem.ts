@@ -1,6 +1,6 @@
 /**
- * Directories of the host in a guest, as libvirt's `filesystem` element of type mount has them: by virtiofs, and mounted by
- * the guest's init.
+ * Directories of the host in a guest, mounted by its init: shared by virtiofs, as libvirt's `filesystem` element of type mount
+ * has them, or copied to a disk of the guest.
  */
 import { z } from 'zod';
 import { deviceName, millisecondsSinceEpoch } from './types.ts';
@@ -39,12 +39,23 @@ const guestPath = hostPath
     `must not be in ${OWN_PATHS.join(', ')}, which the guest has for itself`,
   );
 
-export const filesystemSpec = z.strictObject({
+const place = {
   source: hostPath.describe('A directory of the host'),
   target: guestPath.describe('Where it is in the guest; made if it is missing'),
-  readOnly: z.boolean().default(false).describe('The host lets nobody in the guest write to it'),
+} as const;
+
+export const filesystemSpec = z.strictObject({
+  ...place,
+  readOnly: z.boolean().default(false).describe('Nobody in the guest can write to it'),
+  mode: z
+    .enum(['auto', 'share', 'copy'])
+    .default('auto')
+    .describe(
+      'share: the directory itself, by virtiofs. copy: a disk with what it holds when the guest is made; what is written in the guest does not come back. auto: shared where that can be had, else copied, with a warning',
+    ),
 });
 export type FilesystemSpec = z.output<typeof filesystemSpec>;
+export type FilesystemSpecInput = z.input<typeof filesystemSpec>;
 
 export const filesystems = z
   .array(filesystemSpec)
@@ -55,12 +66,14 @@ export const filesystems = z
   )
   .default([])
   .describe(
-    'Directories of the host, which a guest with a program mounts; administrators only. Such a guest boots and is not forked',
+    'Directories of the host, which a guest with a program mounts; administrators only. A guest that shares one boots and is not forked',
   );
 
-const filesystemView = filesystemSpec.extend({
-  name: deviceName.describe('By which the guest mounts it'),
+const filesystemView = z.strictObject({
+  ...place,
   readOnly: z.boolean(),
+  mode: z.enum(['share', 'copy']).describe('copy: what is written in the guest does not come back'),
+  name: deviceName.describe('By which the guest mounts it; of a copy the name of its disk'),
   lostAt: millisecondsSinceEpoch
     .optional()
     .describe(

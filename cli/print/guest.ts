@@ -243,12 +243,13 @@ const filesystemTable = ({ filesystems = [] }: GuestView, nowMs: number): string
         'Directories of the host:',
         ...indented(
           renderTable(
-            ['name', 'source', 'target', 'mode', 'lost'],
-            filesystems.map(({ name, source, target, readOnly, lostAt }) => [
+            ['name', 'source', 'target', 'mode', 'given as', 'lost'],
+            filesystems.map(({ name, source, target, readOnly, mode, lostAt }) => [
               name,
               source,
               target,
               readOnly ? 'read-only' : 'read-write',
+              mode === 'copy' ? 'a copy: what is written does not come back' : 'shared',
               lostAt === undefined ? undefined : formatAge(lostAt, nowMs),
             ]),
           ),

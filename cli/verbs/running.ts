@@ -47,9 +47,9 @@ export const runningVerbs: readonly Verb[] = [
         name: 'volume',
         short: 'v',
         type: 'strings',
-        value: 'directory:/path[:ro]',
+        value: 'directory:/path[:ro|copy]',
         description:
-          'Have a directory of the host at that path in the guest; with ro nobody in it can write there',
+          'Have a directory of the host at that path in the guest; with ro nobody in it can write there, with copy nothing comes back',
         complete: 'file',
       },
       { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },

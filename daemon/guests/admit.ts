@@ -126,8 +126,8 @@ const admitTemplate = (standing: Standing): Verdict => {
   if (standing.hasFilesystems)
     return deny(
       standing,
-      'has directories of the host, whose files would be in use in the memory that is kept',
-      'Put what forks are to have into an image, and make the template without the directories.',
+      'shares directories of the host, whose files would be in use in the memory that is kept',
+      'Put what forks are to have into an image, or give the guest copies of the directories (mode copy).',
     );
   if (isDown(standing) && standing.unfinished.every((kind) => kind === 'guest-create')) return ACCEPT;
   return deny(standing, describe(standing), 'Stop it first.');

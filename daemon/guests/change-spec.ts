@@ -78,6 +78,6 @@ export const specToRepin = (
   boot: spec.boot,
   disks: spec.disks.map((disk) => ({ name: disk.name, sizeBytes: disk.sizeBytes, readOnly: disk.readOnly })),
   cdroms: spec.cdroms.map(({ name }) => ({ name })),
-  filesystems: [...spec.filesystems],
+  filesystems: spec.filesystems.map((shared) => ({ ...shared, mode: 'share' })),
   nics: spec.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
 });

@@ -10,6 +10,7 @@ import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { busyPorts } from './allocate-nic.ts';
+import { copiesIn } from './filesystems.ts';
 import {
   asForkOf,
   forkOfSystem,
@@ -78,8 +79,9 @@ export class GuestCreations {
   }
 
   async create(args: CommandArguments<'guest-create'>, asker: Asker): Promise<Warned> {
-    const warnings = checkSeed(args.cloudInit ?? {});
-    return warned(await this.#create(args, asker), warnings);
+    const told = checkSeed(args.cloudInit ?? {});
+    const { warnings = [], ...accepted } = await this.#create(args, asker);
+    return warned(accepted, [...told, ...warnings]);
   }
 
   /** A guest like the template, but for its program if it has one. Errors: FailedPrecondition where it is none. */
@@ -141,7 +143,7 @@ export class GuestCreations {
     return { operation: operation.id, id };
   }
 
-  async #create(args: CommandArguments<'guest-create'>, asker: Asker, asked?: Guest): Promise<Accepted> {
+  async #create(args: CommandArguments<'guest-create'>, asker: Asker, asked?: Guest): Promise<Warned> {
     const { inventory, operations } = this.#house;
     const { start, idempotencyKey, ...spec } = args;
     const { name } = spec;
@@ -149,14 +151,18 @@ export class GuestCreations {
     if (before) return this.#createdBefore(before, start);
     if (start) refuseWhileHostStops(this.#house);
     refuseTaint(spec.qemu.extraArgs, asker);
-    refuseHostPaths(spec.filesystems, asker);
+    // A fork reads nothing of the host: it has what its template has.
+    if (!asked) refuseHostPaths(spec.filesystems, asker);
     refuseTakenName(this.#house, name);
     const id = randomUUID() as GuestId;
     const system = asked && asked.record.spec.program === undefined ? asked : undefined;
-    const { like, machine, driver } = system
-      ? forkOfSystem(system, args)
-      : await resolveCreation(this.#house, this.#registry, spec, id);
-    const candidates = start ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
+    const copies = asked ? 'of-template' : 'new';
+    const { like, machine, driver, warnings } = system
+      ? { ...forkOfSystem(system, args), warnings: [] }
+      : await resolveCreation(this.#house, this.#registry, spec, { id, copies });
+    // What a template has copied may be another today on the host.
+    const candidates =
+      start && copiesIn(like).length === 0 ? this.#registry.all().filter((guest) => !isWarm(guest)) : [];
     const template = system ?? templateFor(like, machine, asked ? [asked] : candidates);
     if (asked && !template) throw unlikeTemplate(asked);
     const resolved = template ? asForkOf(like, template.id, roundOf(template)) : like;
@@ -203,7 +209,7 @@ export class GuestCreations {
         this.#registry.add(guest);
         guest.enqueue(creation);
         if (starting) guest.enqueue(starting);
-        return { operation: (starting ?? creation).id, id };
+        return warned({ operation: (starting ?? creation).id, id }, warnings);
       }
     }
   }

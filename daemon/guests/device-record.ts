@@ -94,6 +94,15 @@ export const refuseNeededDisk = (spec: StoredSpec, name: string): void => {
       data: { disk: name },
       hint: 'It goes with the guest.',
     });
+  if (spec.disks.some((disk) => disk.name === name && disk.copyOf !== undefined))
+    throw new RoostError(
+      'FailedPrecondition',
+      `Disk ${name} holds a directory that the guest was made with`,
+      {
+        data: { disk: name },
+        hint: 'It goes with the guest.',
+      },
+    );
   if (spec.boot.kind !== 'disk' || spec.cdroms.length > 0 || spec.disks.some((disk) => disk.name !== name))
     return;
   throw new RoostError('FailedPrecondition', `Without disk ${name} the guest has nothing to boot from`, {

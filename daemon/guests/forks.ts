@@ -8,7 +8,8 @@ import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { guestSpec } from '../../protocol/guest.ts';
 import type { GuestId, NetworkId } from '../../protocol/types.ts';
-import type { GuestRecord, StoredCloudInit, StoredSpec } from '../inventory/guest-table.ts';
+import type { GuestRecord, StoredCloudInit, StoredDisk, StoredSpec } from '../inventory/guest-table.ts';
+import { copiesIn } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 import { randomMac } from './resolve-spec.ts';
 
@@ -59,7 +60,13 @@ const shapeOf = ({ memoryBytes, cpu, qemu, boot, firmware, program, disks }: Sto
   boot,
   firmware,
   image: program?.image,
-  disks: disks.map(({ name, image, sizeBytes, readOnly }) => ({ name, image, sizeBytes, readOnly })),
+  disks: disks.map(({ name, image, sizeBytes, readOnly, copyOf }) => ({
+    name,
+    image,
+    sizeBytes,
+    readOnly,
+    copyOf,
+  })),
 });
 
 /** Whether it was kept already, by an earlier daemon that has not come to write it down. */
@@ -90,14 +97,18 @@ export const templateFor = (
 
 const madeAt = ({ record }: Guest): number => record.spec.template?.madeAt ?? 0;
 
-/** What is written goes over what the template has written in that round. */
+/** Whether what the disk holds is in a file of its guest's own, and not in an image that all guests share. */
+export const hasOwnFile = ({ readOnly, copyOf }: Pick<StoredDisk, 'readOnly' | 'copyOf'>): boolean =>
+  !readOnly || copyOf !== undefined;
+
+/** What is written goes over what the template has written in that round; what is a copy there is the same copy here. */
 export const asForkOf = (spec: StoredSpec, template: GuestId, round = 0): StoredSpec => ({
   ...spec,
   forkOf: template,
   disks: spec.disks.map((disk) => {
-    if (disk.readOnly) return disk;
+    if (!hasOwnFile(disk)) return disk;
     const { round: _templates, templateRound: _former, ...own } = disk;
-    return { ...own, template, ...(round === 0 ? {} : { templateRound: round }) };
+    return { ...own, template, ...(round === 0 || disk.readOnly ? {} : { templateRound: round }) };
   }),
 });
 
@@ -206,6 +217,7 @@ export const forkSpec = (
     stopTimeoutMs: rest.stopTimeoutMs,
     labels: labels ?? spec.labels,
     nics: spec.nics.map((nic) => ({ network: networkName(nic.network) })),
+    filesystems: copiesIn(spec).map(({ copyOf }) => ({ ...copyOf, mode: 'copy' })),
     ...(own === undefined
       ? {}
       : {

@@ -9,6 +9,7 @@ import type {
   StoredProgram,
   StoredSpec,
 } from '../inventory/guest-table.ts';
+import { copiesIn } from './filesystems.ts';
 
 export interface ViewedGuest {
   readonly record: GuestRecord;
@@ -68,12 +69,14 @@ const diskViews = (record: GuestRecord): GuestView['disks'] =>
     serial: record.machine.disks[index]?.serial ?? '',
   }));
 
-const filesystemViews = ({ record, status }: ViewedGuest): NonNullable<GuestView['filesystems']> =>
-  record.spec.filesystems.map((filesystem, index) => {
+const filesystemViews = ({ record, status }: ViewedGuest): NonNullable<GuestView['filesystems']> => [
+  ...record.spec.filesystems.map((filesystem, index) => {
     const name = record.machine.filesystems?.[index]?.name ?? '';
     const lostAt = status.process?.lostFilesystems?.[name];
-    return { name, ...filesystem, ...(lostAt === undefined ? {} : { lostAt }) };
-  });
+    return { name, ...filesystem, mode: 'share' as const, ...(lostAt === undefined ? {} : { lostAt }) };
+  }),
+  ...copiesIn(record.spec).map(({ disk, copyOf }) => ({ name: disk, ...copyOf, mode: 'copy' as const })),
+];
 
 const programViewOf = ({ environment: _secrets, argv, ...rest }: StoredProgram): GuestView['program'] => ({
   ...rest,
@@ -108,6 +111,7 @@ const observedOf = (status: GuestStatus): Partial<GuestView> => ({
 export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => string): GuestView => {
   const { record, status } = guest;
   const { spec } = record;
+  const filesystems = filesystemViews(guest);
   return {
     id: record.id,
     name: record.name,
@@ -137,7 +141,7 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
         ? {}
         : { forwards: nic.forwards.map((forward) => ({ ...forward })) }),
     })),
-    ...(spec.filesystems.length === 0 ? {} : { filesystems: filesystemViews(guest) }),
+    ...(filesystems.length === 0 ? {} : { filesystems }),
     agent: { enabled: spec.agent.enabled, ...guest.agent },
     ...(spec.program === undefined ? {} : { program: programViewOf(spec.program) }),
     ...(spec.template === undefined

@@ -55,14 +55,16 @@ const writtenNoMore = (
 
 export const volumeSpecOf = (guest: Guest, disk: StoredDisk): VolumeSpec => {
   const { credentials } = guest.place;
-  const { round = 0 } = disk;
+  const { round = 0, copyOf } = disk;
+  const under = baseOf(guest.house, guest.id, disk, round);
   return {
     guest: guest.id,
     name: disk.name,
     sizeBytes: disk.sizeBytes,
     readOnly: disk.readOnly,
     ...layerOf(disk, round),
-    ...baseOf(guest.house, guest.id, disk, round),
+    ...under,
+    ...(copyOf === undefined || under.base !== undefined ? {} : { copyOf: copyOf.source }),
     ...(guest.record.spec.forkOf === undefined ? {} : { like: guest.record.spec.forkOf }),
     ...(credentials === undefined ? {} : { owner: { uid: credentials.uid, gid: credentials.gid } }),
   };

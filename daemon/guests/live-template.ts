@@ -17,7 +17,7 @@ import type { Finish } from '../operations/operations.ts';
 import type { Step } from '../operations/steps.ts';
 import { directory } from './creation.ts';
 import { changeRecord } from './device-work.ts';
-import { asForkOf, isKept } from './forks.ts';
+import { asForkOf, hasOwnFile, isKept } from './forks.ts';
 import { isOwn, refuseLeftovers } from './gather.ts';
 import type { Guest } from './guest.ts';
 import { leaveProgram, setUpInside } from './inside.ts';
@@ -89,7 +89,7 @@ export const requireRunning = (source: Guest): void => {
   );
 };
 
-const writable = ({ disks }: StoredSpec): readonly StoredDisk[] => disks.filter(({ readOnly }) => !readOnly);
+const ownFiles = ({ disks }: StoredSpec): readonly StoredDisk[] => disks.filter(hasOwnFile);
 
 /** The files of the guest's disks are the template's as well, for the process that is to go on with them. */
 const passDisks = ({ template, source }: Making): Step => ({
@@ -100,7 +100,7 @@ const passDisks = ({ template, source }: Making): Step => ({
     for (const disk of template.record.spec.disks) {
       const volume = volumeSpecOf(template, disk);
       const own = source.record.spec.disks.find(({ name }) => name === disk.name);
-      if (disk.readOnly || !own) await pool.createVolume(volume, work);
+      if (!hasOwnFile(disk) || !own) await pool.createVolume(volume, work);
       else await pool.passVolume(volumeSpecOf(source, own), volume);
     }
     await ensureFirmwareVariables(template, source.id);
@@ -116,7 +116,7 @@ const passDisks = ({ template, source }: Making): Step => ({
 
 const giveDisksBack = async (source: Guest): Promise<void> => {
   if (source.removed) return;
-  for (const disk of writable(source.record.spec))
+  for (const disk of ownFiles(source.record.spec))
     await source.house.pool.reclaimVolume(volumeSpecOf(source, disk));
 };
 
@@ -170,12 +170,12 @@ const goOnHere = async ({ source, operation }: Making): Promise<void> => {
   await source.lookAgain();
 };
 
-/** What the guest's record says once it is a fork of itself: each disk that it writes has a new file. */
+/** What the guest's record says once it is a fork of itself: each disk that had a file of its own has a new one. */
 const asForkOfItself = (spec: StoredSpec, template: GuestId): StoredSpec => {
   const fork = asForkOf(spec, template);
   return {
     ...fork,
-    disks: fork.disks.map((disk) => (disk.readOnly ? disk : { ...disk, layer: (disk.layer ?? 0) + 1 })),
+    disks: fork.disks.map((disk) => (hasOwnFile(disk) ? { ...disk, layer: (disk.layer ?? 0) + 1 } : disk)),
   };
 };
 
@@ -184,13 +184,13 @@ const layers = ({ template, source }: Making): Step => ({
   name: 'layers',
   do: async (work) => {
     const spec = asForkOfItself(source.record.spec, template.id);
-    for (const disk of writable(spec))
+    for (const disk of ownFiles(spec))
       await source.house.pool.createVolume({ ...volumeSpecOf(source, disk), like: template.id }, work);
   },
   undo: async () => {
     if (source.removed) return;
     const spec = asForkOfItself(source.record.spec, template.id);
-    for (const disk of writable(spec)) await source.house.pool.deleteVolume(volumeSpecOf(source, disk));
+    for (const disk of ownFiles(spec)) await source.house.pool.deleteVolume(volumeSpecOf(source, disk));
   },
 });
 
@@ -367,7 +367,7 @@ export const refuseUnforkable = (guest: Guest): void => {
 const whyUnforkable = ({ driver, record: { spec } }: Guest): string | undefined => {
   if (!driver.verbs.has('fork')) return `driver ${driver.name} has no forks`;
   if (spec.filesystems.length > 0)
-    return 'it has directories of the host, whose files are in use in its memory';
+    return 'it shares directories of the host, whose files are in use in its memory';
   if (spec.program === undefined) return whySystemIsUnforkable(spec);
   return spec.cloudInit !== undefined || spec.cdroms.length > 0
     ? 'it has a medium that is its own'

@@ -60,7 +60,10 @@ export class Preparations {
     const asked = forkSpec(template.record, { template: template.id, name, labels: {} }, nameOf);
     const nics = template.record.spec.nics.map((nic) => ({ name: nic.name, network: nameOf(nic.network) }));
     const spec = { ...asked, nics };
-    const { like, machine } = await resolveCreation(this.#house, this.#registry, spec, id);
+    const { like, machine } = await resolveCreation(this.#house, this.#registry, spec, {
+      id,
+      copies: 'of-template',
+    });
     if (!templateFor(like, machine, [template])) throw unlikeTemplate(template);
     const fork = asForkOf(like, template.id, roundOf(template));
     return { spec: { ...fork, waiting: { since: clock.now() } }, machine };

@@ -3,19 +3,31 @@ import type { Driver, PinnedMachine } from '../../drivers/driver.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
+import { chooseFilesystems } from './choose-filesystems.ts';
 import type { House } from './house.ts';
 import type { GuestRegistry } from './registry.ts';
 import { resolveProgram } from './resolve-program.ts';
 import { resolveSpec, specToPin } from './resolve-spec.ts';
 
-/** Errors: those of `resolveProgram`, `resolveSpec` and of the driver. */
+/**
+ * `copies`: whether those of directories are to be made, or lie on a template's. Errors: those of `chooseFilesystems`,
+ * `resolveProgram`, `resolveSpec` and of the driver.
+ */
 export const resolveCreation = async (
   house: House,
   registry: GuestRegistry,
   spec: GuestSpec,
-  id: GuestId,
-): Promise<{ readonly like: StoredSpec; readonly machine: PinnedMachine; readonly driver: Driver }> => {
-  const like = resolveSpec(spec, house, await resolveProgram(spec, house.images));
+  { id, copies }: { readonly id: GuestId; readonly copies: 'new' | 'of-template' },
+): Promise<{
+  readonly like: StoredSpec;
+  readonly machine: PinnedMachine;
+  readonly driver: Driver;
+  readonly warnings: string[];
+}> => {
+  const { filesystems, warnings } =
+    copies === 'new' ? await chooseFilesystems(house, registry, spec) : { ...spec, warnings: [] };
+  const chosen = { ...spec, filesystems: [...filesystems] };
+  const like = resolveSpec(chosen, house, await resolveProgram(spec, house.images));
   const driver = registry.driverOf(spec);
-  return { like, driver, machine: await driver.pin(specToPin(spec, like), id, house.stopping) };
+  return { like, driver, warnings, machine: await driver.pin(specToPin(chosen, like), id, house.stopping) };
 };

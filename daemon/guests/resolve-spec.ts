@@ -2,10 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { RoostError } from '../../protocol/errors.ts';
 import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
-import type { MacAddress } from '../../protocol/types.ts';
+import { type MacAddress, MEBIBYTE } from '../../protocol/types.ts';
 import { storedCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { Images } from '../images.ts';
-import type { StoredDisk, StoredNic, StoredProgram, StoredSpec } from '../inventory/guest-table.ts';
+import type {
+  StoredDisk,
+  StoredFilesystem,
+  StoredNic,
+  StoredProgram,
+  StoredSpec,
+} from '../inventory/guest-table.ts';
 import type { NetworkRecord } from '../inventory/network-table.ts';
 import type { Networks } from '../networks.ts';
 import { disksOfProgram, microvmImages, requirePart } from './resolve-program.ts';
@@ -93,12 +99,33 @@ export const resolveNic = (nic: GuestSpec['nics'][number], name: string, network
   ...(nic.forwards?.length ? { forwards: nic.forwards } : {}),
 });
 
+const stored = ({ source, target, readOnly }: GuestSpec['filesystems'][number]): StoredFilesystem => ({
+  source,
+  target,
+  readOnly,
+});
+
+/** No copy is larger; on the host it takes what it holds. */
+const COPY_BYTES = 256 * 1024 * MEBIBYTE;
+
+/** The disk stays as it is: what the guest writes goes over it, to where all goes that it writes. */
+const copiesOf = (filesystems: GuestSpec['filesystems']): readonly StoredDisk[] =>
+  filesystems
+    .filter(({ mode }) => mode === 'copy')
+    .map((filesystem, index) => ({
+      name: `copy${index}`,
+      sizeBytes: COPY_BYTES,
+      readOnly: true,
+      copyOf: stored(filesystem),
+    }));
+
 /** Addresses are not chosen here: that is done in the transaction that records them. */
 export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: StoredProgram): StoredSpec => {
   const { name: _name, machine: _machine, program: _asked, cloudInit, ...rest } = spec;
   const disks = [
     ...(program === undefined ? [] : disksOfProgram(program, resolver.images)),
     ...spec.disks.map((disk, index) => resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images)),
+    ...copiesOf(spec.filesystems),
   ];
   const nics = spec.nics.map((nic, index) => resolveNic(nic, nic.name ?? `nic${index}`, resolver.networks));
   uniqueNames(
@@ -119,15 +146,6 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: Store
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk or a CD-ROM drive, or boot it by a kernel.',
     });
-  if (spec.filesystems.length > 0 && program === undefined)
-    throw new RoostError(
-      'InvalidArgument',
-      `Guest ${spec.name} runs no program of an image, whose init would mount directories of the host`,
-      {
-        data: { guest: spec.name },
-        hint: 'Give it a program; or copy files by `roost cp`, or share them over the network.',
-      },
-    );
   const told = cloudInit === undefined ? {} : { cloudInit: storedCloudInit(cloudInit) };
   const cdroms = spec.cdroms.map(({ name, image }, index) => ({
     name: name ?? `cdrom${index}`,
@@ -135,7 +153,8 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: Store
   }));
   const agent = { enabled: wantsAgent(spec) };
   const run = program === undefined ? {} : { program };
-  return { ...rest, ...told, ...run, cdroms, keptDisks: [], boot, agent, disks, nics };
+  const filesystems = spec.filesystems.filter(({ mode }) => mode !== 'copy').map(stored);
+  return { ...rest, ...told, ...run, cdroms, keptDisks: [], boot, agent, disks, nics, filesystems };
 };
 
 /** The spec as a driver pins it: every name and MAC filled in. */
@@ -148,5 +167,6 @@ export const specToPin = (spec: GuestSpec, stored: StoredSpec): GuestSpec => ({
     readOnly: disk.readOnly,
   })),
   cdroms: stored.cdroms.map(({ name }) => ({ name })),
+  filesystems: stored.filesystems.map((shared) => ({ ...shared, mode: 'share' })),
   nics: stored.nics.map((nic) => ({ name: nic.name, network: nic.network, mac: nic.mac })),
 });

@@ -1,6 +1,7 @@
 /** Guests as recorded: what was asked (guest), what was seen (status) and the addresses kept for NICs (address). */
 import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
 import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
+import type { FilesystemSpec } from '../../protocol/filesystem.ts';
 import type { Frozen, GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
 import type { Readiness } from '../../protocol/guest-address.ts';
 import type { PortForward } from '../../protocol/net-port.ts';
@@ -18,7 +19,16 @@ export interface StoredCloudInit extends CloudInitSpec {
 export interface StoredSpec
   extends Omit<
     GuestSpec,
-    'name' | 'machine' | 'boot' | 'agent' | 'program' | 'disks' | 'cdroms' | 'nics' | 'cloudInit'
+    | 'name'
+    | 'machine'
+    | 'boot'
+    | 'agent'
+    | 'program'
+    | 'disks'
+    | 'cdroms'
+    | 'nics'
+    | 'filesystems'
+    | 'cloudInit'
   > {
   readonly cloudInit?: StoredCloudInit;
   /** Of a guest that is kept to be forked, and runs no more. */
@@ -43,7 +53,11 @@ export interface StoredSpec
   /** Detached and not deleted: the guest's own until they are, and attached to no other. */
   readonly keptDisks: readonly KeptDisk[];
   readonly nics: readonly StoredNic[];
+  /** Directories of the host that are shared; those that are copied are disks. */
+  readonly filesystems: readonly StoredFilesystem[];
 }
+
+export type StoredFilesystem = Omit<FilesystemSpec, 'mode'>;
 
 export interface StoredTemplate {
   readonly madeAt: number;
@@ -92,6 +106,8 @@ export interface StoredDisk {
   readonly readOnly: boolean;
   /** How often its guest has become a fork of itself: each time it writes over what was, into a new file. */
   readonly layer?: number;
+  /** It holds what this directory of the host held when the guest was made, or its template. */
+  readonly copyOf?: StoredFilesystem;
 }
 
 export interface StoredCdrom {

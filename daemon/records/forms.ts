@@ -91,6 +91,7 @@ const storedDisk = z.looseObject({
   sizeBytes: byteCount,
   readOnly: z.boolean(),
   layer: z.int().positive().optional(),
+  copyOf: z.looseObject({ source: z.string(), target: z.string(), readOnly: z.boolean() }).optional(),
 });
 
 const {

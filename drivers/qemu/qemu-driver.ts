@@ -38,7 +38,7 @@ import { familyOfType, fitMachine, isSameBoard, pinMachine } from './machine.ts'
 import { identify } from './process-identity.ts';
 import { QemuGuest, type QemuGuestParts, qemuVerbs } from './qemu-guest.ts';
 import { reconstructGuest } from './reconstruct.ts';
-import { requireServable } from './shared-directories.ts';
+import { requireServable, whyUnservable } from './shared-directories.ts';
 import { takeOver } from './take-over.ts';
 import { tscKhz } from './time-stamp-counter.ts';
 
@@ -104,6 +104,8 @@ class DriverOfQemu extends ProcessDriver implements QemuDriver {
     const { type } = await this.#check(spec, wanted, signal);
     return fitMachine(spec, { ...machine, type });
   }
+
+  readonly cannotShare = (): Promise<string | undefined> => whyUnservable(this.#options.virtiofsdPath);
 
   hotplugs(machine: PinnedMachine): boolean {
     return takesDevices(machine);

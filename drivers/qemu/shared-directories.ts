@@ -1,31 +1,47 @@
 /** Whether this host can serve a guest the directories that it is to have; asked before anything is made. */
 import { access, constants, stat } from 'node:fs/promises';
-import { RoostError } from '../../protocol/errors.ts';
+import { type ErrorData, RoostError } from '../../protocol/errors.ts';
 import type { Launch } from '../driver.ts';
 
-const cannot = (name: string, why: string, hint: string, data: object = {}): RoostError =>
-  new RoostError('Unsupported', `Guest ${name} cannot be given directories of the host: ${why}`, {
-    data: { guest: name, ...data },
-    hint,
-  });
+interface Lack {
+  readonly why: string;
+  readonly hint: string;
+  readonly data: ErrorData;
+}
 
-const requireServer = async (name: string, virtiofsdPath: string): Promise<void> => {
+const AS_COPY = 'Ask for a copy (mode copy, or :copy of roost run -v).';
+
+/** What this host lacks to serve any directory. */
+const lackOf = async (virtiofsdPath: string): Promise<Lack | undefined> => {
   if (process.geteuid?.() !== 0)
-    throw cannot(
-      name,
-      'the daemon does not run as root, which virtiofsd needs to keep to them',
-      'Copy files by `roost cp`, or put them into an image; under a daemon that is root it works.',
-    );
+    return {
+      why: 'the daemon does not run as root, which virtiofsd needs to keep to them',
+      hint: `${AS_COPY} Under a daemon that is root it works.`,
+      data: {},
+    };
   try {
     await access(virtiofsdPath, constants.X_OK);
+    return undefined;
   } catch (cause) {
-    throw cannot(
-      name,
-      `there is no ${virtiofsdPath}`,
-      "Install Debian's package qemu-system-common, or name QEMU's virtiofsd in the configuration: qemu.virtiofsd.",
-      { cause: String(cause), path: virtiofsdPath },
-    );
+    return {
+      why: `there is no ${virtiofsdPath}`,
+      hint: `Install Debian's package qemu-system-common, or name QEMU's virtiofsd in the configuration: qemu.virtiofsd. ${AS_COPY}`,
+      data: { cause: String(cause), path: virtiofsdPath },
+    };
   }
+};
+
+/** See `Driver.cannotShare`. */
+export const whyUnservable = async (virtiofsdPath: string): Promise<string | undefined> =>
+  (await lackOf(virtiofsdPath))?.why;
+
+const requireServer = async (name: string, virtiofsdPath: string): Promise<void> => {
+  const lack = await lackOf(virtiofsdPath);
+  if (lack === undefined) return;
+  throw new RoostError('Unsupported', `Guest ${name} cannot share directories of the host: ${lack.why}`, {
+    data: { guest: name, ...lack.data },
+    hint: lack.hint,
+  });
 };
 
 const kindOf = async (path: string): Promise<'directory' | 'other' | 'missing'> => {

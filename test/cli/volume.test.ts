@@ -34,6 +34,14 @@ describe('a volume', () => {
   });
 
   it.each([
+    ['/srv:/data:copy', { readOnly: false, mode: 'copy' }],
+    ['/srv:/data:ro,copy', { readOnly: true, mode: 'copy' }],
+    ['/srv:/data:share', { readOnly: false, mode: 'share' }],
+  ])('%s says how it is to be had', (text, how) => {
+    expect(read(text)).toEqual({ source: '/srv', target: '/data', ...how });
+  });
+
+  it.each([
     ['data:/data', 'volumes with a name are not made'],
     ['site/x:/data', 'begins with / or ./: ./site/x'],
     ['/data', 'volumes without a source are not made'],
@@ -47,6 +55,8 @@ describe('a volume', () => {
     ['/a:/b:ro:/c', 'an empty part, or too many'],
     ['/srv:/data:z', "'z' is no option"],
     ['/srv:/data:ro,rw', 'ro or rw, once'],
+    ['/srv:/data:share,copy', 'share or copy, once'],
+    ['/data:copy', 'an option needs a source and a target'],
     ['/srv:/data:ro,', "'' is no option"],
   ])('%s is refused', (text, why) => {
     expect(() => read(text)).toThrow(UnitError);

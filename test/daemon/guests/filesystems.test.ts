@@ -5,8 +5,8 @@ import type { GuestRecord } from '../../../daemon/inventory/guest-table.ts';
 
 const recordOf = (targets: readonly string[]): Pick<GuestRecord, 'spec' | 'machine'> =>
   ({
-    spec: { filesystems: targets.map((target) => ({ source: '/srv', target, readOnly: false })) },
-    machine: { filesystems: targets.map((_, index) => ({ name: `fs${index}`, address: '' })) },
+    spec: { filesystems: targets.map((target) => ({ source: '/srv', target, readOnly: false })), disks: [] },
+    machine: { filesystems: targets.map((_, index) => ({ name: `fs${index}`, address: '' })), disks: [] },
   }) as unknown as Pick<GuestRecord, 'spec' | 'machine'>;
 
 it('a directory is mounted after the one that it lies in, under its own name', () => {
@@ -24,6 +24,17 @@ it('a directory is mounted after the one that it lies in, under its own name', (
       }
     }),
   );
+});
+
+it('a copy is told by the serial number of its disk, and mounted in its turn', () => {
+  const record = recordOf(['/a/b/c']);
+  const copyOf = { source: '/srv', target: '/a/b', readOnly: true };
+  const spec = { ...record.spec, disks: [{ name: 'copy0', sizeBytes: 512, readOnly: true, copyOf }] };
+  const disks = [{ name: 'copy0', serial: 'x-2', address: '' }];
+  expect(filesystemsToMount({ spec, machine: { ...record.machine, disks } }).filesystems).toEqual([
+    { name: 'copy0', target: '/a/b', readOnly: true, serial: 'x-2' },
+    { name: 'fs0', target: '/a/b/c', readOnly: false },
+  ]);
 });
 
 it('a guest without any is told of none', () => {

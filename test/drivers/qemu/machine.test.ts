@@ -30,7 +30,12 @@ const devicesOf = (
 
 describe('directories of the host', () => {
   const shared = (count: number): GuestSpec['filesystems'] =>
-    Array.from({ length: count }, (_, index) => ({ source: '/srv', target: `/${index}`, readOnly: false }));
+    Array.from({ length: count }, (_, index) => ({
+      source: '/srv',
+      target: `/${index}`,
+      readOnly: false,
+      mode: 'share',
+    }));
 
   it.each(['microvm', 'q35'] as const)('have places of their own on %s, which they keep', (family) => {
     const spec = { ...specOf(['a', 'b'], ['c']), filesystems: shared(2) };

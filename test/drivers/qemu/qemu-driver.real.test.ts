@@ -155,8 +155,8 @@ describeWith(['qemu', 'root'], 'a guest under a uid of its own', () => {
   );
 
   const filesystems = [
-    { source: '/usr/share', target: '/one', readOnly: true },
-    { source: '/usr/lib', target: '/two', readOnly: false },
+    { source: '/usr/share', target: '/one', readOnly: true, mode: 'share' as const },
+    { source: '/usr/lib', target: '/two', readOnly: false, mode: 'share' as const },
   ];
 
   it.runIf(existsSync('/usr/lib/qemu/virtiofsd'))(

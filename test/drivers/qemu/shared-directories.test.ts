@@ -19,7 +19,7 @@ describe('directories that a guest is to have', () => {
     ).rejects.toMatchObject({
       class: 'Unsupported',
       message: expect.stringContaining('the daemon does not run as root'),
-      hint: expect.stringContaining('roost cp'),
+      hint: expect.stringContaining('mode copy'),
     });
   });
 

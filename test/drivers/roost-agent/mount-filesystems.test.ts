@@ -36,6 +36,22 @@ it('mounts one after the other, and tells the guest what is read-only', async ()
   ]);
 });
 
+it('mounts a disk that is a copy by its serial number, under what is written or as it is', async () => {
+  const mounted: GuestMount[] = [];
+  const mount = async (asked: GuestMount): Promise<void> => {
+    mounted.push(await Promise.resolve(asked));
+  };
+  const copies = [
+    { name: 'copy0', target: '/data', readOnly: false, serial: 'a-2' },
+    { name: 'copy1', target: '/kept', readOnly: true, serial: 'a-3' },
+  ];
+  await mountFilesystems({ mount }, { filesystems: copies }, never());
+  expect(mounted).toEqual([
+    { source: 'serial:a-2', target: '/data', fstype: 'overlay', flags: 0, options: 'copy0' },
+    { source: 'serial:a-3', target: '/kept', fstype: 'squashfs', flags: 1 },
+  ]);
+});
+
 it('says what to do about an init that has no modules for it', async () => {
   await expect(refusing('ENODEV')).rejects.toMatchObject({
     class: 'FailedPrecondition',
