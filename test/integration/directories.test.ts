@@ -110,8 +110,8 @@ describeWith(
         ];
         await daemon.succeed('guest-create', specOf('web', filesystems, { machine }));
         expect((await daemon.guest('web')).filesystems).toEqual([
-          { name: 'fs0', ...filesystems[0] },
-          { name: 'fs1', ...filesystems[1], readOnly: false },
+          { name: 'fs0', ...filesystems[0], mode: 'share' },
+          { name: 'fs1', ...filesystems[1], readOnly: false, mode: 'share' },
         ]);
 
         expect(await told(home, 'web', 'cat /data/from-host; stat -c "%u %g %a" /data/from-host')).toBe(
@@ -214,7 +214,7 @@ describeWith(
       expect(await readFile(join(source, 'file'), 'utf8')).toBe('there\n');
       expect((await next.client.call('query-fsck', {})).differences).toEqual([]);
       expect((await next.guest('web')).filesystems).toEqual([
-        { name: 'fs0', source, target: '/data', readOnly: false },
+        { name: 'fs0', source, target: '/data', readOnly: false, mode: 'share' },
       ]);
       // While there is no daemon.
       await next.kill9();
@@ -238,7 +238,7 @@ describeWith(
       const next = await home.start();
       expect(await next.guest('web')).toMatchObject({
         state: 'running',
-        filesystems: [{ name: 'fs0', source, target: '/data', readOnly: false }],
+        filesystems: [{ name: 'fs0', source, target: '/data', readOnly: false, mode: 'share' }],
       });
       expect(directoryServers(home)).toEqual(servers);
       expect((await next.client.call('query-fsck', {})).differences).toEqual([]);
@@ -268,7 +268,7 @@ describeWith(
       process.kill(second, 'SIGKILL');
       await daemon.guestWhen('web', lacksAll);
       expect((await runRoost(home, ['show', 'web'])).stdout).toMatch(
-        /fs0 .* read-write +(just now|\S+ ago)\n/,
+        /fs0 .* read-write +shared +(just now|\S+ ago)\n/,
       );
       // Whoever asks for a file there waits; lists and everything else go on.
       expect(await told(home, 'web', 'ls /data /more > /dev/null 2>&1 & echo alive')).toBe('alive\n');
@@ -315,9 +315,9 @@ describeWith(
       const config = join(source, 'roostd.yaml');
       await writeFile(config, 'qemu: { virtiofsd: /no/such }\n');
       const without = await home.start({ args: ['--config', config] });
-      await expect(without.client.call('guest-create', specOf('web', [{ source, target }]))).rejects.toThrow(
-        'there is no /no/such',
-      );
+      await expect(
+        without.client.call('guest-create', specOf('web', [{ source, target, mode: 'share' }])),
+      ).rejects.toThrow('there is no /no/such');
       expect((await without.client.call('query-guests', {})).total).toBe(0);
       await leaveNothing({ home, daemon: without });
     });
@@ -335,11 +335,11 @@ describeWith(
       expect(await wasForked(web)).toBe(false);
       expect(web.forkOf).toBeUndefined();
       await expect(daemon.client.call('template-create', { guest: 'web', name: 'warm' })).rejects.toThrow(
-        'has directories of the host',
+        'shares directories of the host',
       );
       await daemon.succeed('guest-stop', { guest: 'web' });
       await expect(daemon.client.call('template-create', { guest: 'web' })).rejects.toThrow(
-        'has directories of the host',
+        'shares directories of the host',
       );
       await leaveNothing({ home, daemon });
     });
