@@ -178,6 +178,12 @@ describeWith(
       await daemon.succeed('guest-create', copied('new', filesystems));
       expect((await daemon.guest('new')).forkOf).toBeUndefined();
       expect(await told(home, 'new', 'ls /data /kept')).not.toContain('file');
+      // Booted anew, it has the copy that it had.
+      await daemon.succeed('guest-stop', { guest: 'mother' });
+      await daemon.succeed('template-create', { guest: 'mother' });
+      await daemon.succeed('guest-fork', { template: 'mother', name: 'three' });
+      expect(await wasForked(await daemon.guest('three'))).toBe(true);
+      expect(await told(home, 'three', 'cat /data/file /kept/file')).toBe('of the host\nof the host\n');
       await daemon.succeed('guest-stop', { guest: 'one', force: true });
       await daemon.succeed('guest-start', { guest: 'one' });
       expect(await told(home, 'one', 'cat /data/file /kept/file')).toBe('one\nof the host\n');
