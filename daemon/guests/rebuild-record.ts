@@ -31,6 +31,7 @@ const UNKNOWN = [
   'description and labels: none',
   'autostart: off; restart policy: never; deletion: not protected; time to stop: the default',
   'disks that were detached and kept: none are; their files stay beside the others',
+  'directories of the host: none from the next start on; disks that are copies of some stay, mounted by nobody',
   'how many serial numbers were given: the next disk may get that of one that was deleted',
   'when it was made: the time of this adoption',
 ];
