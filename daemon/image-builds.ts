@@ -16,6 +16,7 @@ import type { Step } from './operations/steps.ts';
 /** What comes of each recipe. */
 const kinds: Readonly<Record<CommandArguments<'image-build'>['recipe'], ImageKind>> = {
   debian: 'disk',
+  'debian-root': 'root',
   'microvm-kernel': 'kernel',
   'microvm-init': 'initrd',
   'microvm-upper': 'disk',

@@ -78,6 +78,14 @@ export interface FinishedFile {
   readonly oci?: ImageImport['oci'];
 }
 
+/** As what an import of a kind is taken; undefined when that kind cannot have the format that was named. */
+const formatOf = ({ kind, format }: CommandArguments<'image-import'>): ImageImport['format'] | undefined => {
+  if (kind === 'root') return format === undefined || format === 'tar' ? 'tar' : undefined;
+  const { data: given } = imageSourceFormat.optional().safeParse(format);
+  if (given === undefined && format !== undefined) return undefined;
+  return kind === 'disk' ? (given ?? 'qcow2') : 'raw';
+};
+
 type Fetched = Pick<ImageImport, 'from' | 'format' | 'sha256' | 'sha512' | 'oci'>;
 
 export class Images {
@@ -213,11 +221,12 @@ export class Images {
       throw new RoostError('InvalidArgument', 'An import needs either a path or a URL', {
         hint: 'Give one of the two.',
       });
-    if (args.format !== undefined && !imageSourceFormat.safeParse(args.format).success)
+    if (formatOf(args) === undefined)
       throw new RoostError('InvalidArgument', `A ${kind} cannot be a ${args.format}`, {
-        data: { kind, format: args.format },
-        hint: 'That is a format of images of kind oci.',
+        data: { kind, format: args.format ?? '' },
+        hint: 'Formats of disks are qcow2, raw, vmdk and vhdx; a root is a tar, an oci an oci-layout or docker-archive.',
       });
+    await this.#options.store.refuseUnimportable(kind);
     const source: ImageSource = url ? { kind: 'url', url: url.shownAs } : { kind: 'file', path: path ?? '' };
     const shown = url ? { ...args, url: url.shownAs } : args;
     const operation = { kind: 'image-import', actor, arguments: shown, idempotencyKey };
@@ -295,11 +304,9 @@ export class Images {
     const { store } = this.#options;
     const id = record.subject.id as ImageId;
     const args = record.arguments as CommandArguments<'image-import'>;
-    const { data: given = 'qcow2' } = imageSourceFormat.safeParse(args.format);
-    const format = args.kind === 'disk' ? given : 'raw';
     const file: Fetched = {
       from: this.#originOf(id, args),
-      format,
+      format: formatOf(args) ?? 'raw',
       sha256: args.sha256,
       sha512: args.sha512,
     };

@@ -59,6 +59,7 @@ export const realParts = (context: PartsContext): Parts => {
     imageStore: imageStore({
       path: join(config.stateDirectory, 'images'),
       launcherPath: launcherPath(),
+      splicePath: splicePath(),
       ...(imagesGid === undefined ? {} : { imagesGid, importer: { uid: importer, gid: importer } }),
     }),
     imageBuilder: builders(),
@@ -82,8 +83,10 @@ const builders = (): ImageBuilder => {
     extractKernel: extractPvhKernel,
     buildInit: (moduleFolder) => buildInitramfs({ init: initPath(), moduleFolder }),
   });
+  const debian = debianBuilder();
   return imageBuilders({
-    debian: debianBuilder(),
+    debian,
+    'debian-root': debian,
     'microvm-kernel': microvm,
     'microvm-init': microvm,
     'microvm-upper': microvm,

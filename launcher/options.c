@@ -21,7 +21,7 @@ static const char usage[] =
     "usage: roost-launcher [OPTION VALUE]... -- PROGRAM [ARGUMENT]...\n"
     "  --uid N --gid N --groups A,B,...   identity to take (all three or none; '' for no groups)\n"
     "  --oom-score-adj N                  -1000 to 1000\n"
-    "  --rlimit NAME=SOFT:HARD            nofile, core, memlock, fsize, nproc; N or 'unlimited'\n"
+    "  --rlimit NAME=SOFT:HARD            nofile, core, memlock, fsize, nproc, as; N or 'unlimited'\n"
     "  --umask OCTAL                      077 unless given\n"
     "  --keep-fds N                       close every descriptor from N on\n"
     "  --pid-fd N                         write 'PID STARTTICKS BOOTID' to this descriptor\n"
@@ -303,6 +303,7 @@ static void set_defaults(struct options *options)
                 {.name = "memlock", .resource = RLIMIT_MEMLOCK},
                 {.name = "fsize", .resource = RLIMIT_FSIZE},
                 {.name = "nproc", .resource = RLIMIT_NPROC},
+                {.name = "as", .resource = RLIMIT_AS},
             },
     };
 }

@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #define MAX_GROUPS 64
-#define LIMIT_COUNT 5
+#define LIMIT_COUNT 6
 #define MAX_DIRECTORIES 16
 
 /* Exit codes, as env(1) and its like have them. */

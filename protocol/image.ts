@@ -1,5 +1,6 @@
 /**
- * Images: read-only sources of disks, kernels, initial ramdisks and, of kind `oci`, the files of containers. A name has versions; each is an image of its own
+ * Images: read-only sources of disks, kernels, initial ramdisks and of the files of containers: of kind `oci` with what
+ * its maker wants run, of kind `root` a system with an init of its own. A name has versions; each is an image of its own
  * with an id, kept until it is deleted, and a guest keeps the one that it was made of. An alias is a further name, for
  * one version or for whatever is the newest of a name.
  */
@@ -7,13 +8,17 @@ import { z } from 'zod';
 import { ociFacts } from './oci.ts';
 import { byteCount, imageId, imageName, imageVersion, millisecondsSinceEpoch } from './types.ts';
 
-export const imageKinds = ['disk', 'iso', 'kernel', 'initrd', 'oci'] as const;
+export const imageKinds = ['disk', 'iso', 'kernel', 'initrd', 'oci', 'root'] as const;
 export const imageKind = z.enum(imageKinds);
 export type ImageKind = z.infer<typeof imageKind>;
 
-/** Formats that an import names. A format is never guessed from the bytes. */
+/** Formats of a disk that an import names. A format is never guessed from the bytes. */
 export const imageSourceFormat = z.enum(['qcow2', 'raw', 'vmdk', 'vhdx']);
 export type ImageSourceFormat = z.infer<typeof imageSourceFormat>;
+
+/** Forms in which the root file system of a container comes: an archive, plain or packed by gzip, xz or zstd. */
+export const rootSourceFormats = ['tar'] as const;
+export type RootSourceFormat = (typeof rootSourceFormats)[number];
 
 /** Forms in which an OCI image comes as files: a directory, or a tar archive of one; an archive of `docker save`. */
 export const ociSourceFormats = ['oci-layout', 'docker-archive'] as const;

@@ -3,12 +3,13 @@
  * images under them. Storage yields a `BlockSource` for each volume; what consumes it is none of its business.
  *
  * Words. *Volume*: one disk of one guest. *Base*: the image under a volume; shared, never written. *Record*: the guest's
- * own record, kept beside its volumes so that the inventory can be rebuilt from the disks. *Seed*: a small read-only disk
+ * own record, kept beside its volumes so that the inventory can be rebuilt from the disks. *Root*: what a container writes
+ * on top of the image that it has as its root file system. *Seed*: a small read-only disk
  * of a few text files, from which a guest learns who it is at its first boot.
  *
  * Rules every pool keeps; `test/conformance/pool.ts` holds it to them:
  * - `createVolume` and `deleteVolume` may be done again after any crash: a finished one changes nothing.
- * - A volume is complete or absent; a half-made one is never given out (made under another name, then renamed).
+ * - A volume or root is complete or absent; a half-made one is never given out (made under another name, then renamed).
  * - The bytes of a volume never pass through this process.
  * - A base is never written and never removed by a pool.
  * - A seed that is changed is a new file: whoever has the old one open goes on reading the old one.
@@ -18,8 +19,9 @@ import type { Work } from '../lib/work.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import type { HostObject } from '../protocol/host-object.ts';
-import type { ImageKind, ImageSourceFormat } from '../protocol/image.ts';
+import type { ImageKind, ImageSourceFormat, RootSourceFormat } from '../protocol/image.ts';
 import type { OciConfig, OciFacts } from '../protocol/oci.ts';
+import type { RootSource } from '../protocol/root-source.ts';
 import type { GuestId, ImageId } from '../protocol/types.ts';
 
 /** Numeric owner of a guest's files; absent when the daemon has no privileges and all is its own. */
@@ -43,6 +45,13 @@ export interface VolumeSpec {
   readonly like?: GuestId;
   /** A directory of the host, absolute, that a volume without a base is to hold when it is made, as a squashfs. */
   readonly copyOf?: string;
+}
+
+/** The root file system of a guest that is a container. */
+export interface RootSpec {
+  readonly guest: GuestId;
+  /** A squashfs: of an image of kind `root` or `oci`. */
+  readonly image: BlockSource;
 }
 
 /** Variables of UEFI firmware: a small file that the guest's firmware writes. */
@@ -130,6 +139,22 @@ export interface Pool {
   source(volume: VolumeSpec): BlockSource;
   /** Checks that every file of the chain is there, and gives the source. Errors: FailedPrecondition naming the file. */
   lease(volume: VolumeSpec, signal: AbortSignal): Promise<BlockSource>;
+  /**
+   * Makes a place for what a guest will write on top of its image; what is there already stays. May be done again. Errors:
+   * FailedPrecondition when the image is not there, ResourceExhausted.
+   */
+  prepareRoot(root: RootSpec, work: Work): Promise<void>;
+  /**
+   * As `prepareRoot`, with a copy of all that another guest has written; done already where a root is. The other must
+   * not run, and both are of one image. May be done again. Errors: FailedPrecondition when it has no root, ResourceExhausted.
+   */
+  cloneRoot(from: GuestId, root: RootSpec, work: Work): Promise<void>;
+  /** Removes all that a guest has written, whatever it has made of it. May be done again. */
+  removeRoot(guest: GuestId): Promise<void>;
+  /** Pure: says where it is, not whether. */
+  rootSource(root: RootSpec): RootSource;
+  /** Checks that image and place are there, and gives the source. Errors: FailedPrecondition naming what is missing. */
+  leaseRoot(root: RootSpec, signal: AbortSignal): Promise<RootSource>;
   /** Where the variables of a guest's UEFI firmware are kept, beside its volumes. Pure. */
   firmwareVariablesPath(guest: GuestId): string;
   /**
@@ -178,8 +203,8 @@ export interface ImageImport {
   readonly id: ImageId;
   readonly kind: ImageKind;
   readonly from: ImageOrigin;
-  /** Named by whoever imports; never guessed. */
-  readonly format: ImageSourceFormat;
+  /** Named by whoever imports; never guessed. Of kind `root` an archive, or raw for the squashfs that it is kept as. */
+  readonly format: ImageSourceFormat | RootSourceFormat;
   /** Digests of the file as it comes, in lower-case hexadecimal. */
   readonly sha256?: string | undefined;
   readonly sha512?: string | undefined;
@@ -202,6 +227,8 @@ export interface StoredImage {
  * refused when its header names another file; the result is a fresh file of ours.
  */
 export interface ImageStore {
+  /** Errors: Unsupported with what is missing to import that kind, before anything is made. */
+  refuseUnimportable(kind: ImageKind): Promise<void>;
   /** What an import makes, for the ledger. */
   plan(id: ImageId): readonly HostObject[];
   /**

@@ -1,7 +1,7 @@
 /** Commands on images. */
 import { z } from 'zod';
 import { defineCommand } from '../command.ts';
-import { imageKind, imageSourceFormat, imageView, ociSourceFormats } from '../image.ts';
+import { imageKind, imageSourceFormat, imageView, ociSourceFormats, rootSourceFormats } from '../image.ts';
 import { ociConfig, ociPlatform } from '../oci.ts';
 import { accepted, changing } from '../operation.ts';
 import { imageName, imageReference, imageVersion, page } from '../types.ts';
@@ -29,7 +29,9 @@ export const imageImport = defineCommand({
     version: imageVersion
       .optional()
       .describe('The date of today unless given, as 20261125; a further one of a day is 20261125.2'),
-    kind: imageKind.default('disk'),
+    kind: imageKind
+      .default('disk')
+      .describe('What it is; root is the root file system of a container, with an init in it'),
     path: z
       .string()
       .min(1)
@@ -49,10 +51,10 @@ export const imageImport = defineCommand({
       "Certificates in PEM that the server of the URL is held against, instead of the host's",
     ),
     format: z
-      .enum([...imageSourceFormat.options, ...ociSourceFormats])
+      .enum([...imageSourceFormat.options, ...rootSourceFormats, ...ociSourceFormats])
       .optional()
       .describe(
-        'Format of a disk, qcow2 unless given; a VMDK has to be one whole file (monolithicSparse, streamOptimized). A kernel or initial ramdisk is taken as it is. Of kind oci, oci-layout unless given: a directory or a tar archive of one',
+        'Format of a disk, qcow2 unless given; a VMDK has to be one whole file (monolithicSparse, streamOptimized). A kernel or initial ramdisk is taken as it is. Of kind root, tar: an archive of the whole tree, plain or packed by gzip, xz or zstd. Of kind oci, oci-layout unless given: a directory or a tar archive of one',
       ),
     platform: platform.describe('Of kind oci: as linux/arm64; that of this host unless given'),
     reference: z
@@ -119,13 +121,19 @@ export const imagePull = defineCommand({
   returns: accepted,
 });
 
-export const imageRecipes = ['debian', 'microvm-kernel', 'microvm-init', 'microvm-upper'] as const;
+export const imageRecipes = [
+  'debian',
+  'debian-root',
+  'microvm-kernel',
+  'microvm-init',
+  'microvm-upper',
+] as const;
 
 export const imageBuild = defineCommand({
   name: 'image-build',
   summary: 'Build an image out of packages, a new version of its name',
   description:
-    "Of the recipe debian a cloud image of Debian by mmdebstrap, from the mirrors that this host's apt uses: systemd, cloud-init, an SSH server, the QEMU guest agent. It boots by its own disk under SeaBIOS and UEFI. Takes a minute or more. The packages' scripts run as root in a chroot with namespaces of its own: whoever signs Debian's packages is trusted.",
+    "Of the recipe debian a cloud image of Debian by mmdebstrap, from the mirrors that this host's apt uses: systemd, cloud-init, an SSH server, the QEMU guest agent. It boots by its own disk under SeaBIOS and UEFI. Of debian-root the root file system of a container: systemd, which asks for an address on eth0, and little else. Takes a minute or more. The packages' scripts run as root in a chroot with namespaces of its own: whoever signs Debian's packages is trusted.",
   role: 'admin',
   nature: 'change',
   since,
@@ -133,7 +141,7 @@ export const imageBuild = defineCommand({
     recipe: z
       .enum(imageRecipes)
       .describe(
-        'debian: a whole system · microvm-kernel, microvm-init, microvm-upper: what a container image boots by as a microVM, its kernel, its init with the modules of that kernel, and the empty file system that it writes to',
+        'debian: a whole system · debian-root: a system without a kernel, the root of a container · microvm-kernel, microvm-init, microvm-upper: what a container image boots by as a microVM, its kernel, its init with the modules of that kernel, and the empty file system that it writes to',
       ),
     suite: z.enum(['bookworm']).default('bookworm').describe('Release of Debian'),
     name: imageName.optional().describe('Name of the image, that of the recipe unless given'),

@@ -11,31 +11,54 @@ import { RoostError } from '../../protocol/errors.ts';
 import { orIfMissing, removeDirectory, removeFiles, renameDurably } from '../files/durable-files.ts';
 import { saysFull, withStorageErrors } from '../files/storage-errors.ts';
 import type { BuildRequest, BuiltFile, ImageBuilder } from '../pool.ts';
+import { type Action, type Stage, stages } from './actions.ts';
 import { hostSources } from './apt-sources.ts';
+import type { RecipeInput } from './bootstrap.ts';
 import { confined, type Privileges } from './confinement.ts';
 import { PackageProgress } from './package-progress.ts';
-import { type Action, DISK, recipe, type Stage, stages } from './recipe.ts';
+import { DISK, recipe } from './recipe.ts';
+import { ROOT_FILE, rootRecipe } from './root-recipe.ts';
 
 /** Directories that tools of an administrator are in, also where a daemon's environment leaves them out. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Programs of the recipe, and the Debian package of each. */
-const programs: Readonly<Record<string, string>> = {
-  mmdebstrap: 'mmdebstrap',
-  sfdisk: 'fdisk',
-  'mkfs.vfat': 'dosfstools',
-  mcopy: 'mtools',
-  mke2fs: 'e2fsprogs',
-  unshare: 'util-linux',
-  setpriv: 'util-linux',
+interface DebianRecipe {
+  readonly actions: (input: RecipeInput) => readonly Action[];
+  /** The finished file, which the last of the actions leaves. */
+  readonly file: string;
+  /** Programs that it runs, and the Debian package of each. */
+  readonly programs: Readonly<Record<string, string>>;
+}
+
+const common = { mmdebstrap: 'mmdebstrap', unshare: 'util-linux', setpriv: 'util-linux' } as const;
+
+const disk: DebianRecipe = {
+  actions: recipe,
+  file: DISK,
+  programs: {
+    ...common,
+    sfdisk: 'fdisk',
+    'mkfs.vfat': 'dosfstools',
+    mcopy: 'mtools',
+    mke2fs: 'e2fsprogs',
+  },
 };
 
-/** Per cent of the whole at which each stage ends, measured. */
-const stageEnds: Readonly<Record<Stage, number>> = { packages: 88, files: 90, boot: 91, disk: 100 };
-const stageNames = Object.keys(stages) as Stage[];
-const startOf = (stage: Stage): number => {
-  const before = stageNames[stageNames.indexOf(stage) - 1];
-  return before === undefined ? 0 : stageEnds[before];
+const root: DebianRecipe = {
+  actions: rootRecipe,
+  file: ROOT_FILE,
+  programs: { ...common, mksquashfs: 'squashfs-tools' },
+};
+
+const recipeOf = (name: BuildRequest['recipe']): DebianRecipe => (name === 'debian-root' ? root : disk);
+
+/** Per cent of the whole at which each stage begins and ends, measured. */
+const spans: Readonly<Record<Stage, readonly [start: number, end: number]>> = {
+  packages: [0, 88],
+  files: [88, 90],
+  boot: [90, 91],
+  disk: [91, 100],
+  pack: [90, 100],
 };
 
 const privileges = (): Privileges => (process.geteuid?.() === 0 ? 'root' : 'mapped');
@@ -52,7 +75,7 @@ const isProgram = async (name: string): Promise<boolean> => {
   return false;
 };
 
-const refuseMissingPrograms = async (): Promise<void> => {
+const refuseMissingPrograms = async ({ programs }: DebianRecipe): Promise<void> => {
   const missing: string[] = [];
   for (const name of Object.keys(programs)) if (!(await isProgram(name))) missing.push(name);
   if (missing.length === 0) return;
@@ -106,13 +129,14 @@ class DebianBuilder implements ImageBuilder {
     this.#furtherPackages = furtherPackages;
   }
 
-  async refuseUnbuildable(_recipe: BuildRequest['recipe'], signal: AbortSignal): Promise<void> {
-    await refuseMissingPrograms();
+  async refuseUnbuildable(name: BuildRequest['recipe'], signal: AbortSignal): Promise<void> {
+    await refuseMissingPrograms(recipeOf(name));
     await refuseMissingIds(signal);
   }
 
   async build({ recipe: name, suite, directory }: BuildRequest, work: Work): Promise<BuiltFile> {
-    const result: BuiltFile = { path: join(directory, DISK), format: 'raw' };
+    const { actions: actionsFor, file } = recipeOf(name);
+    const result: BuiltFile = { path: join(directory, file), format: 'raw' };
     const building = join(directory, BUILDING);
     return await withStorageErrors('build a Debian image', async () => {
       await removeTree(building);
@@ -120,13 +144,13 @@ class DebianBuilder implements ImageBuilder {
       await this.refuseUnbuildable(name, work.signal);
       await mkdir(building, { mode: 0o700 });
       const found = await hostSources(suite, work.signal);
-      const actions = recipe({ suite, ...found, furtherPackages: this.#furtherPackages });
+      const actions = actionsFor({ suite, ...found, furtherPackages: this.#furtherPackages });
       for (const [index, action] of actions.entries()) {
         work.signal.throwIfAborted();
         tellPlace(actions, index, work);
         await carryOut(action, building, work);
       }
-      await renameDurably(join(building, DISK), result.path);
+      await renameDurably(join(building, file), result.path);
       await removeTree(building);
       return result;
     });
@@ -135,7 +159,7 @@ class DebianBuilder implements ImageBuilder {
   async clear(directory: string): Promise<void> {
     await withStorageErrors(`clear ${directory}`, async () => {
       await removeTree(join(directory, BUILDING));
-      await removeFiles(directory, [DISK]);
+      await removeFiles(directory, [disk.file, root.file]);
     });
   }
 }
@@ -153,8 +177,8 @@ const tellPlace = (actions: readonly Action[], index: number, work: Work): void 
   if (action?.kind !== 'run') return;
   const { stage } = action;
   const same = actions.filter((other) => other.kind === 'run' && other.stage === stage);
-  const start = startOf(stage);
-  tell(start + ((stageEnds[stage] - start) * same.indexOf(action)) / same.length, stages[stage], work);
+  const [start, end] = spans[stage];
+  tell(start + ((end - start) * same.indexOf(action)) / same.length, stages[stage], work);
 };
 
 const carryOut = async (action: Action, directory: string, work: Work): Promise<void> => {
@@ -188,7 +212,7 @@ const runStage = async (
   const seen = new PackageProgress();
   const listen = (text: string): void => {
     const fraction = seen.hear(text);
-    if (fraction !== undefined) tell(stageEnds.packages * fraction, seen.doing, work);
+    if (fraction !== undefined) tell(spans.packages[1] * fraction, seen.doing, work);
   };
   try {
     await runTool(confined(privileges(), argv), {

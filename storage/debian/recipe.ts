@@ -7,46 +7,15 @@
  * root file system, found by its label, and that is the file that Debian's kernel packages have written anew: a kernel
  * upgrade inside the guest is booted by both. It is made without a loop device and without mounting it.
  */
-export interface RecipeInput {
-  readonly suite: string;
-  /** Lines of sources.list(5) that the packages come from. */
-  readonly sources: readonly string[];
-  /** Settings of apt for the build alone, as `Acquire::http::Proxy "http://…";`. */
-  readonly aptOptions: readonly string[];
-  /** Packages besides those of every image. */
-  readonly furtherPackages?: readonly string[];
-}
-
-/** What a build does, in this order. Paths are relative to its directory. */
-export type Action =
-  /** Runs a tool, confined; `input` is its standard input. */
-  | {
-      readonly kind: 'run';
-      readonly stage: Stage;
-      readonly argv: readonly [string, ...string[]];
-      readonly input?: string;
-    }
-  | { readonly kind: 'directory'; readonly path: string }
-  | { readonly kind: 'file'; readonly path: string; readonly text: string }
-  | { readonly kind: 'link'; readonly path: string; readonly target: string }
-  /** Writes a number of 64 bits, little-endian, into a file that is there. */
-  | { readonly kind: 'poke'; readonly path: string; readonly offset: number; readonly value: number };
-
-export const stages = {
-  packages: 'Fetching and installing packages',
-  files: 'Setting up the system',
-  boot: 'Making the boot loader',
-  disk: 'Writing the disk',
-} as const;
-export type Stage = keyof typeof stages;
+import { type Action, inRoot, ROOT, run } from './actions.ts';
+import { bootstrap, type RecipeInput } from './bootstrap.ts';
+import { guestSources, settings } from './settings.ts';
 
 export const DISK = 'disk.raw';
 /** Small on purpose: a guest's disk is larger, and the file system grows into it at the first boot. */
 export const DISK_BYTES = 2 * 1024 ** 3;
 export const ROOT_LABEL = 'roost-root';
 
-const ROOT = 'root';
-const OVERLAY = 'overlay';
 const CORE = 'core.img';
 const SECTOR_BYTES = 512;
 /** In sectors: one MiB for GRUB's core, 64 MiB for the EFI system partition, the rest for the root file system. */
@@ -87,10 +56,6 @@ export const packages = [
   'zstd',
 ] as const;
 
-/** Text in languages nobody asked for, and manuals without man(1): half of what the packages unpack. */
-const excluded = ['/usr/share/man/*', '/usr/share/doc/*', '/usr/share/locale/*'] as const;
-const includedAgain = ['/usr/share/doc/*/copyright', '/usr/share/locale/locale.alias'] as const;
-
 /** Units whose work is for machines that live for years between boots, or that have LVM. */
 const disabledUnits = [
   'apt-daily.timer',
@@ -98,6 +63,12 @@ const disabledUnits = [
   'e2scrub_all.timer',
   'e2scrub_reap.service',
 ] as const;
+
+/** Each guest makes keys of its own. */
+const hostKeys = ['rsa', 'dsa', 'ecdsa', 'ed25519'].flatMap((kind) => [
+  `/etc/ssh/ssh_host_${kind}_key`,
+  `/etc/ssh/ssh_host_${kind}_key.pub`,
+]);
 
 const KERNEL_ARGUMENTS = 'console=tty0 console=ttyS0,115200';
 
@@ -149,15 +120,7 @@ const FSTAB = `LABEL=${ROOT_LABEL} / ext4 errors=remount-ro 0 1
 LABEL=ROOST-ESP /boot/efi vfat umask=0077,nofail 0 2
 `;
 
-const guestSources = (suite: string): string =>
-  [
-    `deb http://deb.debian.org/debian ${suite} main`,
-    `deb http://deb.debian.org/debian ${suite}-updates main`,
-    `deb http://deb.debian.org/debian-security ${suite}-security main`,
-    '',
-  ].join('\n');
-
-const overlayFiles = (suite: string): Readonly<Record<string, string>> => ({
+const filesOf = (suite: string): Readonly<Record<string, string>> => ({
   'etc/fstab': FSTAB,
   'etc/default/grub': GRUB_DEFAULTS,
   'etc/default/locale': 'LANG=C.UTF-8\n',
@@ -169,89 +132,6 @@ const overlayFiles = (suite: string): Readonly<Record<string, string>> => ({
   'etc/machine-id': '',
   'boot/grub/grub.cfg': GRUB_CONFIG,
 });
-
-const parents = (paths: readonly string[]): readonly string[] => {
-  const all = paths.flatMap((path) =>
-    path
-      .split('/')
-      .slice(0, -1)
-      .map((_, index, parts) => parts.slice(0, index + 1).join('/')),
-  );
-  return [...new Set(all)].sort();
-};
-
-const run = (stage: Stage, ...argv: readonly [string, ...string[]]): Action => ({ kind: 'run', stage, argv });
-const inRoot = (stage: Stage, ...argv: readonly string[]): Action => run(stage, 'chroot', ROOT, ...argv);
-
-const bootstrap = ({ suite, sources, aptOptions, furtherPackages = [] }: RecipeInput): Action =>
-  run(
-    'packages',
-    'mmdebstrap',
-    // Either the daemon is root or the tool is, in a namespace of its own.
-    '--mode=root',
-    '--format=directory',
-    '--variant=apt',
-    '--verbose',
-    '--skip=check/signed-by',
-    ...[...aptOptions, 'Acquire::Languages "none"', 'APT::Sandbox::User "root"'].map(
-      (option) => `--aptopt=${option}`,
-    ),
-    // Nothing of it has to outlive a power loss before the disk is written.
-    '--dpkgopt=force-unsafe-io',
-    ...excluded.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
-    ...includedAgain.map((pattern) => `--dpkgopt=path-include=${pattern}`),
-    `--include=${[...packages, ...furtherPackages].join(',')}`,
-    suite,
-    ROOT,
-    ...sources,
-  );
-
-/**
- * The files get in through a tar(1) that runs in the chroot: a name there may be a link that leads out of it, seen
- * from outside.
- */
-const settings = (suite: string): readonly Action[] => {
-  const files = overlayFiles(suite);
-  return [
-    ...[OVERLAY, ...parents(Object.keys(files)).map((path) => `${OVERLAY}/${path}`)].map(
-      (path): Action => ({ kind: 'directory', path }),
-    ),
-    ...Object.entries(files).map(
-      ([path, text]): Action => ({ kind: 'file', path: `${OVERLAY}/${path}`, text }),
-    ),
-    { kind: 'link', path: `${OVERLAY}/etc/resolv.conf`, target: '../run/systemd/resolve/stub-resolv.conf' },
-    // Whatever the daemon's umask.
-    run(
-      'files',
-      'tar',
-      '--create',
-      `--file=${ROOT}/overlay.tar`,
-      '--mode=u=rwX,go=rX',
-      `--directory=${OVERLAY}`,
-      '.',
-    ),
-    inRoot('files', 'tar', '--extract', '--file=/overlay.tar', '--directory=/', '--no-same-owner'),
-    inRoot('files', 'systemctl', '--quiet', 'disable', ...disabledUnits),
-    inRoot(
-      'files',
-      'rm',
-      '--recursive',
-      '--force',
-      '/overlay.tar',
-      '/etc/apt/apt.conf.d/99mmdebstrap',
-      '/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
-      '/var/lib/dbus/machine-id',
-      '/var/lib/systemd/random-seed',
-      '/var/log/apt',
-      '/var/log/dpkg.log',
-      '/var/log/alternatives.log',
-      ...['rsa', 'dsa', 'ecdsa', 'ed25519'].flatMap((kind) => [
-        `/etc/ssh/ssh_host_${kind}_key`,
-        `/etc/ssh/ssh_host_${kind}_key.pub`,
-      ]),
-    ),
-  ];
-};
 
 const GRUB_MODULES =
   'biosdisk part_gpt ext2 normal search search_label configfile linux serial terminal echo test';
@@ -346,8 +226,8 @@ const disk: readonly Action[] = [
 ];
 
 export const recipe = (input: RecipeInput): readonly Action[] => [
-  bootstrap(input),
-  ...settings(input.suite),
+  bootstrap(input, packages),
+  ...settings({ files: filesOf(input.suite), disabledUnits, removed: hostKeys }),
   ...bootLoader,
   ...disk,
 ];

@@ -110,7 +110,7 @@ export const packArgs = (
   const isShown = confinement?.identity !== undefined;
   const tool = [MKSQUASHFS, isShown ? SHOWN_AT : directory, 'tree', ...packOptions] as const;
   if (!confinement) return [...tool];
-  return confined([...tool], confinement, maxFileBytes, isShown ? ['--view', directory] : []);
+  return confined([...tool], confinement, maxFileBytes, { options: isShown ? ['--view', directory] : [] });
 };
 
 const pack = async (

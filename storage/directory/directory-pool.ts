@@ -1,7 +1,7 @@
 /**
  * A pool in a directory: `<path>/guests/<guest id>/` with `<disk name>.qcow2` for each volume and `record.json`, the
  * guest's record, `firmware-variables.fd` where it starts by UEFI, and `seed-<digest>.iso`, its seed. A volume is a qcow2
- * overlay on its base, or an empty qcow2 file without one.
+ * overlay on its base, or an empty qcow2 file without one. A container has `root` instead, see root-directory.ts.
  *
  * With privileges a volume is 0600 of the guest's uid, but the directory stays the daemon's and is only passable for
  * the guest's group: a guest that broke out of QEMU can neither touch its record nor put a link in the daemon's way.
@@ -18,6 +18,7 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { RootSource } from '../../protocol/root-source.ts';
 import { deviceName, type GuestId, guestId } from '../../protocol/types.ts';
 import {
   ensureDirectory,
@@ -38,6 +39,7 @@ import type {
   KeptRecords,
   Pool,
   PoolUsage,
+  RootSpec,
   SeedSpec,
   VolumeFile,
   VolumeOwner,
@@ -45,6 +47,7 @@ import type {
 } from '../pool.ts';
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 import { clearCopy, copyDirectory, requireCopyable } from './copied-directory.ts';
+import { cloneRoot, prepareRoot, ROOT, removeRoot, requireRoot } from './root-directory.ts';
 import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
 const RECORD = 'record.json';
@@ -71,11 +74,15 @@ const exists = async (path: string): Promise<boolean> =>
   (await orIfMissing(stat(path), undefined)) !== undefined;
 
 /** A file of the chain is there and is a file. */
-const requireFile = async (link: Pick<BlockSource, 'path'>, signal: AbortSignal): Promise<void> => {
+const requireFile = async (
+  link: Pick<BlockSource, 'path'>,
+  signal: AbortSignal,
+  needer = 'a disk',
+): Promise<void> => {
   const found = await waitOrAbort(orIfMissing(stat(link.path), undefined), signal);
   if (found?.isFile()) return;
   const what = found === undefined ? 'is missing' : 'is not a regular file';
-  throw new RoostError('FailedPrecondition', `${link.path}, which a disk needs, ${what}`, {
+  throw new RoostError('FailedPrecondition', `${link.path}, which ${needer} needs, ${what}`, {
     data: { path: link.path },
     hint: 'Put the file back from a backup, or mount what it was on; nothing was changed.',
   });
@@ -245,6 +252,40 @@ class DirectoryPool implements Pool {
     return source;
   }
 
+  async prepareRoot({ guest, image }: RootSpec, { signal }: Work): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`make a root in ${directory}`, async () => {
+      await requireFile(image, signal, 'a root');
+      await prepareRoot(directory, signal);
+    });
+  }
+
+  async cloneRoot(from: GuestId, { guest, image }: RootSpec, { signal }: Work): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`copy a root to ${directory}`, async () => {
+      await requireFile(image, signal, 'a root');
+      await cloneRoot(this.#guestDirectory(from), directory, signal);
+    });
+  }
+
+  async removeRoot(guest: GuestId): Promise<void> {
+    const directory = this.#guestDirectory(guest);
+    await withStorageErrors(`remove the root in ${directory}`, () => removeRoot(directory));
+  }
+
+  rootSource({ guest, image }: RootSpec): RootSource {
+    return { directory: join(this.#guestDirectory(guest), ROOT), image };
+  }
+
+  async leaseRoot(root: RootSpec, signal: AbortSignal): Promise<RootSource> {
+    const source = this.rootSource(root);
+    await withStorageErrors(`use ${source.directory}`, async () => {
+      await requireFile(source.image, signal, 'a root');
+      await requireRoot(source.directory, signal);
+    });
+    return source;
+  }
+
   firmwareVariablesPath(guest: GuestId): string {
     return join(this.#guestDirectory(guest), FIRMWARE_VARIABLES);
   }
@@ -299,7 +340,10 @@ class DirectoryPool implements Pool {
 
   async removeGuest(guest: GuestId): Promise<void> {
     const directory = this.#guestDirectory(guest);
-    await withStorageErrors(`remove ${directory}`, () => removeDirectory(directory));
+    await withStorageErrors(`remove ${directory}`, async () => {
+      await removeRoot(directory);
+      await removeDirectory(directory);
+    });
   }
 
   usage(): Promise<PoolUsage> {

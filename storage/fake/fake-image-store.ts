@@ -25,6 +25,8 @@ export class FakeImageStore implements ImageStore {
   /** Records as they lie there; a test may damage them. */
   readonly records = new Map<ImageId, KeptRecord>();
   readonly #downloaded = new Set<ImageId>();
+  /** Why this host cannot import, if it cannot. */
+  unimportable: string | undefined;
   /** Downloads that came to their end. */
   downloads = 0;
   /** Runs ahead of each removal. */
@@ -53,6 +55,12 @@ export class FakeImageStore implements ImageStore {
     work.progress({ done: total, total, unit: 'bytes' });
     this.downloads += 1;
     this.#downloaded.add(id);
+  }
+
+  refuseUnimportable(): Promise<void> {
+    return this.unimportable === undefined
+      ? Promise.resolve()
+      : Promise.reject(new RoostError('Unsupported', this.unimportable));
   }
 
   plan(id: ImageId): readonly HostObject[] {

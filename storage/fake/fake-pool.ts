@@ -8,12 +8,14 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { RootSource } from '../../protocol/root-source.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type {
   FirmwareVariables,
   KeptRecord,
   Pool,
   PoolUsage,
+  RootSpec,
   SeedSpec,
   VolumeFile,
   VolumeOwner,
@@ -28,6 +30,10 @@ export type PoolEffect =
   | 'passVolume'
   | 'reclaimVolume'
   | 'deleteVolume'
+  | 'prepareRoot'
+  | 'cloneRoot'
+  | 'removeRoot'
+  | 'leaseRoot'
   | 'createFirmwareVariables'
   | 'writeSeed'
   | 'deleteSeed'
@@ -46,6 +52,7 @@ interface GuestPlace {
   readonly volumes: Map<string, VolumeSpec>;
   record: { readonly generation: number } | undefined;
   seed: SeedSpec | undefined;
+  hasRoot: boolean;
 }
 
 const fileOf = ({ name, layer }: Pick<VolumeFile, 'name' | 'layer'>): string =>
@@ -86,7 +93,7 @@ export class FakePool implements Pool {
   async prepareGuest(guest: GuestId, _owner: VolumeOwner | undefined): Promise<void> {
     await this.#effect('prepareGuest', guest);
     if (!this.#guests.has(guest))
-      this.#guests.set(guest, { volumes: new Map(), record: undefined, seed: undefined });
+      this.#guests.set(guest, { volumes: new Map(), record: undefined, seed: undefined, hasRoot: false });
   }
 
   requireCopyable(): Promise<void> {
@@ -172,6 +179,47 @@ export class FakePool implements Pool {
     return source;
   }
 
+  async prepareRoot({ guest, image }: RootSpec, work: Work): Promise<void> {
+    work.signal.throwIfAborted();
+    await this.#effect('prepareRoot', guest);
+    work.signal.throwIfAborted();
+    this.#require(image.path);
+    this.#place(guest).hasRoot = true;
+  }
+
+  async cloneRoot(from: GuestId, { guest, image }: RootSpec, work: Work): Promise<void> {
+    work.signal.throwIfAborted();
+    await this.#effect('cloneRoot', guest);
+    work.signal.throwIfAborted();
+    this.#require(image.path);
+    const place = this.#place(guest);
+    if (!place.hasRoot) this.#requireRoot({ guest: from, image });
+    place.hasRoot = true;
+  }
+
+  async removeRoot(guest: GuestId): Promise<void> {
+    await this.#effect('removeRoot', guest);
+    const place = this.#guests.get(guest);
+    if (place) place.hasRoot = false;
+  }
+
+  rootSource({ guest, image }: RootSpec): RootSource {
+    return { directory: `${this.#directory(guest)}/root`, image };
+  }
+
+  async leaseRoot(root: RootSpec, signal: AbortSignal): Promise<RootSource> {
+    signal.throwIfAborted();
+    await this.#effect('leaseRoot', root.guest);
+    this.#require(root.image.path);
+    this.#requireRoot(root);
+    return this.rootSource(root);
+  }
+
+  /** Whether a guest has a root. */
+  hasRoot(guest: GuestId): boolean {
+    return this.#guests.get(guest)?.hasRoot === true;
+  }
+
   firmwareVariablesPath(guest: GuestId): string {
     return `${this.#directory(guest)}/firmware-variables.fd`;
   }
@@ -255,6 +303,12 @@ export class FakePool implements Pool {
     const volume = this.#guests.get(file.guest)?.volumes.get(fileOf(file));
     if (volume) return volume;
     throw new RoostError('FailedPrecondition', `Disk ${file.name} is missing`, { data: { disk: file.name } });
+  }
+
+  #requireRoot(root: RootSpec): void {
+    const { directory } = this.rootSource(root);
+    if (!this.hasRoot(root.guest)) this.#refuse(directory);
+    this.#require(directory);
   }
 
   #require(path: string): void {

@@ -16,12 +16,18 @@ export interface Confinement {
   readonly identity?: Identity | undefined;
 }
 
-/** `tool` is a path, for the launcher searches none. Longest file that the tool may write in bytes. `more`: options. */
+/**
+ * `tool` is a path, for the launcher searches none. Longest file that the tool may write in bytes, and its address space where
+ * that is bounded; `options`: further ones of the launcher.
+ */
 export const confined = (
   tool: readonly [string, ...string[]],
   { launcherPath, identity }: Confinement,
   maxFileBytes: number,
-  more: readonly string[] = [],
+  {
+    maxMemoryBytes,
+    options = [],
+  }: { readonly maxMemoryBytes?: number | undefined; readonly options?: readonly string[] } = {},
 ): [string, ...string[]] => {
   const identityOptions =
     identity === undefined
@@ -33,13 +39,14 @@ export const confined = (
     'core=0:0',
     'nofile=256:256',
     `fsize=${maxFileBytes}:${maxFileBytes}`,
+    ...(maxMemoryBytes === undefined ? [] : [`as=${maxMemoryBytes}:${maxMemoryBytes}`]),
     ...(identity === undefined ? [] : ['nproc=128:128']),
   ];
   return [
     launcherPath,
     ...identityOptions,
     ...limits.flatMap((limit) => ['--rlimit', limit]),
-    ...more,
+    ...options,
     '--die-with',
     `${process.pid}`,
     '--',

@@ -1,5 +1,6 @@
 /**
- * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (all else),
+ * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (all else; a
+ * root file system as a squashfs),
  * `image.json`, its facts, and `record.json`, the daemon's own record; in `oci/` the blobs that an OCI image was made
  * of. Made under `.importing-<id>` and renamed when all of it is on disk,
  * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
@@ -14,6 +15,7 @@ import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { ImageKind } from '../../protocol/image.ts';
 import { type OciConfig, ociFacts } from '../../protocol/oci.ts';
 import { type ImageId, imageId } from '../../protocol/types.ts';
 import type { Confinement, Identity } from '../files/confined-tool.ts';
@@ -31,10 +33,13 @@ import { readRecordsIn } from '../files/record-files.ts';
 import { withStorageErrors } from '../files/storage-errors.ts';
 import { LAYOUT, linkLayout } from '../oci/blob-directory.ts';
 import { configIn } from '../oci/image-config-file.ts';
+import { type MergeLimits, type MergeOptions, mergeLimits } from '../oci/tree/merge.ts';
+import { refuseMissingMergePrograms } from '../oci/tree/merge-programs.ts';
 import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } from '../pool.ts';
-import { convertDisk, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
+import { convertDisk, type DiskSource, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
 import { download } from './download/download.ts';
 import { copySource, digestOf } from './image-source.ts';
+import { packRoot } from './root-archive.ts';
 
 /** No kernel or initial ramdisk is larger; they are loaded into the guest's memory whole. */
 export const MAX_KERNEL_BYTES = 1024 ** 3;
@@ -60,6 +65,9 @@ export interface ImageStoreOptions {
   readonly imagesGid?: number;
   /** Path of roost-launcher. */
   readonly launcherPath: string;
+  readonly splicePath: string;
+  /** Of archives of root file systems; `mergeLimits` unless given. */
+  readonly limits?: MergeLimits;
   /** Who fetches and reads strangers' images; without it the daemon itself does. */
   readonly importer?: Identity;
   /** See `DownloadOptions`; one second and one minute unless given. */
@@ -95,6 +103,11 @@ const holdAgainst = (
   );
 };
 
+const isFormatOf = ({ kind, format }: ImageImport): boolean => {
+  if (kind === 'disk') return format !== 'tar';
+  return format === 'raw' || (kind === 'root' && format === 'tar');
+};
+
 const maxBytesOf = ({ kind }: ImageImport): number =>
   kind === 'kernel' || kind === 'initrd' ? MAX_KERNEL_BYTES : MAX_DISK_FILE_BYTES;
 
@@ -102,6 +115,7 @@ class DirectoryImageStore implements ImageStore {
   readonly #path: string;
   readonly #gid: number | undefined;
   readonly #confinement: Confinement;
+  readonly #packing: Omit<MergeOptions, 'rules'>;
   readonly #retryDelayMs: number;
   readonly #stallSeconds: number;
 
@@ -109,8 +123,14 @@ class DirectoryImageStore implements ImageStore {
     this.#path = options.path;
     this.#gid = options.imagesGid;
     this.#confinement = { launcherPath: options.launcherPath, identity: options.importer };
+    const { splicePath, limits = mergeLimits } = options;
+    this.#packing = { confinement: this.#confinement, splicePath, limits };
     this.#retryDelayMs = options.retryDelayMs ?? 1000;
     this.#stallSeconds = options.stallSeconds ?? 60;
+  }
+
+  async refuseUnimportable(kind: ImageKind): Promise<void> {
+    if (kind === 'root') await refuseMissingMergePrograms();
   }
 
   plan(id: ImageId): readonly HostObject[] {
@@ -225,9 +245,8 @@ class DirectoryImageStore implements ImageStore {
 
   async #import(request: ImageImport, work: Work): Promise<StoredImage> {
     work.signal.throwIfAborted();
-    if (request.kind !== 'disk' && request.format !== 'raw') {
-      throw new RoostError('InvalidArgument', `A ${request.kind} is a plain file: import it as raw`);
-    }
+    if (!isFormatOf(request))
+      throw new RoostError('InvalidArgument', `A ${request.kind} cannot be imported as ${request.format}`);
     const staging = this.#staging(request.id);
     await removeDirectory(staging);
     const stored = await this.#stored(request.id);
@@ -275,22 +294,36 @@ class DirectoryImageStore implements ImageStore {
     const sha256 = await this.#digest(request, copy, sizeBytes, work);
     const format = request.kind === 'disk' ? 'qcow2' : 'raw';
     const result = join(staging, `image.${format}`);
-    let virtualSizeBytes = sizeBytes;
-    if (request.kind === 'disk') {
-      const { identity } = this.#confinement;
-      if (identity) await chown(copy, process.geteuid?.() ?? 0, identity.gid);
-      await chmod(copy, 0o440);
-      const disk = { ...source, path: copy, sizeBytes, format: request.format };
-      virtualSizeBytes = await convertDisk(disk, result, this.#confinement, work);
-      await rm(copy);
-    } else {
-      await rename(copy, result);
-    }
+    const made = await this.#make(result, { ...source, path: copy, sizeBytes }, request, work);
     const { hostBytes } = await settleFile(result, this.#access());
+    const virtualSizeBytes = made ?? (await stat(result)).size;
     if (!request.oci) return { format, sizeBytes: hostBytes, virtualSizeBytes, sha256 };
     const { layout, ...oci } = request.oci;
     const blobBytes = await linkLayout(layout, join(staging, LAYOUT));
     return { format, sizeBytes: hostBytes + blobBytes, virtualSizeBytes, sha256, oci };
+  }
+
+  /** Makes the image's file of the copy, which is used up. Gives the size of the disk where it is another than the file's. */
+  async #make(
+    result: string,
+    source: Pick<DiskSource, 'path' | 'shownAs' | 'sizeBytes'>,
+    { kind, format }: ImageImport,
+    work: Work,
+  ): Promise<number | undefined> {
+    const copy = source.path;
+    if (kind !== 'disk' && format !== 'tar') {
+      await rename(copy, result);
+      return undefined;
+    }
+    const { identity } = this.#confinement;
+    if (identity) await chown(copy, process.geteuid?.() ?? 0, identity.gid);
+    await chmod(copy, 0o440);
+    const sizeBytes =
+      format === 'tar'
+        ? await packRoot(source, result, this.#packing, work)
+        : await convertDisk({ ...source, format }, result, this.#confinement, work);
+    await rm(copy);
+    return sizeBytes;
   }
 
   /** SHA-256, and refused when a digest that was given is another one. */

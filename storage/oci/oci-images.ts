@@ -6,7 +6,7 @@
  *   disk         the disk, once it is complete
  */
 import { createHash } from 'node:crypto';
-import { access, constants, rename, statfs, writeFile } from 'node:fs/promises';
+import { access, rename, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Lanes } from '../../lib/lanes.ts';
 import type { Work } from '../../lib/work.ts';
@@ -38,6 +38,7 @@ import { isIndex, isManifest, layerCompression, OCI_MANIFEST } from './media-typ
 import type { RegistrySettings } from './registry/endpoints.ts';
 import { registryImages } from './registry/registry-origin.ts';
 import { type MergeLimits, type MergeOptions, mergeLayers, mergeLimits } from './tree/merge.ts';
+import { refuseMissingMergePrograms } from './tree/merge-programs.ts';
 
 export interface OciImagesOptions {
   /** Absolute path of the directory that all images are in, where blobs are shared. */
@@ -61,12 +62,6 @@ const FETCH_LANES = 3;
 /** An image must not fill the host. */
 const MAX_PART_OF_FREE_SPACE = 0.9;
 
-/** Programs that merging needs, and the Debian package of each. */
-const programs: Readonly<Record<string, string>> = {
-  '/usr/bin/sqfstar': 'squashfs-tools',
-  '/usr/bin/zstd': 'zstd',
-};
-
 const DISK = 'disk';
 
 class RegistryAndLayoutImages implements OciImages {
@@ -83,20 +78,7 @@ class RegistryAndLayoutImages implements OciImages {
   }
 
   async refuseUnmergeable(): Promise<void> {
-    const missing: string[] = [];
-    for (const [path, name] of Object.entries(programs))
-      if (
-        !(await orIfMissing(
-          access(path, constants.X_OK).then(() => true),
-          false,
-        ))
-      )
-        missing.push(name);
-    if (missing.length === 0) return;
-    throw new RoostError('Unsupported', `Programs that make disks of images are missing`, {
-      data: { packages: missing },
-      hint: `On Debian: apt-get install ${missing.join(' ')}`,
-    });
+    await refuseMissingMergePrograms();
   }
 
   resolve(request: OciRequest, work: Work): Promise<OciFacts> {
@@ -149,7 +131,7 @@ class RegistryAndLayoutImages implements OciImages {
       const { manifest, config } = await this.#chosen(blobs);
       const layers = manifest.layers.map(({ digest, mediaType }, index) => ({
         path: blobs.pathOf(digest),
-        compression: layerCompression(mediaType) ?? 'none',
+        isPacked: (layerCompression(mediaType) ?? 'none') !== 'none',
         diffId: config.diffIds[index] ?? digest,
       }));
       const disk = await mergeLayers(join(directory, 'merge'), layers, this.#merge, work);

@@ -167,6 +167,7 @@ describe('the process', () => {
       'memlock=4096:8192',
       'fsize=1048576:unlimited',
       'nproc=300:400',
+      'as=1073741824:2147483648',
     ];
     const { stdout } = await launch([
       ...limits.flatMap((limit) => ['--rlimit', limit]),
@@ -179,6 +180,7 @@ describe('the process', () => {
     expect(stdout).toMatch(/^Max locked memory +4096 +8192 /m);
     expect(stdout).toMatch(/^Max file size +1048576 +unlimited /m);
     expect(stdout).toMatch(/^Max processes +300 +400 /m);
+    expect(stdout).toMatch(/^Max address space +1073741824 +2147483648 /m);
   });
 
   it('has the descriptors below --keep-fds and none from there on', async () => {

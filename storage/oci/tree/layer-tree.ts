@@ -88,7 +88,7 @@ const impliedDirectory: FileAttributes = {
 const readable = (path: string): string => JSON.stringify(path.slice(0, 256));
 
 const refuse = (flaw: string, path: string, what: string): RoostError =>
-  new RoostError('InvalidArgument', `A layer of the image ${what}: ${readable(path)}`, {
+  new RoostError('InvalidArgument', `The image ${what}: ${readable(path)}`, {
     data: { flaw, path: path.slice(0, 256) },
     hint: 'The image is malformed or hostile: build it again, or do not trust its source.',
   });
@@ -110,9 +110,20 @@ const rootDirectory = (): Directory => ({
   children: new Map(),
 });
 
+/**
+ * What a name like .wh.x says: `whiteouts`, that of a layer, that x below it is hidden · `names`, that of any other
+ * archive, nothing.
+ */
+export type WhiteoutMeaning = 'whiteouts' | 'names';
+
 export class LayerTree {
   readonly #root = rootDirectory();
+  readonly #meaning: WhiteoutMeaning;
   #layers = 0;
+
+  constructor(meaning: WhiteoutMeaning = 'whiteouts') {
+    this.#meaning = meaning;
+  }
 
   /** Lays one more layer on top. */
   addLayer(entries: readonly TarEntry[]): void {
@@ -121,7 +132,8 @@ export class LayerTree {
     const additions: (readonly [readonly string[], TarEntry])[] = [];
     for (const entry of entries) {
       const parts = partsOf(entry.name);
-      if (parts.at(-1)?.startsWith(WHITEOUT) === true) this.#whiteOut(parts, entry.name);
+      const isWhiteout = this.#meaning === 'whiteouts' && parts.at(-1)?.startsWith(WHITEOUT) === true;
+      if (isWhiteout) this.#whiteOut(parts, entry.name);
       else additions.push([parts, entry]);
     }
     for (const [parts, entry] of additions) this.#add(parts, entry, layer);

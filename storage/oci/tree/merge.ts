@@ -1,7 +1,8 @@
 /**
- * Makes one read-only disk, a squashfs, out of the layers of an image. The layers are unpacked to archives, their
- * headers read here, and the merged tree given as one archive to sqfstar: no file of the image is ever made on this
- * host, and no byte of one passes through this process.
+ * Makes one read-only disk, a squashfs, out of the layers of an image; an archive that is the whole of one is its only
+ * layer, under rules of its own. The layers are unpacked to archives, their headers read here, and the merged tree given
+ * as one archive to sqfstar: no file of the image is ever made on this host, and no byte of one passes through this
+ * process.
  *
  * Below the directory, which belongs to an identity that owns nothing else: `<n>.layer`, a link to the blob;
  * `<n>.tar`, its archive; `headers` and `plan`; `disk`, the result.
@@ -17,19 +18,34 @@ import { type Confinement, confined } from '../../files/confined-tool.ts';
 import { removeDirectory, settleFile } from '../../files/durable-files.ts';
 import { failureFacts, saysFull } from '../../files/storage-errors.ts';
 import { type Digest, refuseOtherDigest } from '../digest.ts';
-import type { LayerCompression } from '../media-types.ts';
 import { ArchivePlan, keptTime } from './archive-plan.ts';
-import { LayerTree, type TreeEntry } from './layer-tree.ts';
+import { LayerTree, type TreeEntry, type WhiteoutMeaning } from './layer-tree.ts';
 import { setSquashfsRoot } from './squashfs-root.ts';
 import { type TarEntry, tarEntries } from './tar-entries.ts';
 
 export interface MergeLayer {
   /** The blob, verified. */
   readonly path: string;
-  readonly compression: LayerCompression;
-  /** Of the archive. */
-  readonly diffId: Digest;
+  /** By gzip, zstd or xz. */
+  readonly isPacked: boolean;
+  /** Of the archive; absent where nobody named it. */
+  readonly diffId?: Digest;
 }
+
+/** Says what of a tree comes into the disk; each may refuse it with InvalidArgument. */
+export interface TreeRules {
+  readonly whiteouts: WhiteoutMeaning;
+  /** The entry as it is to be kept, or undefined to leave it out; of a hard link as of the file. */
+  keep(entry: TreeEntry): TreeEntry | undefined;
+  /** After the last entry, before anything is packed. */
+  end(): void;
+}
+
+const layerRules: TreeRules = {
+  whiteouts: 'whiteouts',
+  keep: (entry) => entry,
+  end: () => undefined,
+};
 
 export interface MergeLimits {
   /** Bytes of all archives together. */
@@ -52,6 +68,8 @@ export interface MergeOptions {
   /** Path of roost-splice. */
   readonly splicePath: string;
   readonly limits: MergeLimits;
+  /** Those of the layers of an OCI image unless given. */
+  readonly rules?: TreeRules;
 }
 
 /** An image must not fill the host. */
@@ -60,6 +78,8 @@ const MAX_PART_OF_FREE_SPACE = 0.9;
 const PIECE_ENTRIES = 2000;
 /** Below this exit code the tool speaks, not the launcher or env(1). */
 const LAUNCH_FAILED = 125;
+/** Address space of what unpacks: a dictionary of xz may want gigabytes. */
+const UNPACK_MEMORY_BYTES = 2 * 1024 ** 3;
 /** Memory of sqfstar's caches; its own choice is a quarter of the host's. */
 const CACHE_MEMORY = '256M';
 
@@ -78,7 +98,8 @@ class Merge {
   readonly #directory: string;
   readonly #options: MergeOptions;
   readonly #work: Work;
-  readonly #tree = new LayerTree();
+  readonly #rules: TreeRules;
+  readonly #tree: LayerTree;
   /** Owners and groups of all files but the root. */
   readonly #ids = new Set<number>();
   #unpackedBytes = 0;
@@ -88,6 +109,8 @@ class Merge {
   constructor(directory: string, options: MergeOptions, work: Work) {
     this.#directory = directory;
     this.#options = options;
+    this.#rules = options.rules ?? layerRules;
+    this.#tree = new LayerTree(this.#rules.whiteouts);
     this.#work = work;
   }
 
@@ -98,9 +121,9 @@ class Merge {
     if (identity) await chown(this.#directory, identity.uid, identity.gid);
     const steps = layers.length + 1;
     for (const [index, layer] of layers.entries()) {
-      const message = `Unpacking layer ${index + 1} of ${layers.length}`;
+      const message = `Unpacking ${layerName(index, layers.length)}`;
       this.#work.progress({ done: index, total: steps, unit: 'steps', message });
-      await this.#addLayer(index, layer);
+      await this.#addLayer(index, layer, layerName(index, layers.length));
     }
     this.#work.progress({ done: layers.length, total: steps, unit: 'steps', message: 'Packing' });
     await this.#writePlan();
@@ -108,17 +131,18 @@ class Merge {
     return join(this.#directory, 'disk');
   }
 
-  async #addLayer(index: number, layer: MergeLayer): Promise<void> {
+  async #addLayer(index: number, layer: MergeLayer, name: string): Promise<void> {
     const archive = join(this.#directory, `${index}.tar`);
     await link(layer.path, join(this.#directory, `${index}.layer`));
-    if (layer.compression === 'none') await link(layer.path, archive);
-    else await this.#unpack(index);
+    if (layer.isPacked) await this.#unpack(index, name);
+    else await link(layer.path, archive);
     await rm(join(this.#directory, `${index}.layer`));
-    const { size } = await this.#settle(archive, layer.compression === 'none');
+    const { size } = await this.#settle(archive, !layer.isPacked);
     this.#unpackedBytes += size;
     if (this.#unpackedBytes > this.#options.limits.maxUnpackedBytes)
-      throw tooLarge(`its layers have more than ${this.#options.limits.maxUnpackedBytes} bytes`);
-    await refuseOtherDigest(archive, layer.diffId, `layer ${index + 1}, unpacked,`, this.#work.signal);
+      throw tooLarge(`its archives have more than ${this.#options.limits.maxUnpackedBytes} bytes`);
+    if (layer.diffId !== undefined)
+      await refuseOtherDigest(archive, layer.diffId, `${name}, unpacked,`, this.#work.signal);
     this.#tree.addLayer(await this.#list(archive, size));
   }
 
@@ -132,17 +156,18 @@ class Merge {
     return await stat(archive);
   }
 
-  async #unpack(index: number): Promise<void> {
+  async #unpack(index: number, name: string): Promise<void> {
     const limit = this.#options.limits.maxUnpackedBytes - this.#unpackedBytes;
     const maxFileBytes = Math.max(Math.min(limit, await roomIn(this.#directory)), 1);
     try {
       await this.#run(
         ['zstd', '--decompress', '--quiet', '--no-progress', '-o', `${index}.tar`, `${index}.layer`],
         maxFileBytes,
+        UNPACK_MEMORY_BYTES,
       );
     } catch (error) {
-      if (saysFull(error)) throw tooLarge(`layer ${index + 1} has more than ${maxFileBytes} bytes, unpacked`);
-      throw blamesImage(error) ? damagedLayer(index, error) : error;
+      if (saysFull(error)) throw tooLarge(`${name} has more than ${maxFileBytes} bytes, unpacked`);
+      throw blamesImage(error) ? damagedLayer(name, error) : error;
     }
   }
 
@@ -173,14 +198,16 @@ class Merge {
       this.#work.signal.throwIfAborted();
     };
     let waiting: TreeEntry[] = [];
-    for (const entry of this.#tree.entries()) {
-      if (entry.path === '') continue;
+    for (const found of this.#tree.entries()) {
+      const entry = this.#rules.keep(found);
+      if (!entry || entry.path === '') continue;
       waiting.push(entry);
       this.#ids.add(entry.file.uid).add(entry.file.gid);
       if (waiting.length < PIECE_ENTRIES) continue;
       await write(waiting);
       waiting = [];
     }
+    this.#rules.end();
     await write(waiting);
     await records.appendFile(plan.end());
   }
@@ -205,9 +232,13 @@ class Merge {
     await setSquashfsRoot(join(this.#directory, 'disk'), attributes, this.#ids);
   }
 
-  async #run(argv: readonly [string, ...string[]], maxFileBytes: number): Promise<void> {
+  async #run(
+    argv: readonly [string, ...string[]],
+    maxFileBytes: number,
+    maxMemoryBytes?: number,
+  ): Promise<void> {
     const program = argv[0].startsWith('/') ? argv : (['/usr/bin/env', ...argv] as const);
-    await runTool(confined([...program], this.#options.confinement, maxFileBytes), {
+    await runTool(confined([...program], this.#options.confinement, maxFileBytes, { maxMemoryBytes }), {
       signal: this.#work.signal,
       cwd: this.#directory,
       env: { LC_ALL: 'C', PATH: '/usr/local/bin:/usr/bin:/bin' },
@@ -235,8 +266,12 @@ const sqfstarOptions = [
 const blamesImage = (error: unknown): error is ExecError =>
   error instanceof ExecError && error.exitCode !== undefined && error.exitCode < LAUNCH_FAILED;
 
-const damagedLayer = (index: number, cause: ExecError): RoostError =>
-  new RoostError('InvalidArgument', `Layer ${index + 1} of the image cannot be unpacked`, {
+/** In the middle of a sentence. */
+const layerName = (index: number, count: number): string =>
+  count === 1 ? 'its archive' : `layer ${index + 1} of ${count}`;
+
+const damagedLayer = (name: string, cause: ExecError): RoostError =>
+  new RoostError('InvalidArgument', `The image cannot be read: ${name} cannot be unpacked`, {
     data: { ...failureFacts(cause), flaw: 'damaged' },
     hint: 'Build the image again, or fetch it anew if it should be sound.',
     cause,

@@ -193,7 +193,7 @@ const typeOf = (header: RawHeader, extension: Extension): TarEntry['type'] => {
   if (type === undefined) {
     throw new RoostError(
       'Unsupported',
-      `A layer of the image holds an entry of type ${JSON.stringify(header.typeflag)}`,
+      `The image holds an entry of type ${JSON.stringify(header.typeflag)}`,
       { hint: 'Build the image with a tool that writes POSIX archives.' },
     );
   }

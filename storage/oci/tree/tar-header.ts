@@ -26,7 +26,7 @@ export interface RawHeader {
 }
 
 export const damagedArchive = (what: string): RoostError =>
-  new RoostError('InvalidArgument', `A layer of the image is no sound tar archive: ${what}`, {
+  new RoostError('InvalidArgument', `An archive of the image is damaged: ${what}`, {
     data: { flaw: 'damaged' },
     hint: 'Build the image again, or fetch it anew if it should be sound.',
   });

@@ -1,7 +1,9 @@
 /** The whole recipe, one argument a line. After a wanted change: `npx vitest run test/storage/debian -u`. */
 import { expect, test } from 'vitest';
+import type { Action } from '../../../storage/debian/actions.ts';
 import { confined } from '../../../storage/debian/confinement.ts';
-import { type Action, recipe } from '../../../storage/debian/recipe.ts';
+import { recipe } from '../../../storage/debian/recipe.ts';
+import { rootRecipe } from '../../../storage/debian/root-recipe.ts';
 
 const indented = (text: string): string =>
   text
@@ -28,13 +30,17 @@ const show = (action: Action): string => {
   }
 };
 
-test('the recipe of a bookworm image', async () => {
-  const actions = recipe({
-    suite: 'bookworm',
-    sources: ['deb [signed-by=/keyring] http://mirror.test/debian bookworm main'],
-    aptOptions: ['Acquire::http::Proxy "http://proxy.test:3128";'],
-  });
-  await expect(`${actions.map(show).join('\n')}\n`).toMatchFileSnapshot('../../golden/debian/bookworm.txt');
+const input = {
+  suite: 'bookworm',
+  sources: ['deb [signed-by=/keyring] http://mirror.test/debian bookworm main'],
+  aptOptions: ['Acquire::http::Proxy "http://proxy.test:3128";'],
+};
+
+test.each([
+  ['bookworm', recipe(input)],
+  ['bookworm-root', rootRecipe(input)],
+])('the recipe of %s', async (name, actions) => {
+  await expect(`${actions.map(show).join('\n')}\n`).toMatchFileSnapshot(`../../golden/debian/${name}.txt`);
 });
 
 test.each(['root', 'mapped'] as const)('how a tool is confined, %s', async (privileges) => {

@@ -6,6 +6,7 @@ import { FakePool } from '../../../storage/fake/fake-pool.ts';
 import { imageStoreConformance } from '../../conformance/image-store.ts';
 import { ociImagesConformance } from '../../conformance/oci-images.ts';
 import { newGuest, poolConformance, work } from '../../conformance/pool.ts';
+import { rootConformance } from '../../conformance/pool-roots.ts';
 
 const nothing = (): Promise<void> => Promise.resolve();
 
@@ -30,6 +31,29 @@ poolConformance('the pool in memory', () => {
       const there = seed !== undefined && pool.seedSource(seed).path === path;
       return Promise.resolve(there ? { label: seed.label, files: seed.files } : undefined);
     },
+    strays: () => Promise.resolve([]),
+    [Symbol.asyncDispose]: nothing,
+  });
+});
+
+rootConformance('the pool in memory', () => {
+  const pool = new FakePool();
+  return Promise.resolve({
+    pool,
+    makeImage: () =>
+      Promise.resolve({
+        format: 'raw',
+        path: `/nonexistent/${randomUUID()}`,
+        readOnly: true,
+        sizeBytes: 512,
+      }),
+    lose: (path) => {
+      pool.missing.add(path);
+      return nothing();
+    },
+    writeInto: nothing,
+    written: () => Promise.resolve(undefined),
+    leaveHalf: nothing,
     strays: () => Promise.resolve([]),
     [Symbol.asyncDispose]: nothing,
   });

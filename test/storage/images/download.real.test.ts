@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { launcherPath } from '../../../native/index.ts';
+import { launcherPath, splicePath } from '../../../native/index.ts';
 import type { ImageId } from '../../../protocol/types.ts';
 import { imageStore, MAX_KERNEL_BYTES } from '../../../storage/images/image-store.ts';
 import type { ImageImport, ImageStore, StoredImage } from '../../../storage/pool.ts';
@@ -44,6 +44,7 @@ const setUp = async (content = CONTENT, tls?: { key: string; cert: string }): Pr
   const store = imageStore({
     path: images,
     launcherPath: launcherPath(),
+    splicePath: splicePath(),
     retryDelayMs: 1,
     stallSeconds: 1,
     ...(isRoot ? { importer, imagesGid: 2_000_000_103 } : {}),

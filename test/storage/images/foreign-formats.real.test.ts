@@ -2,7 +2,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { launcherPath } from '../../../native/index.ts';
+import { launcherPath, splicePath } from '../../../native/index.ts';
 import { imageStore } from '../../../storage/images/image-store.ts';
 import type { ImageStore } from '../../../storage/pool.ts';
 import { newImage } from '../../conformance/image-store.ts';
@@ -20,6 +20,7 @@ const setUp = async (): Promise<{ store: ImageStore; images: string; fileAt: (na
   const store = imageStore({
     path: images,
     launcherPath: launcherPath(),
+    splicePath: splicePath(),
     ...(isRoot ? { importer, imagesGid: 2_000_000_103 } : {}),
   });
   return { store, images, fileAt: (name) => join(scratch.path, name) };

@@ -17,7 +17,7 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { launcherPath } from '../../../native/index.ts';
+import { launcherPath, splicePath } from '../../../native/index.ts';
 import type { Identity } from '../../../storage/files/confined-tool.ts';
 import { imageStore, MAX_KERNEL_BYTES } from '../../../storage/images/image-store.ts';
 import type { ImageImport, ImageStore, StoredImage } from '../../../storage/pool.ts';
@@ -39,6 +39,7 @@ const openStore = (path: string, mode: Mode): ImageStore =>
   imageStore({
     path,
     launcherPath: launcherPath(),
+    splicePath: splicePath(),
     retryDelayMs: 1,
     stallSeconds: 1,
     ...(mode === 'without privileges' ? {} : { imagesGid: IMAGES_GID, importer }),
@@ -359,6 +360,7 @@ describe('a host that cannot import', () => {
       path: join(scratch, 'images'),
       imagesGid: IMAGES_GID,
       launcherPath: fileAt('no-launcher'),
+      splicePath: splicePath(),
       importer,
     });
     await newQcow2(fileAt('good.qcow2'), MEBIBYTE);

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { launcherPath } from '../../../native/index.ts';
+import { launcherPath, splicePath } from '../../../native/index.ts';
 import { imageStore } from '../../../storage/images/image-store.ts';
 import { ociImagesConformance } from '../../conformance/oci-images.ts';
 import { describeWith } from '../../harness/needs.ts';
@@ -77,6 +77,7 @@ ociImagesConformance('registries and layouts', async () => {
     store: imageStore({
       path: imagesPath,
       launcherPath: launcherPath(),
+      splicePath: splicePath(),
       ...(IMPORTER ? { imagesGid: 2_000_000_113, importer: IMPORTER } : {}),
     }),
     offer: async () => {
