@@ -1,7 +1,7 @@
 /** Verbs on images. */
 import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
-import type { ImageSourceFormat } from '../../protocol/image.ts';
+import type { ImageKind, ImageSourceFormat } from '../../protocol/image.ts';
 import { imageLabel, parseImageReference } from '../../protocol/image-reference.ts';
 import { change } from '../change.ts';
 import { printImage, printImages } from '../print/images.ts';
@@ -17,6 +17,19 @@ const formatsByExtension: Readonly<Record<string, ImageSourceFormat>> = {
   '.raw': 'raw',
   '.vmdk': 'vmdk',
   '.vhdx': 'vhdx',
+};
+
+/** Ends of the names of archives. No other kind comes as one unless it is said. */
+const isArchiveName = (path: string): boolean => /\.(tar|tar\.(gz|xz|zst)|tgz|txz)$/i.test(path);
+
+/** Without kind and format an archive is the root file system of a container, and any other file a disk. */
+const readOffName = (
+  path: string,
+  { kind, format }: Readonly<Record<string, unknown>>,
+): { readonly kind?: ImageKind; readonly format?: ImageSourceFormat } => {
+  if (kind === undefined && format === undefined && isArchiveName(path)) return { kind: 'root' };
+  const named = formatsByExtension[extname(path).toLowerCase()];
+  return named !== undefined && (kind === undefined || kind === 'disk') ? { format: named } : {};
 };
 
 const madeAs =
@@ -49,7 +62,7 @@ const importImage = change({
   words: 'image import',
   command: 'image-import',
   details:
-    'The format of a disk is taken from the end of the file name (.qcow2, .raw, .vmdk, .vhdx) unless it is given; the content is never asked. A URL is downloaded by the daemon, and what is interrupted goes on where it was. With --kind oci SOURCE is an OCI layout, a directory or a tar archive of one, or with --format docker-archive what docker save wrote.',
+    'The format of a disk is taken from the end of the file name (.qcow2, .raw, .vmdk, .vhdx) unless it is given; the content is never asked. An archive (.tar, .tar.gz, .tgz, .tar.xz, .txz, .tar.zst) is the root file system of a container, with its root at the top, unless another --kind is given. A URL is downloaded by the daemon, and what is interrupted goes on where it was. With --kind oci SOURCE is an OCI layout, a directory or a tar archive of one, or with --format docker-archive what docker save wrote.',
   positionals: [
     { name: 'NAME', member: 'name', description: 'Name of the image, as debian/12, or NAME@VERSION' },
     { name: 'SOURCE', description: 'File on the host, or http(s) URL', complete: 'file' },
@@ -66,10 +79,8 @@ const importImage = change({
   prepare: async (args, { positionals, flags }) => {
     const source = String(positionals['SOURCE']);
     const isUrl = /^https?:\/\//i.test(source);
-    const format = formatsByExtension[extname(isUrl ? pathOf(source) : source).toLowerCase()];
-    const isDisk = args['kind'] === undefined || args['kind'] === 'disk';
     return {
-      ...(format !== undefined && isDisk ? { format } : {}),
+      ...readOffName(isUrl ? pathOf(source) : source, args),
       ...args,
       ...parseImageReference(String(args['name'])),
       ...(isUrl ? { url: source } : { path: resolve(source) }),

@@ -88,6 +88,38 @@ describe('versions', () => {
     expect(await labels(client)).toEqual(['debian@v1']);
   });
 
+  test('of a root are archives, and neither disks nor taken for one', async () => {
+    const { house, daemon, client } = await withDaemon();
+    for (const [request, errorClass] of [
+      [{ kind: 'root', format: 'qcow2' }, 'InvalidArgument'],
+      [{ kind: 'root', format: 'docker-archive' }, 'InvalidArgument'],
+      [{ kind: 'disk', format: 'tar' }, 'InvalidArgument'],
+      [{ kind: 'kernel', format: 'tar' }, 'InvalidArgument'],
+    ] as const)
+      await expect(
+        client.call('image-import', { name: 'system', path: '/srv/1', ...request }),
+      ).rejects.toMatchObject({ class: errorClass, data: request });
+    house.images.unimportable = 'there is no sqfstar';
+    await expect(
+      client.call('image-import', { name: 'system', kind: 'root', path: '/srv/1' }),
+    ).rejects.toMatchObject({ class: 'Unsupported' });
+    house.images.unimportable = undefined;
+    expect(await labels(client)).toEqual([]);
+    await client.done('image-import', { name: 'system', kind: 'root', format: 'tar', path: '/srv/1' });
+    const { images } = await client.call('query-images', {});
+    expect(images).toMatchObject([{ name: 'system', kind: 'root', state: 'ready', format: 'raw' }]);
+    await expect(
+      client.call('guest-create', aGuest('web1', { disks: [{ image: 'system' }] })),
+    ).rejects.toMatchObject({ class: 'InvalidArgument', data: { kind: 'root', needed: 'disk' } });
+    await client.done('image-build', { recipe: 'debian-root' });
+    expect((await client.call('query-images', { names: ['debian-root'] })).images).toMatchObject([
+      { name: 'debian-root', kind: 'root', source: { kind: 'build', recipe: 'debian-root' } },
+    ]);
+    await client.done('image-delete', { image: 'system' });
+    expect(await labels(client)).toHaveLength(1);
+    await agreed(daemon);
+  });
+
   test('are listed page by page without loss, the newest of a name first', async () => {
     const { client } = await withDaemon();
     await importVersions(client, 'b', [2, 1, 3]);

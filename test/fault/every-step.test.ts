@@ -26,6 +26,7 @@ const hostOf = (house: FakeHouse, daemon: FakeDaemon): TableHost => ({
   image: 'base',
   file: '/images/further.raw',
   layout: '/images/layout',
+  root: '/images/root.tar',
   openAgent: async (guest) => {
     const { id } = await daemon.client.call('query-guest', { guest });
     house.host.host.openAgent(id);
@@ -37,6 +38,7 @@ const prepared = async (row: OperationRow): Promise<FakeHouse> => {
   const house = await fakeHouse();
   house.images.offer('/images/base.raw', 1024 * 1024);
   house.images.offer('/images/further.raw', 2 * 1024 * 1024);
+  house.images.offer('/images/root.tar', 1024 * 1024);
   house.oci.offer('/images/layout', `sha256:${'1'.repeat(64)}`);
   house.oci.offer('registry.example/container:1', `sha256:${'2'.repeat(64)}`);
   const daemon = await house.start();

@@ -28,6 +28,8 @@ export interface TableHost {
   readonly file: string;
   /** Path of an OCI layout on the host that can be imported. */
   readonly layout: string;
+  /** Path of the archive of a root file system on the host. */
+  readonly root: string;
   /** An agent in a running guest opens its channel; fakes only. */
   readonly openAgent?: (guest: string) => Promise<void>;
 }
@@ -251,6 +253,11 @@ export const operationTable: readonly OperationRow[] = [
     command: 'image-import',
     when: 'of a layout',
     ask: (host) => ({ name: 'container', kind: 'oci', path: host.layout }),
+  }),
+  row({
+    command: 'image-import',
+    when: 'of a root',
+    ask: (host) => ({ name: 'system', kind: 'root', path: host.root }),
   }),
   row({
     command: 'image-pull',

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
 import { bootSectorDisk } from '../guests/boot-sector.ts';
+import { busyboxRoot } from '../harness/busybox-root.ts';
 import { describeWith } from '../harness/needs.ts';
 import { smallLayout } from '../harness/oci-layout.ts';
 import { type OperationRow, rowsFor, type TableHost, titleOf, viewOf } from '../harness/operation-table.ts';
@@ -27,6 +28,7 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
   const file = join(await testDirectory(), 'further.raw');
   await writeFile(file, bootSectorDisk('idle'));
   const { path: layout } = await smallLayout(join(await testDirectory(), 'layout'));
+  const root = await busyboxRoot(await testDirectory(), 'gzip');
   const host = (daemon: RealDaemon): TableHost => ({
     kind: 'real',
     done: async (name, args) => {
@@ -40,6 +42,7 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
     image: 'acpi',
     file,
     layout,
+    root,
   });
   const daemon = await home.start();
   await importBootSector(daemon, 'acpi');
