@@ -1,14 +1,18 @@
-import { existsSync } from 'node:fs';
-import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync } from 'node:fs';
+import { lstat, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { openPidfd, watchReadable } from '../../../native/index.ts';
 import type { BlockSource } from '../../../protocol/block-source.ts';
 import type { GuestId } from '../../../protocol/types.ts';
 import { directoryPool } from '../../../storage/directory/directory-pool.ts';
 import type { Pool, RootSpec } from '../../../storage/pool.ts';
 import { newGuest, work } from '../../conformance/pool.ts';
 import { type RootHarness, rootConformance } from '../../conformance/pool-roots.ts';
+import { whenFileHas } from '../../harness/image-server.ts';
 import { describeWith } from '../../harness/needs.ts';
+import { testDirectory } from '../../harness/test-directory.ts';
 import { run, scratchDirectory } from '../scratch-directory.ts';
 
 const guestDirectory = (pool: Pool, guest: GuestId): string => join(pool.path, 'guests', guest);
@@ -87,6 +91,91 @@ open('treasure','w').close()`;
     await run('ln', '-s', precious, join(upper, 'link'));
     await pool.removeRoot(root.guest);
     expect(await readdir(precious)).toEqual(['file']);
+  });
+});
+
+describe('a crash', () => {
+  const states: readonly (readonly [string, readonly string[]])[] = [
+    ['before anything', []],
+    ['with nothing made', ['.partial-root']],
+    ['in the middle of a copy', ['.partial-root/upper/etc']],
+    ['before the last name', ['.partial-root/upper', '.partial-root/work']],
+    ['with all made', ['root/upper', 'root/work']],
+    ['in the middle of a removal', ['.partial-root-removed/upper/etc']],
+    ['in a removal, after one in the making', ['.partial-root/upper', '.partial-root-removed/upper']],
+    ['after a root was made over a half removed one', ['root/upper', 'root/work', '.partial-root-removed']],
+  ];
+
+  it.each(states)('%s is made good by doing it again, and by removing it', async (_, paths) => {
+    const { pool, root } = await setUp();
+    const source = { ...root, guest: newGuest() };
+    await pool.prepareGuest(source.guest, undefined);
+    await pool.prepareRoot(source, work());
+    const place = guestDirectory(pool, root.guest);
+    const crash = async (): Promise<void> => {
+      for (const name of await readdir(place)) await rm(join(place, name), { recursive: true });
+      for (const path of paths) await mkdir(join(place, path), { recursive: true });
+    };
+    const makings = [
+      () => pool.prepareRoot(root, work()),
+      () => pool.cloneRoot(source.guest, root, work()),
+    ] as const;
+    for (const make of makings) {
+      await crash();
+      await make();
+      await pool.leaseRoot(root, work().signal);
+      await pool.removeRoot(root.guest);
+      expect(await readdir(place)).toEqual([]);
+    }
+    await crash();
+    await pool.removeRoot(root.guest);
+    expect(await readdir(place)).toEqual([]);
+  });
+
+  it('of the daemon ends the copying with it', async () => {
+    const { pool, root } = await setUp();
+    const copy = { ...root, guest: newGuest() };
+    await pool.prepareGuest(copy.guest, undefined);
+    const programs = await testDirectory('programs');
+    // In the place of cp: says who it is, and goes on for ever.
+    await writeFile(join(programs, 'cp'), `#!/bin/sh\necho $$ >${programs}/pid\nexec sleep 1000\n`, {
+      mode: 0o755,
+    });
+    const script = `
+      import { directoryPool } from './storage/directory/directory-pool.ts';
+      const [path, from, root] = process.argv.slice(1);
+      const alive = setInterval(() => undefined, 1000);
+      const work = { signal: new AbortController().signal, progress: () => undefined };
+      await directoryPool({ name: 'default', path }).cloneRoot(from, JSON.parse(root), work);
+      clearInterval(alive);`;
+    const node = spawn(
+      process.execPath,
+      [
+        '--import',
+        'tsx',
+        '--input-type=module',
+        '-e',
+        script,
+        '--',
+        pool.path,
+        root.guest,
+        JSON.stringify(copy),
+      ],
+      {
+        cwd: join(import.meta.dirname, '../../..'),
+        env: { ...process.env, PATH: `${programs}:${process.env.PATH ?? ''}` },
+        stdio: ['ignore', 'inherit', 'inherit'],
+      },
+    );
+    onTestFinished(() => void node.kill('SIGKILL'));
+    await whenFileHas(join(programs, 'pid'), 2);
+    const pidfd = openPidfd(Number(await readFile(join(programs, 'pid'), 'utf8')));
+    const gone = new Promise<void>((resolve) => void watchReadable(pidfd, resolve));
+    node.kill('SIGKILL');
+    await gone;
+    closeSync(pidfd);
+    await pool.cloneRoot(root.guest, copy, work());
+    await pool.leaseRoot(copy, work().signal);
   });
 });
 
