@@ -12,6 +12,7 @@
  */
 import { resolve } from 'node:path';
 import { ensureDebianImage } from '../../tools/debian-image/ensure-debian-image.ts';
+import { ensureDebianRoot } from '../../tools/debian-image/ensure-debian-root.ts';
 
 /** A build under the load of a whole test run. */
 export const debianImageTimeoutMs = 900_000;
@@ -24,6 +25,13 @@ const imageDirectory = (): string =>
 /** Absolute path of the image, a qcow2 file. Throws RoostError with what to install if it can't be built here. */
 export const debianImage = async (signal?: AbortSignal): Promise<string> =>
   await ensureDebianImage({ directory: imageDirectory(), ...(signal === undefined ? {} : { signal }) });
+
+/**
+ * The root file system of a Debian with systemd and networkd as an archive, for `image-import` with kind `root`. A minute
+ * to build, by the first who asks; needs root.
+ */
+export const debianRoot = async (signal?: AbortSignal): Promise<string> =>
+  await ensureDebianRoot({ directory: imageDirectory(), ...(signal === undefined ? {} : { signal }) });
 
 /** What the package of Roost depends on, so that a guest installs it without a mirror. */
 const hostPackages = [

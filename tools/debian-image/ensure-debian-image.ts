@@ -1,15 +1,15 @@
 /**
  * A Debian image out of a directory that several processes share: built by the product's own builder once, then used
- * until the recipe changes. Whoever comes second waits for the first, by flock(1), and finds the work done.
+ * until the recipe changes.
  */
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec } from '../../lib/exec.ts';
 import type { Work } from '../../lib/work.ts';
 import { debianBuilder } from '../../storage/debian/build.ts';
 import { recipe } from '../../storage/debian/recipe.ts';
-import { withFileLock } from '../file-lock.ts';
+import { ensureFile } from './ensure-file.ts';
 
 export interface EnsureDebianOptions {
   /** Made if missing. */
@@ -62,18 +62,16 @@ export const ensureDebianImage = async (options: EnsureDebianOptions): Promise<s
   const signal = options.signal ?? new AbortController().signal;
   const furtherPackages = variant?.furtherPackages ?? [];
   const prefix = variant === undefined ? `${PREFIX}${SUITE}` : `${variant.name}-${PREFIX}${SUITE}`;
-  const name = `${prefix}-${digestOf(SUITE, furtherPackages)}.qcow2`;
-  const path = join(directory, name);
-  await mkdir(directory, { recursive: true });
-  return await withFileLock({ path: join(directory, `${prefix}.lock`), signal }, async () => {
-    const found = await stat(path).catch(() => undefined);
-    if (found?.isFile()) return path;
-    options.onBuild?.();
-    await build(path, SUITE, furtherPackages, { signal, progress: options.onProgress ?? (() => undefined) });
-    const old = (await readdir(directory)).filter(
-      (each) => each.startsWith(`${prefix}-`) && each.endsWith('.qcow2') && each !== name,
-    );
-    for (const each of old) await rm(join(directory, each), { force: true });
-    return path;
+  const work = { signal, progress: options.onProgress ?? (() => undefined) };
+  return await ensureFile({
+    directory,
+    prefix,
+    digest: digestOf(SUITE, furtherPackages),
+    extension: '.qcow2',
+    make: async (path) => {
+      options.onBuild?.();
+      await build(path, SUITE, furtherPackages, work);
+    },
+    signal,
   });
 };

@@ -175,7 +175,7 @@ describe('a crash', () => {
     await gone;
     closeSync(pidfd);
     await pool.cloneRoot(root.guest, copy, work());
-    await pool.leaseRoot(copy, work().signal);
+    expect(await pool.leaseRoot(copy, work().signal)).toEqual(pool.rootSource(copy));
   });
 });
 
