@@ -1,7 +1,8 @@
 /*
  * roost-init: PID 1, stage 1 and agent of a microVM, in one static program without
- * an exec between them. Elsewhere (`--listen DIRECTORY`, for tests) it is the agent
- * alone, on unix sockets, and leaves alone what is the host's.
+ * an exec between them. Elsewhere it is the agent alone, on unix sockets, and leaves
+ * alone what is the host's: in a container, on two that it inherits (`--listeners
+ * CONTROL STREAMS`), and for tests (`--listen DIRECTORY`).
  */
 #define _GNU_SOURCE
 #include "boot.h"
@@ -107,19 +108,57 @@ static bool use_ports(void)
            channel_use_port(streams_channel(), streams);
 }
 
-static int run_agent_at(const char *directory)
+static int run_agent(int control, int streams)
 {
     /* Orphans come here as they come to a PID 1. */
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (!loop_open() || !take_signals() || !session_open() ||
-        !use_listeners(listen_unix(directory, "control"), listen_unix(directory, "streams"))) {
-        fprintf(stderr, "roost-init: %s: %s\n", directory, strerror(errno));
+    if (!loop_open() || !take_signals() || !session_open() || !use_listeners(control, streams)) {
+        fprintf(stderr, "roost-init: %s\n", strerror(errno));
         return 1;
     }
     /* For whoever started it: from now on a connection is taken. */
     (void)!write(STDOUT_FILENO, "listening\n", 10);
     loop_run(session_work);
     return 0;
+}
+
+static int run_agent_at(const char *directory)
+{
+    int control = listen_unix(directory, "control"), streams = listen_unix(directory, "streams");
+
+    if (control >= 0 && streams >= 0)
+        return run_agent(control, streams);
+    fprintf(stderr, "roost-init: %s: %s\n", directory, strerror(errno));
+    return 1;
+}
+
+/* The number of an inherited descriptor. */
+static int inherited(const char *text)
+{
+    int number = -1, end = 0;
+
+    return sscanf(text, "%9d%n", &number, &end) == 1 && text[end] == '\0' ? number : -1;
+}
+
+/*
+ * The program was executed by a descriptor, whose path says nothing to people. Nobody else is to take connections beside
+ * its next one, so that it ends with who put it into the container.
+ */
+static int run_agent_on(char **arguments)
+{
+    static const char name[] = "roost-agent";
+    int control = inherited(arguments[2]), streams = inherited(arguments[3]);
+
+    (void)prctl(PR_SET_NAME, name, 0, 0, 0);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (strlen(arguments[0]) >= strlen(name))
+        (void)memset(mempcpy(arguments[0], name, strlen(name)), 0, strlen(arguments[0] + strlen(name)));
+    if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0 || fcntl(control, F_SETFL, O_NONBLOCK) < 0 ||
+        fcntl(streams, F_SETFL, O_NONBLOCK) < 0) {
+        fprintf(stderr, "roost-init: --listeners: %s\n", strerror(errno));
+        return 1;
+    }
+    return run_agent(control, streams);
 }
 
 /* The command line as stage 1 finds it. */
@@ -174,8 +213,10 @@ int main(int count, char **arguments)
 {
     if (count == 3 && strcmp(arguments[1], "--listen") == 0)
         return run_agent_at(arguments[2]);
+    if (count == 4 && strcmp(arguments[1], "--listeners") == 0)
+        return run_agent_on(arguments);
     if (getpid() != 1) {
-        fprintf(stderr, "usage: roost-init --listen DIRECTORY   (otherwise it is a guest's PID 1)\n");
+        fprintf(stderr, "usage: roost-init --listen DIRECTORY | --listeners CONTROL STREAMS   (otherwise it is a guest's PID 1)\n");
         return 2;
     }
     run_guest();

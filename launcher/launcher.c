@@ -25,6 +25,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+const char program_name[] = "roost-launcher";
+
 /* The kernel's signal numbers end at 64. */
 #define LAST_SIGNAL 64
 

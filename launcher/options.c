@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "options.h"
 
+#include "process.h"
+
 #include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>

@@ -10,11 +10,6 @@
 #define LIMIT_COUNT 6
 #define MAX_DIRECTORIES 16
 
-/* Exit codes, as env(1) and its like have them. */
-#define EXIT_LAUNCH_FAILED 125
-#define EXIT_NOT_EXECUTABLE 126
-#define EXIT_NOT_FOUND 127
-
 struct limit {
     const char *name;
     int resource;

@@ -1,8 +1,6 @@
 #define _GNU_SOURCE
 #include "process.h"
 
-#include "options.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,7 +22,7 @@ void fail(const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    fprintf(stderr, "roost-launcher: %s: %s\n", what, strerror(error));
+    fprintf(stderr, "%s: %s: %s\n", program_name, what, strerror(error));
     exit(EXIT_LAUNCH_FAILED);
 }
 

@@ -2,9 +2,9 @@
  * Children of ours that Node does not know: spawned without the event loop standing still for it, and each reaped as
  * soon as it ends, whatever has become of whoever spawned it.
  */
-import { constants } from 'node:os';
 import { reap, type SpawnRequest, spawnDetached } from '../native/index.ts';
 import { deferred } from './abort.ts';
+import { signalName } from './signal-name.ts';
 
 /** How our own child ended; nobody else's exit status can be had. */
 export interface ExitStatus {
@@ -75,12 +75,3 @@ const statusOf = (pid: number): ExitStatus | undefined => {
     return { code: null, signal: null };
   }
 };
-
-/** The first name of each number is the usual one: SIGABRT, not SIGIOT. */
-const signalNames: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.signals)
-    .toReversed()
-    .map(([name, number]) => [number, name]),
-);
-
-const signalName = (number: number): string => signalNames.get(number) ?? `signal ${number}`;

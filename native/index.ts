@@ -115,6 +115,11 @@ export function splicePath(): string {
   return locateBuilt('build/splice/roost-splice', 'ROOST_SPLICE');
 }
 
+/** The process of a container (docs/warden.md); the environment variable ROOST_WARDEN overrides it. */
+export function wardenPath(): string {
+  return locateBuilt('build/warden/roost-warden', 'ROOST_WARDEN');
+}
+
 /**
  * Opens a file, making it if need be, and locks it whole (flock(2), LOCK_EX). The lock lasts until the last
  * descriptor of this opening is closed, a child's inherited one included.

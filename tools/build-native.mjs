@@ -4,6 +4,7 @@
  *   launcher/*.c  build/launcher/roost-launcher     the guest launcher, static where libc allows
  *   guest/*.c     build/guest/roost-init            init and agent of a microVM, static: nothing else is in its initramfs
  *   splice/*.c    build/splice/roost-splice         gives a program parts of files, static likewise
+ *   warden/*.c    build/warden/roost-warden         the process of a container, static, with a part of the launcher's
  *
  * An output newer than its sources is left alone. An output is replaced by rename, so that a running program
  * keeps the file it has mapped.
@@ -104,18 +105,34 @@ export function buildGuestTest(source) {
   return output;
 }
 
+/** The warden, and what it has in common with the launcher. */
+const wardenSources = () => [
+  ...sourcesOf('warden'),
+  ...['process.c', 'process.h'].map((name) => join(root, 'launcher', name)),
+];
+const wardenFlags = [`-I${join(root, 'launcher')}`];
+
+/** The same warden under AddressSanitizer and UndefinedBehaviorSanitizer, for tests. Returns its path. */
+export function buildSanitizedWarden() {
+  const output = join(root, 'build/warden/roost-warden-sanitized');
+  buildFrom(wardenSources(), output, [[...sanitizers, ...wardenFlags]]);
+  return output;
+}
+
 /** Builds what is missing or old; returns the paths that were built. */
 export function buildNative() {
   const addon = join(root, 'build/native/roost.node');
   const launcher = join(root, 'build/launcher/roost-launcher');
   const init = join(root, 'build/guest/roost-init');
   const splice = join(root, 'build/splice/roost-splice');
+  const warden = join(root, 'build/warden/roost-warden');
   const built = [];
   const addonFlags = ['-shared', '-fPIC', '-fvisibility=hidden', '-DNAPI_VERSION=8', `-I${headerFolder()}`];
   if (build('native', addon, [addonFlags])) built.push(addon);
   if (build('launcher', launcher, [['-static'], []])) built.push(launcher);
   if (build('guest', init, [['-static', '-s', '-ffunction-sections', '-Wl,--gc-sections']])) built.push(init);
   if (build('splice', splice, [['-static'], []])) built.push(splice);
+  if (buildFrom(wardenSources(), warden, [['-static', ...wardenFlags]])) built.push(warden);
   return built;
 }
 

@@ -58,6 +58,8 @@ find_missing_packages() {
   need_program dosfstools mkfs.vfat
   need_program mtools mcopy
   need_program squashfs-tools mksquashfs
+  need_program lxc lxc-start
+  need_program lxcfs lxcfs
   need_program lz4 lz4
   need_file ovmf /usr/share/OVMF/OVMF_CODE_4M.fd
   need_program gcc gcc

@@ -80,6 +80,15 @@ export async function listMounts(): Promise<readonly string[]> {
   return lines.flatMap((line) => line.split(' ')[4] ?? []).filter((path) => path !== '/run/netns');
 }
 
+/** Files that loop devices are made of. */
+export async function listLoops(): Promise<readonly string[]> {
+  const devices = (await readdir('/sys/block').catch(() => [])).filter((name) => name.startsWith('loop'));
+  const files = await Promise.all(
+    devices.map((name) => orEmpty(readFile(join('/sys/block', name, 'loop/backing_file'), 'utf8'))),
+  );
+  return files.map((file) => file.trim()).filter((file) => file !== '');
+}
+
 /** Control groups with our name in theirs, as deep as roost puts them. */
 export async function listControlGroups(root = '/sys/fs/cgroup', depth = 4): Promise<readonly string[]> {
   const entries = await readdir(root, { withFileTypes: true }).catch(() => []);
@@ -101,11 +110,12 @@ async function listTestDirectories(): Promise<readonly string[]> {
 
 /** Everything that a test could leave, each as one line for people. */
 export async function describeHost(): Promise<ReadonlySet<string>> {
-  const [links, tables, namespaces, mounts, groups, directories, processes] = await Promise.all([
+  const [links, tables, namespaces, mounts, loops, groups, directories, processes] = await Promise.all([
     listLinks(),
     listTables(),
     listNamespaces(),
     listMounts(),
+    listLoops(),
     listControlGroups(),
     listTestDirectories(),
     listProcesses(),
@@ -117,6 +127,7 @@ export async function describeHost(): Promise<ReadonlySet<string>> {
     ...named('nft table', tables),
     ...named('network namespace', namespaces),
     ...named('mount', mounts),
+    ...named('loop device', loops),
     ...named('control group', groups),
     ...named('directory', directories),
     ...processes

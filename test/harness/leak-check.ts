@@ -9,6 +9,7 @@ import {
   type FoundProcess,
   listControlGroups,
   listLinks,
+  listLoops,
   listMounts,
   listNamespaces,
   listProcesses,
@@ -71,6 +72,7 @@ async function leftHostObjects(worker: Worker): Promise<readonly string[]> {
     name.includes(worker.id) || instances.some((instance) => name.includes(instance));
   const lists: readonly (readonly [string, readonly string[]])[] = [
     ['mount', await listMounts()],
+    ['loop device', await listLoops()],
     ['network namespace', await listNamespaces()],
     ['link', await listLinks()],
     ['nft table', instances.length > 0 ? await listTables() : []],

@@ -44,6 +44,7 @@ const needs = {
   'dpkg-deb': program('dpkg-deb'),
   umoci: program('umoci'),
   sqfstar: program('sqfstar'),
+  lxc: program('lxc-start'),
   skopeo: program('skopeo'),
   'docker-registry': program('docker-registry'),
 } as const satisfies Record<string, () => string | undefined>;

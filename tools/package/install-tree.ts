@@ -64,6 +64,7 @@ const installPrograms = async (library: string, place: string): Promise<void> =>
     0o755,
   );
   await copy(join(root, 'build/splice/roost-splice'), join(library, 'build/splice/roost-splice'), 0o755);
+  await copy(join(root, 'build/warden/roost-warden'), join(library, 'build/warden/roost-warden'), 0o755);
   await copy(join(root, 'build/guest/roost-init'), join(library, 'build/guest/roost-init'), 0o755);
   for (const name of modules)
     await cp(join(root, 'node_modules', name), join(library, 'node_modules', name), {

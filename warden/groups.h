@@ -1,0 +1,23 @@
+/* The control groups of the container, all of which are below one name in every hierarchy. */
+#ifndef ROOST_WARDEN_GROUPS_H
+#define ROOST_WARDEN_GROUPS_H
+
+#include <stdbool.h>
+
+/* Looks for the hierarchies. */
+void groups_open(const char *name);
+
+/* False, with errno, where no hierarchy has a freezer for the container. */
+bool groups_freeze(bool frozen);
+
+/* A group of version 1, by its path in the hierarchy with the freezer. */
+void groups_thaw(const char *path);
+
+/* Whether all of the container stands still. */
+bool groups_are_frozen(void);
+
+/* Removes what liblxc made, which nobody is in any more; with the one that has the name, or what is below it only. False, with
+ * errno, if something is left. */
+bool groups_remove(bool whole);
+
+#endif

@@ -1,0 +1,105 @@
+/* See spawn.h. */
+#define _GNU_SOURCE
+#include "spawn.h"
+
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    if (signal(SIGPIPE, SIG_DFL) == SIG_ERR || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+        fail("reset the signals");
+}
+
+/* Everything else closes by itself. */
+static void take_files(const struct files *files)
+{
+    int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (nothing < 0)
+        fail("open /dev/null");
+    if (dup2(nothing, 0) < 0)
+        fail("dup2");
+    for (size_t i = 0; i < files->count; i++) {
+        int from = files->of[i] < 0 ? nothing : files->of[i], to = (int)i + 1;
+
+        if (from != to && dup2(from, to) < 0)
+            fail("dup2 to descriptor %d", to);
+    }
+}
+
+pid_t spawn(char *const *arguments, const struct files *files)
+{
+    pid_t self = getpid(), child = fork();
+    int error;
+
+    if (child < 0)
+        fail("fork for %s", arguments[0]);
+    if (child > 0)
+        return child;
+    die_with(self);
+    reset_signals();
+    take_files(files);
+    execv(arguments[0], arguments);
+    error = errno;
+    fprintf(stderr, "%s: %s: %s\n", program_name, arguments[0], strerror(error));
+    _exit(error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+}
+
+static FILE *open_proc(pid_t pid, const char *name)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return fopen(path, "re");
+}
+
+pid_t parent_of(pid_t pid)
+{
+    FILE *file = open_proc(pid, "stat");
+    char text[512];
+    size_t length = file == NULL ? 0 : fread(text, 1, sizeof text - 1, file);
+    const char *name_end;
+    int parent;
+
+    if (file != NULL)
+        (void)fclose(file);
+    text[length] = '\0';
+    /* The name before it may hold blanks and brackets. */
+    name_end = strrchr(text, ')');
+    return name_end != NULL && sscanf(name_end, ") %*c %d", &parent) == 1 ? parent : 0;
+}
+
+void kill_children(void)
+{
+    char name[32];
+    FILE *file;
+    int child;
+
+    (void)snprintf(name, sizeof name, "task/%d/children", (int)getpid());
+    file = open_proc(getpid(), name);
+    if (file == NULL)
+        return;
+    while (fscanf(file, "%d", &child) == 1)
+        (void)kill(child, SIGKILL);
+    (void)fclose(file);
+}
+
+char *path_in(const char *directory, const char *name)
+{
+    char *path;
+
+    if (asprintf(&path, "%s/%s", directory, name) < 0)
+        fail("asprintf");
+    return path;
+}
