@@ -42,9 +42,9 @@ interface Schema {
   readonly anyOf?: readonly Schema[];
 }
 
-/** The unit of a member is the end of its name: memoryBytes, timeoutMs. */
+/** The unit of a member is the end of its name: memoryBytes, timeoutMs; in readBytesPerSecond it is bytes as well. */
 export const unitOf = (name: string): Facts['unit'] =>
-  name.endsWith('Bytes') ? 'bytes' : name.endsWith('Ms') ? 'milliseconds' : undefined;
+  /Bytes(PerSecond)?$/.test(name) ? 'bytes' : name.endsWith('Ms') ? 'milliseconds' : undefined;
 
 const isBound = (value: number | undefined): value is number =>
   value !== undefined && Math.abs(value) < Number.MAX_SAFE_INTEGER;

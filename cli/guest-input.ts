@@ -49,10 +49,17 @@ const merged = (below: Arguments, above: Arguments): Arguments => {
   return result;
 };
 
-const withKernelBoot = (args: Arguments): Arguments => {
+/** Members of a boot that only a container's has. */
+const ofRoot = ['image', 'init', 'nesting', 'keepCapabilities', 'dropCapabilities'] as const;
+const isOfRoot = (boot: Arguments): boolean => ofRoot.some((member) => boot[member] !== undefined);
+
+/** What a boot is of, by what is said of it; a root is that of a container. */
+const withBootKind = (args: Arguments): Arguments => {
   const boot = args['boot'];
   if (!isObject(boot) || boot['kind'] !== undefined) return args;
-  return { ...args, boot: { kind: 'kernel', ...boot } };
+  if (!isOfRoot(boot)) return { ...args, boot: { kind: 'kernel', ...boot } };
+  const driver = boot['image'] === undefined ? {} : { driver: 'lxc' };
+  return { ...driver, ...args, boot: { kind: 'root', ...boot } };
 };
 
 /** Throws CliFailure. */
@@ -105,13 +112,21 @@ const withCloudInit: Prepare = async (args, invocation, context) => {
 
 export const prepareCreate: Prepare = async (args, invocation, context) => {
   const path = invocation.flags['from-json'];
-  const fromFlags = withKernelBoot(devices(invocation, await withCloudInit(args, invocation, context)));
+  const fromFlags = withBootKind(devices(invocation, await withCloudInit(args, invocation, context)));
   if (typeof path !== 'string') return fromFlags;
   return merged(await readJsonObject(path, context.io), fromFlags);
 };
 
 /** Groups of settings that guest-update replaces whole, so that one flag of them needs the others as they are. */
 const groups = ['cpu', 'boot', 'qemu', 'autostart', 'restartPolicy', 'labels'] as const;
+
+/** A limit that is negated is taken away. */
+const withLimits = (args: Arguments): Arguments => {
+  const limits = args['limits'];
+  if (!isObject(limits)) return args;
+  const given = Object.entries(limits).map(([name, limit]) => [name, limit === false ? null : limit]);
+  return { ...args, limits: Object.fromEntries(given) };
+};
 
 const withoutLabels = (args: Arguments, removed: readonly unknown[]): Arguments => {
   if (removed.length === 0 || !isObject(args['labels'])) return args;
@@ -120,15 +135,21 @@ const withoutLabels = (args: Arguments, removed: readonly unknown[]): Arguments 
 };
 
 const mergedBoot = (current: unknown, given: Arguments): Arguments => {
+  const kind = isOfRoot(given) ? 'root' : 'kernel';
+  if (kind === 'root' && !(isObject(current) && current['kind'] === 'root'))
+    throw usageFailure(
+      'The guest is no container',
+      '--init, --nesting, --cap-add and --cap-drop are for containers; one is made by: roost create NAME --root IMAGE',
+    );
   // Kernel settings on top of a disk boot start afresh.
-  const old = isObject(current) && current['kind'] === 'kernel' ? current : {};
-  return { ...old, kind: 'kernel', ...given };
+  const old = isObject(current) && current['kind'] === kind ? current : {};
+  return { ...old, kind, ...given };
 };
 
 export const prepareUpdate: Prepare = async (args, invocation, context) => {
   const path = invocation.flags['from-json'];
   const removed = listOf(invocation.flags['unlabel']);
-  const given = await withCloudInit(args, invocation, context);
+  const given = withLimits(await withCloudInit(args, invocation, context));
   const fromFlags: Arguments = removed.length > 0 ? { ...given, labels: given['labels'] ?? {} } : given;
   const touched = groups.filter((group) => isObject(fromFlags[group]));
   let result = fromFlags;

@@ -37,14 +37,16 @@ const parserOf =
     }
   };
 
+const opposite = ({ flag }: FlagForm): Option => new Option(`--no-${flag.name}`, 'The opposite').hideHelp();
+
 const optionsOf = (form: FlagForm, contract: ContractTexts): Option[] => {
   const option = new Option(contract.flagSyntax(form), contract.helpText(form));
   if (form.value !== undefined) {
     // commander keeps the previous value of the same option only for a parser of its own.
-    return [option.argParser(parserOf(form))];
+    option.argParser(parserOf(form));
+    return form.flag.removable === true ? [option, opposite(form)] : [option];
   }
-  if (form.flag.negatable !== true) return [option];
-  return [option, new Option(`--no-${form.flag.name}`, 'The opposite').hideHelp()];
+  return form.flag.negatable === true ? [option, opposite(form)] : [option];
 };
 
 const argumentOf = (verb: Verb, positional: Positional, contract: ContractTexts | undefined): Argument => {

@@ -36,8 +36,10 @@ export interface Flag {
   readonly type?: 'switch' | 'size' | 'duration' | 'integer' | 'string' | 'strings';
   /** Name of its value in help. */
   readonly value?: string;
-  /** Whether `--no-…` exists as well. */
+  /** Of a switch: whether `--no-…` exists as well. */
   readonly negatable?: boolean;
+  /** Whether `--no-…` takes away what is given as its value: it is false then. */
+  readonly removable?: boolean;
   readonly complete?: Completion;
 }
 

@@ -8,6 +8,7 @@ import { defaultDirectories } from '../lib/default-directories.ts';
 import { RoostError } from '../protocol/errors.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
 import { issuesOf } from '../protocol/wire.ts';
+import { FIRST_CONTAINER_ID, ID_RANGES, IDS_PER_CONTAINER } from './guests/id-range.ts';
 
 /** First uid of the range that systemd's UIDS-GIDS document leaves to nobody. */
 const FIRST_GUEST_UID = 1_879_048_192;
@@ -150,6 +151,16 @@ export const configFile = z.strictObject({
         .min(1000)
         .default(FIRST_GUEST_UID)
         .describe('First uid of the range guests run under'),
+    })
+    .prefault({}),
+  containers: z
+    .strictObject({
+      firstId: z
+        .int()
+        .min(IDS_PER_CONTAINER)
+        .max(2 ** 32 - 1 - ID_RANGES * IDS_PER_CONTAINER)
+        .default(FIRST_CONTAINER_ID)
+        .describe('First uid and gid of those that containers have, 65536 each'),
     })
     .prefault({}),
 });

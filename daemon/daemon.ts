@@ -33,7 +33,7 @@ import type { Config } from './config.ts';
 import { describeHost } from './describe-host.ts';
 import { EventLog } from './event-log.ts';
 import { Fsck } from './fsck/fsck.ts';
-import { credentialsFor, imagesGroup } from './guest-credentials.ts';
+import { credentialsFor, idRangesFor, imagesGroup } from './guest-credentials.ts';
 import { Adoptions } from './guests/adoption.ts';
 import { AgentFiles } from './guests/agent-files.ts';
 import { Consoles } from './guests/console.ts';
@@ -70,6 +70,8 @@ export interface Parts {
   readonly ociImages: OciImages;
   readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
   readonly describeGroups: HostView['controlGroups'];
+  /** Absent where nothing is known of containers. */
+  readonly describeContainers?: () => Promise<HostView['containers']>;
 }
 
 export interface PartsContext {
@@ -204,6 +206,7 @@ export const buildCore = (
     pool,
     drivers: new Map(parts.drivers.map((driver) => [driver.name, driver])),
     credentialsOf: credentialsFor(config, instance, imagesGid),
+    idRangeFor: idRangesFor(config, instance),
     guestById: (id) => guests.registry.byId(id),
     get waiting() {
       return guests.waiting;

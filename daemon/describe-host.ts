@@ -23,12 +23,18 @@ const findFirewalls = async (
   return found.flatMap((firewalls) => firewalls ?? []);
 };
 
+const describeContainers = async ({ parts }: DescribedHost): Promise<Pick<HostView, 'containers'>> => {
+  const containers = await parts.describeContainers?.();
+  return containers === undefined ? {} : { containers };
+};
+
 export const describeHost = async (core: DescribedHost, signal: AbortSignal): Promise<HostView> => ({
   hostname: hostname(),
   kernel: release(),
   cpus: availableParallelism(),
   memory: { ...(await readHostMemory()), committedBytes: core.guests.registry.committedBytes() },
   ...(await core.parts.describeQemu(signal)),
+  ...(await describeContainers(core)),
   controlGroups: core.parts.describeGroups,
   foreignFirewalls: await findFirewalls(core, signal),
   privileged: core.privileged,

@@ -27,10 +27,12 @@ import type {
 } from '../protocol/agent.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { TerminalSize } from '../protocol/byte-session.ts';
+import type { IdRange, LimitsSpec } from '../protocol/container.ts';
 import type { GuestSpec, GuestState } from '../protocol/guest.ts';
 import type { HostObject } from '../protocol/host-object.ts';
 import type { NetPort } from '../protocol/net-port.ts';
 import type { QmpLogEntry, UnansweredCommand } from '../protocol/qmp-log.ts';
+import type { RootSource } from '../protocol/root-source.ts';
 import type { GuestId, InstanceId, MacAddress } from '../protocol/types.ts';
 
 /** Numeric identity a guest's process runs under; absent when the daemon itself has no privileges. */
@@ -81,6 +83,25 @@ export interface PinnedFirmware {
   readonly variablesTemplatePath: string;
 }
 
+/** A container is begun by its root file system. */
+export interface ContainerBoot {
+  readonly kind: 'root';
+  readonly root: RootSource;
+  readonly idRange: IdRange;
+  /** `/sbin/init` unless given. */
+  readonly init?: readonly string[];
+  readonly nesting: boolean;
+  readonly keepCapabilities: readonly string[];
+  readonly dropCapabilities: readonly string[];
+}
+
+/** What a guest may use; changed while it runs where its driver can do that. */
+export interface GuestLimits {
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  readonly limits: LimitsSpec;
+}
+
 /** Everything a launch needs, resolved: no name is left to look up. */
 export interface Launch {
   readonly place: GuestPlace;
@@ -109,7 +130,9 @@ export interface Launch {
         readonly kernelPath: string;
         readonly initrdPath?: string;
         readonly commandLine: string;
-      };
+      }
+    | ContainerBoot;
+  readonly limits?: LimitsSpec;
   /** The guest's own copy of its firmware's variables; present where the machine has `firmware`. */
   readonly firmwareVariablesPath?: string;
   /** In the order of `machine.disks`. */
@@ -440,6 +463,11 @@ export interface GuestHandle {
   readonly forks?: ForkSource;
   /** Absent where it has none. */
   readonly disks?: GuestDisks;
+  /**
+   * Holds the guest to these limits from now on; absent where they are part of its machine. May be done again. Errors:
+   * ResourceExhausted where it uses more already and lets go of nothing.
+   */
+  setLimits?(limits: GuestLimits, signal: AbortSignal): Promise<void>;
   queryState(signal: AbortSignal): Promise<ObservedState>;
   resume(signal: AbortSignal): Promise<void>;
   pause(signal: AbortSignal): Promise<void>;
@@ -570,6 +598,8 @@ export interface Driver {
   readonly name: GuestSpec['driver'];
   /** What guests of this driver can do; a verb that is missing is refused with Unsupported. */
   readonly verbs: ReadonlySet<GuestVerb>;
+  /** What it needs of a NIC. */
+  readonly nicEnd: 'tap' | 'veth';
 
   /**
    * Completes a new guest's machine. Errors: Unsupported for a machine, CPU model, binary or device that it cannot give;

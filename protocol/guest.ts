@@ -5,8 +5,10 @@
 import { z } from 'zod';
 import { agentState } from './agent.ts';
 import { cloudInitChanges, cloudInitSpec, cloudInitView, SEED_DEVICE } from './cloud-init.ts';
+import { containerSettings, idRange, limitsChanges, limitsSpec } from './container.ts';
 import { filesystems, filesystemViews } from './filesystem.ts';
 import { forwards, portForward, portNumber, readiness } from './guest-address.ts';
+import { programSpec, programView } from './program.ts';
 import { templateView } from './template.ts';
 import {
   actor,
@@ -22,6 +24,7 @@ import {
   millisecondsSinceEpoch,
   networkReference,
   operationId,
+  printable,
 } from './types.ts';
 
 export const guestStates = {
@@ -40,16 +43,10 @@ export const guestState = z.enum(Object.keys(guestStates) as [GuestState, ...Gue
 export const guestTarget = z.enum(['running', 'stopped']);
 export type GuestTarget = z.infer<typeof guestTarget>;
 
-export const driverName = z.enum(['qemu', 'fake']);
+export const driverName = z.enum(['qemu', 'lxc', 'fake']);
 export type DriverName = z.infer<typeof driverName>;
 
 const label = z.string().max(256);
-/** Text that goes into an argument of a process: no character that would end or hide a part of it. */
-const printable = (max: number): z.ZodString =>
-  z
-    .string()
-    .max(max)
-    .regex(/^\P{Cc}*$/u, 'must not hold control characters');
 export const labels = z
   .record(z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/), label)
   .refine((pairs) => Object.keys(pairs).length <= 64, 'at most 64 labels')
@@ -88,47 +85,18 @@ const bootSpec = z.discriminatedUnion('kind', [
     initrd: imageReference.optional(),
     commandLine: printable(2047).default('').describe("The kernel's command line"),
   }),
+  z.strictObject({
+    kind: z
+      .literal('root')
+      .describe('By the init of a root file system, on the kernel of the host: as a container'),
+    image: imageReference.describe('Of kind root or oci; the guest writes on top of it'),
+    ...containerSettings,
+  }),
 ]);
 
 /** What starts before the disk: SeaBIOS, or UEFI by Debian's OVMF with variables of the guest's own. */
 export const firmware = z.enum(['bios', 'uefi']);
 export type Firmware = z.infer<typeof firmware>;
-
-/** A variable of an environment. */
-const variable = z
-  .string()
-  .max(131_072)
-  .regex(/^[^=\0]+=[^\0]*$/, 'must be NAME=VALUE');
-const words = z
-  .array(
-    z
-      .string()
-      .max(131_072)
-      .regex(/^[^\0]*$/, 'must not hold NUL'),
-  )
-  .max(4096);
-
-export const programSpec = z.strictObject({
-  image: imageReference.describe('Of kind oci; its files are what the guest boots into'),
-  entrypoint: words.optional().describe("In place of the image's; then its cmd counts no more"),
-  command: words.optional().describe("Arguments to the entrypoint, in place of the image's cmd"),
-  environment: z.array(variable).max(4096).default([]).describe('NAME=VALUE, over those of the image'),
-  workingDirectory: z.string().max(4096).startsWith('/', 'must be absolute').optional(),
-  user: z.string().min(1).max(256).optional().describe('USER, UID, USER:GROUP …, as the image knows them'),
-  terminal: z.boolean().default(false).describe('Give it a terminal, which is its input and its output'),
-  interactive: z.boolean().default(false).describe('Keep its standard input open, for guest-attach'),
-});
-
-/** What a guest that boots a container image runs: told without its environment, which has secrets in it. */
-export const programView = z.strictObject({
-  image: z.string().describe('Id of the image'),
-  argv: z.array(z.string()),
-  workingDirectory: z.string().optional(),
-  user: z.string().optional(),
-  terminal: z.boolean().optional(),
-  interactive: z.boolean().optional(),
-  stopSignal: z.string().describe('What asks it to end, as SIGTERM'),
-});
 
 export const diskName = deviceName.refine(
   (name) => name !== SEED_DEVICE,
@@ -181,7 +149,9 @@ export const agentSpec = z.strictObject({
   enabled: z
     .boolean()
     .optional()
-    .describe('Give the guest a channel to the QEMU guest agent; by default where it boots by a disk'),
+    .describe(
+      'Give the guest a channel to an agent, as the QEMU guest agent; by default unless it boots by a kernel',
+    ),
 });
 
 export const autostartSpec = z.strictObject({
@@ -233,6 +203,9 @@ const machineSettings = {
   boot: bootSpec.prefault({ kind: 'disk' }),
   agent: agentSpec.prefault({}),
   qemu: qemuSpec.prefault({}),
+  limits: limitsSpec
+    .prefault({})
+    .describe('Limits of a container, besides memory and CPUs; they apply at once'),
 };
 
 /** What a user asks for when a guest is made. */
@@ -271,7 +244,7 @@ export const wantsAgent = ({
   boot,
   program,
 }: Pick<GuestSpec, 'agent' | 'boot' | 'program'>): boolean =>
-  program !== undefined || (agent.enabled ?? boot.kind === 'disk');
+  program !== undefined || (agent.enabled ?? boot.kind !== 'kernel');
 
 /** Every member of an object optional, without its default: absent means unchanged, also inside. */
 const changesTo = <S extends Readonly<Record<string, z.ZodType>>>(
@@ -311,6 +284,7 @@ export const guestChanges = z.strictObject({
   cpu: z.strictObject(changesTo(cpuSpec.shape)).optional(),
   agent: z.strictObject(changesTo(agentSpec.shape)).optional(),
   qemu: z.strictObject(changesTo(qemuSpec.shape)).optional(),
+  limits: limitsChanges.optional().describe('null takes a limit away'),
   cloudInit: cloudInitChanges
     .nullable()
     .optional()
@@ -398,6 +372,8 @@ export const guestView = z.strictObject({
   machine: z.string().describe('The versioned machine type'),
   firmware,
   boot: bootSpec,
+  idRange: idRange.optional().describe('Ids of the host that a container has, for good'),
+  limits: limitsSpec.optional().describe('Of a container'),
   disks: z.array(diskView),
   cdroms: z.array(cdromView),
   keptDisks: z

@@ -9,6 +9,18 @@ const foreignFirewall = z.strictObject({
 });
 export type ForeignFirewall = Readonly<z.infer<typeof foreignFirewall>>;
 
+const containersView = z.strictObject({
+  available: z.boolean().describe('Whether containers can be made here: the driver lxc'),
+  why: z.string().optional().describe('What is missing where they cannot'),
+  liblxc: z.string().optional().describe('Its version'),
+  cgroups: z.enum(['v1', 'v2']).describe('By which hierarchies limits are set'),
+  lxcfs: z.boolean().describe('Whether /proc of a container tells its own memory and CPUs'),
+  apparmor: z.boolean().describe('Whether AppArmor confines them besides'),
+  idmappedSquashfs: z
+    .boolean()
+    .describe('Whether the kernel maps the ids of a squashfs, as their roots need it'),
+});
+
 export const hostView = z.strictObject({
   hostname: z.string(),
   kernel: z.string(),
@@ -25,6 +37,7 @@ export const hostView = z.strictObject({
   controlGroups: z
     .strictObject({ kind: z.enum(['scope', 'cgroup', 'none']), why: z.string() })
     .describe('What each guest has to itself: a scope of systemd, a plain control group, or nothing'),
+  containers: containersView.optional(),
   privileged: z.boolean().describe('Whether the daemon runs as root: own uid for each guest, bridges, taps'),
   privilegedWhy: z.string(),
   drivers: z.array(z.strictObject({ name: z.string(), verbs: z.array(z.string()) })),

@@ -113,3 +113,10 @@ export const page = {
     .describe('Entries at most; without it a page stays under 64 KiB'),
   after: z.string().max(128).optional().describe('The `next` of the page before'),
 };
+
+/** Text that goes into an argument of a process: no character that would end or hide a part of it. */
+export const printable = (max: number): z.ZodString =>
+  z
+    .string()
+    .max(max)
+    .regex(/^\P{Cc}*$/u, 'must not hold control characters');

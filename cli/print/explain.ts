@@ -2,6 +2,7 @@
 import type { CommandReturn } from '../../protocol/commands.ts';
 import type { HistoryEntry } from '../../protocol/history.ts';
 import { formatDuration } from '../units.ts';
+import { quoted } from './quoted.ts';
 import { renderTable, safe } from './table.ts';
 
 type Journal = CommandReturn<'query-operation'>;
@@ -9,10 +10,6 @@ type JournalStep = Journal['steps'][number];
 type Entry = NonNullable<JournalStep['account']>[number];
 
 const time = (atMs: number): string => new Date(atMs).toISOString().replace('T', ' ');
-
-/** An argument as a person would type it in a shell; for reading only. */
-const quoted = (word: string): string =>
-  /^[A-Za-z0-9_./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 
 const commandLine = (argv: readonly string[]): string => argv.map(quoted).join(' ');
 

@@ -3,6 +3,7 @@ import type { CommandReturn } from '../../protocol/commands.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import { formatAge, formatDuration, formatSize } from '../units.ts';
 import { forwardText } from './addresses.ts';
+import { quoted } from './quoted.ts';
 import { renderFields, renderTable } from './table.ts';
 
 type PartialGuest = CommandReturn<'query-guests'>['guests'][number];
@@ -79,16 +80,27 @@ export const printGuests = (guests: readonly PartialGuest[], nowMs: number, wide
   );
 };
 
-const bootText = (boot: GuestView['boot']): string =>
-  boot.kind === 'disk'
-    ? 'disk'
-    : [
-        `kernel ${boot.kernel}`,
-        boot.initrd && `initrd ${boot.initrd}`,
-        boot.commandLine && `"${boot.commandLine}"`,
-      ]
-        .filter(Boolean)
-        .join(', ');
+const bootText = (boot: GuestView['boot']): string => {
+  switch (boot.kind) {
+    case 'disk':
+      return 'disk';
+    case 'kernel': {
+      const { kernel, initrd, commandLine } = boot;
+      const further = [initrd && `initrd ${initrd}`, commandLine && `"${commandLine}"`];
+      return [`kernel ${kernel}`, ...further].filter(Boolean).join(', ');
+    }
+    case 'root': {
+      const { image, init, nesting, keepCapabilities, dropCapabilities } = boot;
+      const further = [
+        init && `init ${init.map(quoted).join(' ')}`,
+        nesting && 'nesting',
+        ...keepCapabilities.map((capability) => `+${capability}`),
+        ...dropCapabilities.map((capability) => `-${capability}`),
+      ];
+      return [`root ${image}`, ...further].filter(Boolean).join(', ');
+    }
+  }
+};
 
 const cpuText = ({ count, topology, model }: GuestView['cpu']): string => {
   const arranged = topology
@@ -96,6 +108,37 @@ const cpuText = ({ count, topology, model }: GuestView['cpu']): string => {
     : '';
   return `${count}${arranged}, model ${model}`;
 };
+
+const limitsText = (limits: NonNullable<GuestView['limits']>): string => {
+  const { processes, readBytesPerSecond: read, writeBytesPerSecond: write } = limits;
+  return [
+    processes !== undefined && `${processes} processes`,
+    read !== undefined && `reads ${formatSize(read)}/s`,
+    write !== undefined && `writes ${formatSize(write)}/s`,
+  ]
+    .filter(Boolean)
+    .join(', ');
+};
+
+const idsText = ({ first, count }: NonNullable<GuestView['idRange']>): string =>
+  `${first} to ${first + count - 1} of the host`;
+
+/** What a machine is made of, and what a container has instead. */
+const bodyFields = (guest: GuestView): [string, string | undefined][] =>
+  guest.boot.kind === 'root'
+    ? [
+        ['CPUs', String(guest.cpu.count)],
+        ['Memory', formatSize(guest.memoryBytes)],
+        ['Limits', guest.limits && limitsText(guest.limits)],
+        ['Boot', bootText(guest.boot)],
+        ['Ids', guest.idRange && idsText(guest.idRange)],
+      ]
+    : [
+        ['CPUs', cpuText(guest.cpu)],
+        ['Memory', formatSize(guest.memoryBytes)],
+        ['Firmware', guest.firmware],
+        ['Boot', bootText(guest.boot)],
+      ];
 
 const restartText = (guest: GuestView, nowMs: number): string => {
   const { when } = guest.restartPolicy;
@@ -170,14 +213,11 @@ const settingFields = (guest: GuestView, nowMs: number): [string, string | undef
   ['Labels', labelsText(guest.labels)],
   ['Driver', guest.driver],
   ['Machine', guest.machine],
-  ['CPUs', cpuText(guest.cpu)],
-  ['Memory', formatSize(guest.memoryBytes)],
-  ['Firmware', guest.firmware],
-  ['Boot', bootText(guest.boot)],
+  ...bodyFields(guest),
   ['Template', guest.template && templateText(guest.template, nowMs)],
   ['Fork of', guest.forkOf],
   ['Cloud-init', guest.cloudInit && cloudInitText(guest.cloudInit)],
-  ['Accel', guest.qemu.accel],
+  ['Accel', guest.boot.kind === 'root' ? undefined : guest.qemu.accel],
   ['Autostart', autostartText(guest.autostart)],
   ['Restart', restartText(guest, nowMs)],
   ['Stop timeout', formatDuration(guest.stopTimeoutMs)],

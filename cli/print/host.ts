@@ -10,6 +10,14 @@ const binaryRow = (binary: HostView['qemuBinaries'][number]): (string | undefine
   binary.machines.length > 6 ? `${binary.machines.slice(0, 6).join(' ')} …` : binary.machines.join(' '),
 ];
 
+const containersText = (containers: NonNullable<HostView['containers']>): string => {
+  const { available, why = 'it is not said why', liblxc, cgroups, lxcfs, apparmor } = containers;
+  if (!available) return `no: ${why}`;
+  const has = (what: string, isThere: boolean): string => (isThere ? what : `no ${what}`);
+  const parts = [`control groups ${cgroups}`, has('lxcfs', lxcfs), has('AppArmor', apparmor)];
+  return `yes: liblxc ${liblxc ?? 'of an unknown version'}, ${parts.join(', ')}`;
+};
+
 export const printHost = (host: HostView): string[] => [
   ...renderFields([
     ['Host', host.hostname],
@@ -22,6 +30,7 @@ export const printHost = (host: HostView): string[] => [
     ['Accelerator', `${host.accelerator.auto}: ${host.accelerator.why}`],
     ['Control groups', `${host.controlGroups.kind}: ${host.controlGroups.why}`],
     ['Privileged', `${host.privileged ? 'yes' : 'no'}: ${host.privilegedWhy}`],
+    ['Containers', host.containers && containersText(host.containers)],
     ['Drivers', host.drivers.map((driver) => driver.name).join(', ')],
   ]),
   ...host.foreignFirewalls.flatMap(({ who, chain, hint }) => [

@@ -1,16 +1,13 @@
 /** Verbs on guests. */
-
-import type { GuestView } from '../../protocol/guest.ts';
-import { imageLabel } from '../../protocol/image-reference.ts';
 import { change } from '../change.ts';
 import { attachConsole } from '../console.ts';
 import { prepareCreate, prepareUpdate } from '../guest-input.ts';
-import type { Context } from '../io.ts';
 import { showLog } from '../logs.ts';
-import { listFields, printGuest, printGuests, printPlan, printSeed, wideFields } from '../print/guest.ts';
+import { listFields, printGuests, printPlan, printSeed, wideFields } from '../print/guest.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
 import { afterWithReady, readyFlags } from '../waiting.ts';
 import { findingVerbs } from './guest-finding.ts';
+import { showVerb } from './guest-show.ts';
 
 const guest: Positional = { name: 'NAME', member: 'guest', complete: 'guest' };
 const guests: Positional = { ...guest, variadic: true };
@@ -60,6 +57,46 @@ const settings: readonly Flag[] = [
     name: 'delete-protection',
     member: 'deleteProtection',
     description: 'Refuse to delete it until this is off again',
+  },
+];
+
+/** Settings of containers, of create and update. */
+const containerSettings: readonly Flag[] = [
+  {
+    name: 'init',
+    member: 'boot.init',
+    value: 'word',
+    description: 'Command line of the init of a container, in place of /sbin/init: given once for each word',
+  },
+  { name: 'nesting', member: 'boot.nesting', description: 'Let a container run containers itself' },
+  {
+    name: 'cap-add',
+    member: 'boot.keepCapabilities',
+    value: 'capability',
+    description: 'Leave a container a capability that it would not have, as sys_time; may be given again',
+  },
+  {
+    name: 'cap-drop',
+    member: 'boot.dropCapabilities',
+    value: 'capability',
+    description: 'Take a capability from a container; may be given again',
+  },
+];
+const limits: readonly Flag[] = [
+  {
+    name: 'processes',
+    member: 'limits.processes',
+    description: 'Processes and threads of a container, at most',
+  },
+  {
+    name: 'read-limit',
+    member: 'limits.readBytesPerSecond',
+    description: 'What a container may read from its storage in a second',
+  },
+  {
+    name: 'write-limit',
+    member: 'limits.writeBytesPerSecond',
+    description: 'What a container may write to its storage in a second',
   },
 ];
 
@@ -147,6 +184,15 @@ const create = change({
     { name: 'machine', member: 'machine', value: 'type' },
     { name: 'firmware', member: 'firmware' },
     { name: 'driver', member: 'driver', description: 'Driver that runs it' },
+    {
+      name: 'root',
+      member: 'boot.image',
+      value: 'image',
+      description: 'Make a container on this image of kind root or oci; implies --driver lxc',
+      complete: 'image',
+    },
+    ...containerSettings,
+    ...limits,
     ...settings,
     ...cloudInit,
     {
@@ -179,6 +225,12 @@ const update = change({
     "Flags not given leave their settings as they are; labels are added to those it has. SSH keys are replaced, and a file called '' takes away what cloud-init was told from a file.",
   positionals: [guest],
   flags: [
+    ...containerSettings.map((flag) => (flag.name === 'nesting' ? { ...flag, negatable: true } : flag)),
+    ...limits.map((flag) => ({
+      ...flag,
+      removable: true,
+      description: `${flag.description}; --no-${flag.name} takes the limit away`,
+    })),
     ...settings.map((flag) => ({ ...flag, negatable: true })),
     ...cloudInit.map((flag) => (flag.name === 'password' ? { ...flag, negatable: true } : flag)),
     {
@@ -269,51 +321,6 @@ const consoleVerb: Verb = {
   run: attachConsole,
 };
 
-/** More images than a person can have wanted to name. */
-const MAX_IMAGES = 10_000;
-const IMAGE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-/** The guest with its images by name: it keeps their ids, which nobody remembers. */
-const withImageNames = async (view: GuestView, { client, signal }: Context): Promise<GuestView> => {
-  const kernels = view.boot.kind === 'kernel' ? [view.boot.kernel, view.boot.initrd] : [];
-  const used = [...kernels, ...[...view.disks, ...view.keptDisks, ...view.cdroms].map((disk) => disk.image)];
-  if (!used.some((image) => image !== undefined && IMAGE_ID.test(image))) return view;
-  const { images } = await (await client()).call('query-images', { limit: MAX_IMAGES }, { signal });
-  const names = new Map<string, string>(images.map((image) => [image.id, imageLabel(image)]));
-  const named = <T extends { readonly image?: string | undefined }>(disk: T): T =>
-    disk.image === undefined ? disk : { ...disk, image: names.get(disk.image) ?? disk.image };
-  const { boot } = view;
-  return {
-    ...view,
-    disks: view.disks.map(named),
-    keptDisks: view.keptDisks.map(named),
-    cdroms: view.cdroms.map(named),
-    boot:
-      boot.kind === 'disk'
-        ? boot
-        : {
-            ...boot,
-            kernel: names.get(boot.kernel) ?? boot.kernel,
-            ...(boot.initrd === undefined ? {} : { initrd: names.get(boot.initrd) ?? boot.initrd }),
-          },
-  };
-};
-
-const show: Verb = {
-  words: 'show',
-  command: 'query-guest',
-  uses: ['query-images'],
-  positionals: [guest],
-  flags: [],
-  run: async ({ positionals }, context) => {
-    const args = { guest: String(positionals['NAME']) };
-    const view = await (await context.client()).call('query-guest', args, { signal: context.signal });
-    if (context.json) context.printJson(view);
-    else context.print(printGuest(await withImageNames(view, context), context.io.now()));
-    return 0;
-  },
-};
-
 export const guestVerbs: readonly Verb[] = [
   create,
   change({
@@ -360,7 +367,7 @@ export const guestVerbs: readonly Verb[] = [
   }),
   update,
   list,
-  show,
+  showVerb,
   query({
     words: 'plan',
     command: 'guest-plan',

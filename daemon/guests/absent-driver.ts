@@ -18,11 +18,13 @@ export const noDriver = (name: string, drivers: Iterable<string>): RoostError =>
 export class AbsentDriver implements Driver {
   readonly name: Name;
   readonly verbs: Driver['verbs'] = new Set();
+  readonly nicEnd: Driver['nicEnd'];
   readonly #drivers: readonly string[];
 
   /** `drivers`: names of those that there are. */
   constructor(name: Name, drivers: Iterable<string>) {
     this.name = name;
+    this.nicEnd = name === 'lxc' ? 'veth' : 'tap';
     this.#drivers = [...drivers];
   }
 

@@ -3,13 +3,14 @@
  * tells that it holds; what the guest is, its record tells that lies beside the disks, or else the process itself.
  */
 import { z } from 'zod';
-import type { FoundProcess, GuestPlace } from '../../drivers/driver.ts';
+import type { Driver, FoundProcess, GuestPlace } from '../../drivers/driver.ts';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import { guestId, guestName } from '../../protocol/types.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
+import { imagesUsed } from '../inventory/images-used.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
@@ -53,9 +54,9 @@ export class Adoptions {
     const { inventory, operations, clock } = this.#house;
     const before = operations.repeated(args.idempotencyKey, 'guest-adopt');
     if (before) return { operation: before.id, id: before.subject.id };
-    const found = await this.#find(args);
+    const { found, driver } = await this.#find(args);
     await this.#refuseForeign(found);
-    const { record: kept, unknown } = await this.#record(found);
+    const { record: kept, unknown } = await this.#record(found, driver);
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, 'guest-adopt');
       if (repeated) return { operation: repeated, guest: undefined };
@@ -93,15 +94,19 @@ export class Adoptions {
     return { operation: operation.id, id: operation.subject.id };
   }
 
-  async #find({ pid, socket }: CommandArguments<'guest-adopt'>): Promise<FoundProcess> {
+  async #find({
+    pid,
+    socket,
+  }: CommandArguments<'guest-adopt'>): Promise<{ readonly found: FoundProcess; readonly driver: Driver }> {
     const { drivers, runDirectory } = this.#house;
-    const processes = (await Promise.all([...drivers.values()].map((driver) => driver.processes()))).flat();
-    const found = processes.find(
-      ({ process, guest }) =>
-        process.pid === pid ||
-        (socket !== undefined && socket.startsWith(`${runDirectory}/guests/${guest}/`)),
-    );
-    if (found) return found;
+    for (const driver of drivers.values()) {
+      const found = (await driver.processes()).find(
+        ({ process, guest }) =>
+          process.pid === pid ||
+          (socket !== undefined && socket.startsWith(`${runDirectory}/guests/${guest}/`)),
+      );
+      if (found) return { found, driver };
+    }
     const what =
       pid === undefined ? `No live process serves ${socket}` : `Process ${pid} is no guest of Roost`;
     throw new RoostError('NotFound', `${what}: none that its launcher made holds a guest's lock there`, {
@@ -140,7 +145,7 @@ export class Adoptions {
   }
 
   /** As it lies beside the disks; without one, as the process tells it. */
-  async #record(found: FoundProcess): Promise<RebuiltRecord> {
+  async #record(found: FoundProcess, driver: Driver): Promise<RebuiltRecord> {
     const { records } = await this.#house.pool.readRecords();
     const mine = records
       .map((record) => keptRecord.safeParse(record).data)
@@ -151,7 +156,10 @@ export class Adoptions {
       const machine = mine.machine as unknown as GuestRecord['machine'];
       return { record: { id, number, name, spec, machine, createdAt, generation }, unknown: [] };
     }
-    const rebuilt = await rebuildRecord(this.#house, found, this.#placeOf(found.guest), this.#hostObjects);
+    const rebuilt = await rebuildRecord(this.#house, driver, found, {
+      place: this.#placeOf(found.guest),
+      hostObjects: this.#hostObjects,
+    });
     if (rebuilt) return rebuilt;
     throw new RoostError('NotFound', `There is no record of guest ${found.name} beside its disks`, {
       data: { pid: found.process.pid, guest: found.guest },
@@ -174,9 +182,7 @@ export class Adoptions {
       networks.require(nic.network);
       if (inventory.guests.macTaken(nic.mac)) refuse(`the MAC address ${nic.mac} belongs to another NIC`);
     }
-    const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    for (const image of [...booted, ...spec.disks.map((disk) => disk.image)])
-      if (image !== undefined) images.require(image);
+    for (const image of imagesUsed({ ...spec, keptDisks: [], cdroms: [] })) images.require(image);
   }
 
   #placeOf(id: GuestPlace['id']): GuestPlace {

@@ -1,4 +1,5 @@
 /** A stored spec with a user's changes in it: pure. Members of a group that are not given stay as they are. */
+import { type LimitsSpec, limitsSpec } from '../../protocol/container.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import {
   autostartSpec,
@@ -11,6 +12,7 @@ import {
 import { issuesOf } from '../../protocol/wire.ts';
 import { changeCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
+import { refuseOtherRoot } from './container-spec.ts';
 
 interface Checked<T> {
   safeParse(
@@ -39,12 +41,21 @@ const merged = <T extends object>(
 /** `boot` is resolved already, because its images are looked up. */
 export type SpecChanges = Omit<GuestChanges, 'boot'> & { readonly boot?: StoredSpec['boot'] | undefined };
 
+/** Those that are null are taken away. */
+const changeLimits = (before: LimitsSpec, changes: GuestChanges['limits'] = {}): LimitsSpec =>
+  limitsSpec.parse(
+    Object.fromEntries(
+      Object.entries({ ...before, ...changes }).filter(([, limit]) => limit !== null && limit !== undefined),
+    ),
+  );
+
 /** Errors: InvalidArgument. */
 export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => {
   if (spec.program && changes.boot?.kind === 'disk')
     throw new RoostError('InvalidArgument', 'A guest that runs a container image boots by a kernel', {
       hint: 'Name a kernel and an initial ramdisk, or leave boot out.',
     });
+  if (changes.boot) refuseOtherRoot(spec.boot, changes.boot);
   const { cloudInit: told, deleteAfterEndMs: before, ...rest } = spec;
   const { deleteAfterEndMs = before } = changes;
   const cloudInit = changeCloudInit(told, changes.cloudInit);
@@ -62,6 +73,7 @@ export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec =
     restartPolicy: merged('restartPolicy', restartPolicySpec, spec.restartPolicy, changes.restartPolicy),
     agent: { enabled: changes.agent?.enabled ?? spec.agent.enabled },
     cpu: merged('cpu', cpuSpec, spec.cpu, changes.cpu),
+    limits: changeLimits(spec.limits, changes.limits),
     qemu: merged('qemu', qemuSpec, spec.qemu, changes.qemu),
   };
 };

@@ -5,7 +5,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import { cleanUp } from '../operations/clean-up.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { ensureFirmwareVariables, volumeSpecs } from './launch-of.ts';
+import { ensureFirmwareVariables, rootSpec, volumeSpecs } from './launch-of.ts';
 import { makeStateDirectory, preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
 
@@ -27,6 +27,8 @@ export const volumes = (guest: Guest): Step => ({
     const specs = volumeSpecs(guest);
     await preparePool(guest);
     await ensureFirmwareVariables(guest);
+    const root = rootSpec(guest);
+    if (root) await guest.house.pool.prepareRoot(root, work);
     for (const [index, volume] of specs.entries()) {
       work.progress({ done: index, total: specs.length, unit: 'steps', message: volume.name });
       await guest.house.pool.createVolume(volume, work);

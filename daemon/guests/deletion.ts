@@ -64,7 +64,9 @@ const existenceRemains = (guest: Guest): readonly Remains[] => {
   const { pool } = guest.house;
   const { runDirectory, stateDirectory } = guest.place;
   const removeDirectory = (path: string) => () => rm(path, { recursive: true, force: true });
+  const root: Remains = { what: 'its root', objects: [], remove: () => pool.removeRoot(guest.id) };
   return [
+    ...(guest.record.spec.boot.kind === 'root' ? [root] : []),
     ...guest.record.spec.disks.map(
       ({ name }): Remains => ({
         what: `disk ${name}`,

@@ -9,7 +9,14 @@ import { hostObjectKey } from '../../protocol/host-object.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Step } from '../operations/steps.ts';
 import type { Guest } from './guest.ts';
-import { ensureFirmwareVariables, portSpecs, recordRun, seedSpec, volumeSpecs } from './launch-of.ts';
+import {
+  ensureFirmwareVariables,
+  portSpecs,
+  recordRun,
+  rootSpec,
+  seedSpec,
+  volumeSpecs,
+} from './launch-of.ts';
 
 const closeDescriptor = promisify(close);
 
@@ -108,6 +115,8 @@ export const leaseVolumes = (guest: Guest, operation: OperationRecord, gathered:
     gathered.sources = await Promise.all(
       volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, work.signal)),
     );
+    const root = rootSpec(guest);
+    if (root) await guest.house.pool.leaseRoot(root, work.signal);
     // Here and not when something changes: it tells also of NICs and of the guest's name.
     const seed = seedSpec(guest);
     gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));

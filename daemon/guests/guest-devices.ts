@@ -6,6 +6,7 @@ import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { DiskAttachment, NicAttachment } from './attach.ts';
+import { refuseDisks, refuseUserNetwork } from './container-spec.ts';
 import {
   freeName,
   refuseNeededDisk,
@@ -37,6 +38,7 @@ export class GuestDevices {
     if (before) return before;
     const guest = this.#guests.registry.find(args.guest);
     const { spec } = guest.record;
+    refuseDisks(guest.name, spec);
     const kept = args.image === undefined && args.sizeBytes === undefined;
     if (kept && args.name === undefined)
       throw new RoostError('InvalidArgument', 'A disk needs an image or a size', {
@@ -99,6 +101,7 @@ export class GuestDevices {
     const guest = this.#guests.registry.find(args.guest);
     refuseTooMany(guest.record.spec, 'nic', this.#waiting(guest, 'nic').size);
     const network = this.#house.networks.require(args.network);
+    refuseUserNetwork(guest.name, guest.record.spec, network);
     if (args.mac !== undefined && this.#house.inventory.guests.macTaken(args.mac))
       throw new RoostError('AlreadyExists', `The MAC address ${args.mac} belongs to another NIC`, {
         data: { mac: args.mac },

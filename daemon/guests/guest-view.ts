@@ -32,6 +32,7 @@ export const machineSettings = ({
   boot,
   agent,
   qemu,
+  limits,
   cloudInit,
 }: StoredSpec): AppliedSettings => ({
   memoryBytes,
@@ -39,10 +40,11 @@ export const machineSettings = ({
   boot,
   agent,
   qemu,
+  limits,
   ...(cloudInit === undefined ? {} : { cloudInit: cloudInit.digest }),
 });
 
-const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'agent', 'qemu', 'cloudInit'] as const;
+const MACHINE_SETTINGS = ['memoryBytes', 'cpu', 'boot', 'agent', 'qemu', 'limits', 'cloudInit'] as const;
 
 /** JSON with the members of every object in order, so that equal values are equal texts. */
 const canonical = (value: unknown): string | undefined =>
@@ -129,6 +131,8 @@ export const guestView = (guest: ViewedGuest, networkName: (id: NetworkId) => st
     machine: record.machine.type,
     firmware: spec.firmware,
     boot: spec.boot,
+    ...(spec.idRange === undefined ? {} : { idRange: spec.idRange }),
+    ...(spec.boot.kind === 'root' ? { limits: spec.limits } : {}),
     disks: diskViews(record),
     cdroms: spec.cdroms.map(({ name, image }) => ({ name, ...(image === undefined ? {} : { image }) })),
     keptDisks: [...spec.keptDisks],

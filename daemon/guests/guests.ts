@@ -16,20 +16,20 @@ import type { Config } from '../config.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
-import { changeSpec, specToRepin } from './change-spec.ts';
 import type { GuestCreations } from './creations.ts';
 import { dropSeed } from './drop-seed.ts';
 import { asReleased, refuseWhileForked } from './forks.ts';
 import type { Guest } from './guest.ts';
+import { prepareUpdate } from './guest-update.ts';
 import type { House } from './house.ts';
 import { makeKeepers } from './keepers.ts';
 import { plannedLaunch, portObjects, recordRun, seedSubject } from './launch-of.ts';
+import { holdToLimitsInTurn, isLimit } from './live-limits.ts';
 import type { MemoryPromises } from './memory-promises.ts';
 import type { Policies } from './policies.ts';
 import { restorePorts } from './reconcile.ts';
-import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops, requireImages } from './refusals.ts';
+import { type Asker, refuseTaint, refuseTakenName, refuseWhileHostStops } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
-import { resolveBoot } from './resolve-spec.ts';
 import { saveInTurn } from './save-record.ts';
 import type { TemplateBudget } from './template-budget.ts';
 import type { WaitingGuests } from './waiting.ts';
@@ -78,7 +78,8 @@ export class Guests {
 
   async update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
     const warnings = checkSeed(args.cloudInit ?? {});
-    return warned(await this.#update(args, asker), warnings);
+    const { warnings: more = [], ...accepted } = await this.#update(args, asker);
+    return warned(accepted, [...warnings, ...more]);
   }
 
   /** What boots, and where, is that of an ordinary start; see `template.ts` for what comes then. */
@@ -183,42 +184,17 @@ export class Guests {
     return accepted;
   }
 
-  async #update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Accepted> {
-    const { guest: reference, idempotencyKey: _key, boot, ...rest } = args;
+  async #update(args: CommandArguments<'guest-update'>, asker: Asker): Promise<Warned> {
     const repeated = this.before('guest-update', args);
     if (repeated) return repeated;
-    const guest = this.registry.find(reference);
-    refuseTaint(rest.qemu?.extraArgs, asker);
-    const changes = { ...rest, boot: boot && resolveBoot(boot, this.#house) };
-    const wanted = changeSpec(guest.record.spec, changes);
-    // Settings that are no matter of the machine can be changed also while its binary is missing.
-    const machine =
-      rest.cpu === undefined &&
-      rest.qemu === undefined &&
-      rest.agent === undefined &&
-      rest.memoryBytes === undefined &&
-      (wanted.cloudInit === undefined || guest.record.spec.cloudInit !== undefined)
-        ? guest.record.machine
-        : await guest.driver.repin(
-            specToRepin(guest.name, guest.record.machine.type, wanted),
-            guest.record.machine,
-            this.#house.stopping,
-          );
-    const changed = Object.entries(changes).flatMap(([member, value]) =>
-      value === undefined ? [] : [member],
-    );
-    const change = (): GuestRecord => {
-      const record = guest.recorded();
-      const spec = changeSpec(record.spec, changes);
-      requireImages(this.#house, spec);
-      const { type, cpuModel } = machine;
-      // Devices may have come or gone since it was pinned; what is new among the settings comes with the change.
-      const settings = { ...machine.settings, ...record.machine.settings };
-      return { ...record, spec, machine: { ...record.machine, type, cpuModel, settings } };
-    };
+    const guest = this.registry.find(args.guest);
+    refuseTaint(args.qemu?.extraArgs, asker);
+    const { change, changed, memoryBytes } = await prepareUpdate(guest, args);
+    using _promised = await this.#memory.promiseGrowth(guest, memoryBytes);
     const accepted = await this.#apply('guest-update', guest, args, asker, change, changed);
-    if (changes.cloudInit === null) void guest.mailbox.post(() => dropSeed(guest));
-    return accepted;
+    if (args.cloudInit === null) void guest.mailbox.post(() => dropSeed(guest));
+    const told = changed.some((member) => isLimit(member)) ? await holdToLimitsInTurn(guest) : undefined;
+    return warned(accepted, told === undefined ? [] : [told]);
   }
 
   /** What cloud-init in a guest is told, without secrets. Errors: FailedPrecondition for a guest without it. */

@@ -2,6 +2,7 @@
 import type { Credentials, Driver } from '../../drivers/driver.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
+import type { IdRange } from '../../protocol/container.ts';
 import type { DriverName } from '../../protocol/guest.ts';
 import type { GuestId, InstanceId } from '../../protocol/types.ts';
 import type { Pool } from '../../storage/pool.ts';
@@ -29,6 +30,8 @@ export interface House {
   readonly runDirectory: string;
   /** Identity of a guest's process; undefined when the daemon has no privileges. */
   readonly credentialsOf: (guestNumber: number) => Credentials | undefined;
+  /** Ids of a container, of which `taken` are others'. Errors: ResourceExhausted. */
+  readonly idRangeFor: (guestNumber: number, taken: readonly IdRange[]) => IdRange;
   /** Aborts when the daemon stops; guests go on. */
   readonly stopping: AbortSignal;
   /** For an operation that concerns another guest as well. */

@@ -3,9 +3,11 @@ import type { Launch } from '../../drivers/driver.ts';
 import type { PortSpec } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
+import type { IdRange } from '../../protocol/container.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { GuestId, NetworkId } from '../../protocol/types.ts';
-import type { SeedSpec, VolumeSpec } from '../../storage/pool.ts';
+import type { RootSpec, SeedSpec, VolumeSpec } from '../../storage/pool.ts';
 import { renderSeed, type SeedSubject } from '../cloud-init/render-seed.ts';
 import type { StoredDisk, StoredNic } from '../inventory/guest-table.ts';
 import { portNumberOf } from './device-record.ts';
@@ -124,6 +126,7 @@ export const portSpecOf = (
     guestNumber: guest.record.number,
     ...(guest.isWaiting ? {} : { guestName: guest.name }),
     index: portNumberOf(nic, index),
+    end: guest.driver.nicEnd,
     mac: nic.mac,
     ...(nic.ipv4 === undefined ? {} : { ipv4: nic.ipv4 }),
     ...(nic.forwards?.length ? { forwards: nic.forwards } : {}),
@@ -133,16 +136,37 @@ export const portSpecOf = (
 export const portSpecs = (guest: Guest): readonly PlacedPort[] =>
   guest.record.spec.nics.map((nic, index) => portSpecOf(guest, nic, index));
 
+/** What a container writes over its image; undefined for a machine. */
+export const rootSpec = ({ id, house, record }: Guest): RootSpec | undefined => {
+  const { boot } = record.spec;
+  return boot.kind === 'root' ? { guest: id, image: house.images.source(boot.image) } : undefined;
+};
+
+const requireIdRange = ({ name, record }: Guest): IdRange => {
+  const { idRange } = record.spec;
+  if (idRange) return idRange;
+  throw new RoostError('Internal', `Guest ${name} is recorded as a container without ids of the host`);
+};
+
 const bootOf = (guest: Guest): Launch['boot'] => {
   const { boot } = guest.record.spec;
-  const { images } = guest.house;
-  if (boot.kind === 'disk') return boot;
-  return {
-    kind: 'kernel',
-    kernelPath: images.source(boot.kernel).path,
-    ...(boot.initrd === undefined ? {} : { initrdPath: images.source(boot.initrd).path }),
-    commandLine: boot.commandLine,
-  };
+  const { images, pool } = guest.house;
+  switch (boot.kind) {
+    case 'disk':
+      return boot;
+    case 'root': {
+      const { image, init, ...begun } = boot;
+      const root = pool.rootSource({ guest: guest.id, image: images.source(image) });
+      return { ...begun, root, idRange: requireIdRange(guest), ...(init === undefined ? {} : { init }) };
+    }
+    case 'kernel':
+      return {
+        kind: 'kernel',
+        kernelPath: images.source(boot.kernel).path,
+        ...(boot.initrd === undefined ? {} : { initrdPath: images.source(boot.initrd).path }),
+        commandLine: boot.commandLine,
+      };
+  }
 };
 
 export const launchOf = (
@@ -151,7 +175,7 @@ export const launchOf = (
   nics: Launch['nics'],
   { seed, ...memory }: Pick<Launch, 'seed' | 'forkable' | 'forkOf' | 'receives'> = {},
 ): Launch => {
-  const { memoryBytes, cpu, qemu, agent } = guest.record.spec;
+  const { memoryBytes, cpu, qemu, agent, limits } = guest.record.spec;
   const { place, name } = guest;
   return {
     place,
@@ -163,6 +187,7 @@ export const launchOf = (
     agent: agent.enabled,
     ...(guest.record.spec.program === undefined ? {} : { ownInit: true }),
     boot: bootOf(guest),
+    limits,
     ...(guest.record.machine.firmware
       ? { firmwareVariablesPath: guest.house.pool.firmwareVariablesPath(guest.id) }
       : {}),

@@ -42,6 +42,25 @@ export class MemoryPromises {
     return { [Symbol.dispose]: () => this.#promised.delete(promise) };
   }
 
+  /**
+   * Promises what a guest that runs is to have besides what it has, where its driver can give it that; nothing for all
+   * others. Errors: ResourceExhausted with the numbers.
+   */
+  async promiseGrowth(guest: Guest, memoryBytes: number): Promise<Disposable | undefined> {
+    const { name, handle, status } = guest;
+    const bytes = memoryBytes - (status.applied?.memoryBytes ?? memoryBytes);
+    if (!handle?.setLimits || bytes <= 0) return undefined;
+    admitMemory(await readHostMemory(), {
+      guest: name,
+      neededBytes: bytes,
+      committedBytes: this.#registry.committedBytes() + this.#promisedToOthers(name),
+      reserveBytes: this.#reserveBytes,
+    });
+    const promise = { name, bytes };
+    this.#promised.add(promise);
+    return { [Symbol.dispose]: () => this.#promised.delete(promise) };
+  }
+
   #promisedToOthers(name: string): number {
     let bytes = 0;
     for (const promise of this.#promised) if (promise.name !== name) bytes += promise.bytes;

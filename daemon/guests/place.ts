@@ -6,9 +6,10 @@ import type { House } from './house.ts';
 
 export const placeOf = (
   house: Pick<House, 'instance' | 'stateDirectory' | 'runDirectory' | 'credentialsOf'>,
-  { id, number }: Pick<GuestRecord, 'id' | 'number'>,
+  { id, number, spec }: Pick<GuestRecord, 'id' | 'number'> & Partial<Pick<GuestRecord, 'spec'>>,
 ): GuestPlace => {
-  const credentials = house.credentialsOf(number);
+  // What a container runs as is its own matter, within its ids; what begins it has the daemon's rights.
+  const credentials = spec?.boot.kind === 'root' ? undefined : house.credentialsOf(number);
   return {
     id,
     number,

@@ -2,7 +2,7 @@
  * The record of a guest of which none is left, from what its live process tells and what of it is on the host. All that
  * it says is certain; what no process knows has its default, and is listed.
  */
-import type { FoundProcess, GuestPlace, ReconstructedGuest } from '../../drivers/driver.ts';
+import type { Driver, FoundProcess, GuestPlace, ReconstructedGuest } from '../../drivers/driver.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { guestSpec } from '../../protocol/guest.ts';
@@ -166,6 +166,7 @@ class Rebuilding {
 
 const bootOf = (rebuilding: Rebuilding, boot: ReconstructedGuest['boot']): GuestRecord['spec']['boot'] => {
   if (boot.kind === 'disk') return boot;
+  if (boot.kind === 'root') return rebuilding.refuse('it is a container');
   const { kernelPath, initrdPath, commandLine } = boot;
   const kernel = rebuilding.image({ path: kernelPath }).image;
   const initrd = initrdPath === undefined ? undefined : rebuilding.image({ path: initrdPath }).image;
@@ -173,16 +174,21 @@ const bootOf = (rebuilding: Rebuilding, boot: ReconstructedGuest['boot']): Guest
   return { kind: 'kernel', kernel, commandLine, ...(initrd === undefined ? {} : { initrd }) };
 };
 
-/** Errors: FailedPrecondition where something cannot be told for certain; those of the driver. */
+/**
+ * By the driver that found the process; undefined where that cannot tell. Errors: FailedPrecondition where something cannot
+ * be told for certain; those of the driver.
+ */
 export const rebuildRecord = async (
   house: House,
+  driver: Driver,
   found: FoundProcess,
-  place: GuestPlace,
-  hostObjects: () => Promise<readonly HostObject[]>,
+  {
+    place,
+    hostObjects,
+  }: { readonly place: GuestPlace; readonly hostObjects: () => Promise<readonly HostObject[]> },
 ): Promise<RebuiltRecord | undefined> => {
-  const driver = [...house.drivers.values()].find((each) => each.reconstruct !== undefined);
-  const told = await driver?.reconstruct?.(found, place, house.stopping);
-  if (!driver || !told) return undefined;
+  const told = await driver.reconstruct?.(found, place, house.stopping);
+  if (!told) return undefined;
   const rebuilding = new Rebuilding(house, found, await hostObjects());
   const name = rebuilding.name();
   const number = rebuilding.number(told.uid);
@@ -203,6 +209,7 @@ export const rebuildRecord = async (
     boot: bootOf(rebuilding, boot),
     agent: { enabled: told.agent },
     qemu: told.qemu,
+    limits: {},
     filesystems: [],
     disks: machine.disks.map((disk, index) => {
       const source = disks[index];

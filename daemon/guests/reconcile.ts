@@ -10,6 +10,7 @@ import type { OperationRecord } from '../inventory/operation-table.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
 import { portSpecs } from './launch-of.ts';
+import { holdToLimits } from './live-limits.ts';
 
 /** How long a monitor may take to greet before its guest counts as unresponsive. */
 const ATTACH_TIMEOUT_MS = 5_000;
@@ -43,6 +44,7 @@ const attach = async (guest: Guest, startLeft: boolean, pauseMs = 0): Promise<vo
     });
     guest.take(handle);
     await guest.lookAgain();
+    await holdToLimits(guest);
     // What an interrupted start had not come to; for all others it is done later, without haste.
     if (startLeft) await restorePorts(guest);
   } catch (error) {

@@ -22,6 +22,12 @@ export const allocateFor = (
   return { ...spec, nics };
 };
 
+/** A container has ids of the host for itself. Errors: ResourceExhausted. */
+const withIds = ({ inventory, idRangeFor }: House, spec: StoredSpec): StoredSpec =>
+  spec.boot.kind === 'root'
+    ? { ...spec, idRange: idRangeFor(inventory.guests.nextNumber(), inventory.guests.idRanges()) }
+    : spec;
+
 export const insertGuest = (
   { house, registry }: { readonly house: House; readonly registry: GuestRegistry },
   made: Pick<GuestRecord, 'id' | 'name' | 'spec' | 'machine'>,
@@ -30,7 +36,8 @@ export const insertGuest = (
 ): Guest => {
   const { inventory, clock } = house;
   const now = clock.now();
-  const record = inventory.guests.insert({ ...made, target, targetActor: actor, createdAt: now });
+  const spec = withIds(house, made.spec);
+  const record = inventory.guests.insert({ ...made, spec, target, targetActor: actor, createdAt: now });
   const guest = registry.created(record);
   inventory.guests.writeStatus(made.id, guest.status);
   inventory.ledger.record({ kind: 'guest', id: made.id }, 'existence', existenceObjects(guest), now);

@@ -2,6 +2,7 @@
 import { RoostError } from '../../protocol/errors.ts';
 import type { Actor, Role } from '../../protocol/types.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
+import { imagesUsed } from '../inventory/images-used.ts';
 import { hostStops } from './host-stops.ts';
 import type { House } from './house.ts';
 
@@ -13,9 +14,7 @@ export interface Asker {
 
 /** In the transaction that begins to use them: one that is being deleted is not to be had any more. */
 export const requireImages = ({ images }: Pick<House, 'images'>, spec: StoredSpec): void => {
-  const booted = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-  for (const image of [...booted, ...[...spec.disks, ...spec.cdroms].map((disk) => disk.image)])
-    if (image !== undefined) images.require(image);
+  for (const image of imagesUsed(spec)) images.require(image);
 };
 
 /** Errors: FailedPrecondition. */

@@ -4,14 +4,15 @@ import type { GuestSpec } from '../../protocol/guest.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
 import { chooseFilesystems } from './choose-filesystems.ts';
+import { refuseContradiction } from './container-spec.ts';
 import type { House } from './house.ts';
 import type { GuestRegistry } from './registry.ts';
 import { resolveProgram } from './resolve-program.ts';
 import { resolveSpec, specToPin } from './resolve-spec.ts';
 
 /**
- * `copies`: whether those of directories are to be made, or lie on a template's. Errors: those of `chooseFilesystems`,
- * `resolveProgram`, `resolveSpec` and of the driver.
+ * `copies`: whether those of directories are to be made, or lie on a template's. Errors: those of
+ * `refuseContradiction`, `chooseFilesystems`, `resolveProgram`, `resolveSpec` and of the driver.
  */
 export const resolveCreation = async (
   house: House,
@@ -24,6 +25,7 @@ export const resolveCreation = async (
   readonly driver: Driver;
   readonly warnings: string[];
 }> => {
+  refuseContradiction(spec);
   const { filesystems, warnings } =
     copies === 'new' ? await chooseFilesystems(house, registry, spec) : { ...spec, warnings: [] };
   const chosen = { ...spec, filesystems: [...filesystems] };

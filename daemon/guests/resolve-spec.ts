@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { RoostError } from '../../protocol/errors.ts';
 import { type GuestSpec, wantsAgent } from '../../protocol/guest.ts';
-import { type MacAddress, MEBIBYTE } from '../../protocol/types.ts';
+import { type ImageId, type MacAddress, MEBIBYTE } from '../../protocol/types.ts';
 import { storedCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { Images } from '../images.ts';
 import type {
@@ -14,6 +14,7 @@ import type {
 } from '../inventory/guest-table.ts';
 import type { NetworkRecord } from '../inventory/network-table.ts';
 import type { Networks } from '../networks.ts';
+import { refuseUserNetwork } from './container-spec.ts';
 import { disksOfProgram, microvmImages, requirePart } from './resolve-program.ts';
 
 export interface Resolver {
@@ -62,15 +63,31 @@ export const resolveDisk = (
   };
 };
 
-export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): StoredSpec['boot'] =>
-  boot.kind === 'disk'
-    ? boot
-    : {
+/** Errors: those of `Images.require`; InvalidArgument for an image that is no root. */
+const requireRootImage = (reference: string, images: Images): ImageId => {
+  const image = images.require(reference);
+  if (image.kind === 'root' || image.kind === 'oci') return image.id;
+  throw new RoostError('InvalidArgument', `Image ${image.name} is of kind ${image.kind}, not root or oci`, {
+    data: { image: image.name, kind: image.kind, wanted: 'root' },
+    hint: 'A root comes by `roost image import --kind root`, or is built by `roost image build debian-root`.',
+  });
+};
+
+export const resolveBoot = (boot: GuestSpec['boot'], { images }: Resolver): StoredSpec['boot'] => {
+  switch (boot.kind) {
+    case 'disk':
+      return boot;
+    case 'root':
+      return { ...boot, image: requireRootImage(boot.image, images) };
+    case 'kernel':
+      return {
         kind: 'kernel',
         kernel: images.require(boot.kernel, 'kernel').id,
         ...(boot.initrd === undefined ? {} : { initrd: images.require(boot.initrd, 'initrd').id }),
         commandLine: boot.commandLine,
       };
+  }
+};
 
 /** Errors: those of `requirePart`. */
 const bootOfProgram = (images: Images): StoredSpec['boot'] => ({
@@ -127,6 +144,10 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: Store
     ...spec.disks.map((disk, index) => resolveDisk(disk, disk.name ?? `disk${index}`, resolver.images)),
     ...copiesOf(spec.filesystems),
   ];
+  const boot =
+    program && spec.boot.kind === 'disk' ? bootOfProgram(resolver.images) : resolveBoot(spec.boot, resolver);
+  for (const { network } of spec.nics)
+    refuseUserNetwork(spec.name, { boot }, resolver.networks.require(network));
   const nics = spec.nics.map((nic, index) => resolveNic(nic, nic.name ?? `nic${index}`, resolver.networks));
   uniqueNames(
     'disks',
@@ -140,8 +161,6 @@ export const resolveSpec = (spec: GuestSpec, resolver: Resolver, program?: Store
     'NICs',
     nics.map((nic) => nic.mac),
   );
-  const boot =
-    program && spec.boot.kind === 'disk' ? bootOfProgram(resolver.images) : resolveBoot(spec.boot, resolver);
   if (boot.kind === 'disk' && disks.length + spec.cdroms.length === 0)
     throw new RoostError('InvalidArgument', `Guest ${spec.name} has nothing to boot from`, {
       hint: 'Give it a disk or a CD-ROM drive, or boot it by a kernel.',

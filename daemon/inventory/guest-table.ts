@@ -1,12 +1,14 @@
 /** Guests as recorded: what was asked (guest), what was seen (status) and the addresses kept for NICs (address). */
 import type { PinnedMachine, ProcessIdentity } from '../../drivers/driver.ts';
 import type { CloudInitSpec } from '../../protocol/cloud-init.ts';
+import type { IdRange } from '../../protocol/container.ts';
 import type { FilesystemSpec } from '../../protocol/filesystem.ts';
 import type { Frozen, GuestSpec, GuestState, GuestTarget } from '../../protocol/guest.ts';
 import type { Readiness } from '../../protocol/guest-address.ts';
 import type { PortForward } from '../../protocol/net-port.ts';
 import type { Actor, GuestId, ImageId, MacAddress, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { Database } from './database.ts';
+import { imagesUsed } from './images-used.ts';
 import { storedJson } from './stored-json.ts';
 
 /** With the number of the instance-id, and a digest of all of it. */
@@ -46,7 +48,10 @@ export interface StoredSpec
         readonly kernel: ImageId;
         readonly initrd?: ImageId;
         readonly commandLine: string;
-      };
+      }
+    | (Omit<Extract<GuestSpec['boot'], { kind: 'root' }>, 'image'> & { readonly image: ImageId });
+  /** Of a container: ids of the host that it has for good. */
+  readonly idRange?: IdRange;
   readonly agent: { readonly enabled: boolean };
   readonly disks: readonly StoredDisk[];
   readonly cdroms: readonly StoredCdrom[];
@@ -146,7 +151,8 @@ export interface GuestRecord {
 }
 
 /** Settings of the machine that a process was launched with; `cloudInit` is the digest of what it was told. */
-export interface AppliedSettings extends Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu'> {
+export interface AppliedSettings
+  extends Pick<StoredSpec, 'memoryBytes' | 'cpu' | 'boot' | 'agent' | 'qemu' | 'limits'> {
   readonly cloudInit?: string;
   /** Whether it began with the memory of its template. */
   readonly forked?: boolean;
@@ -218,12 +224,13 @@ interface StatusRow {
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
 
 /** Members that came later, for what was written before them. */
-const laterMembers: Pick<StoredSpec, 'agent' | 'firmware'> = {
+const laterMembers: Pick<StoredSpec, 'agent' | 'firmware' | 'limits'> = {
   agent: { enabled: false },
   firmware: 'bios',
+  limits: {},
 };
 
-type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'cdroms' | 'keptDisks' | 'filesystems'>;
+type LaterSpecMembers = Pick<StoredSpec, 'agent' | 'limits' | 'cdroms' | 'keptDisks' | 'filesystems'>;
 const laterSpecMembers: LaterSpecMembers = { ...laterMembers, cdroms: [], keptDisks: [], filesystems: [] };
 
 const withLaterMembers = <T extends object>(stored: T): T => ({ ...laterMembers, ...stored });
@@ -279,6 +286,8 @@ export class GuestTable {
   readonly #macTaken;
   readonly #forksOf;
   readonly #forwards;
+  readonly #nextNumber;
+  readonly #idRanges;
   readonly #insertImageUse;
   readonly #deleteImageUses;
 
@@ -323,6 +332,12 @@ export class GuestTable {
     this.#forwards = db.prepare<[], { name: string; forward: string }>(
       `SELECT guest.name AS name, forward.value AS forward FROM guest,
          json_each(guest.spec, '$.nics') AS nic, json_each(nic.value, '$.forwards') AS forward`,
+    );
+    this.#nextNumber = db.prepare<[], { number: number }>(
+      "SELECT seq + 1 AS number FROM sqlite_sequence WHERE name = 'guest'",
+    );
+    this.#idRanges = db.prepare<[], { idRange: string }>(
+      `SELECT json_extract(spec, '$.idRange') AS idRange FROM guest WHERE idRange IS NOT NULL`,
     );
     this.#insertImageUse = db.prepare<[string, string], never>(
       'INSERT OR IGNORE INTO image_use (guest, image) VALUES (?, ?)',
@@ -435,12 +450,18 @@ export class GuestTable {
       .map(({ name, forward }) => ({ ...(JSON.parse(forward) as PortForward), guest: name }));
   }
 
+  /** Of the guest that is inserted next, in the transaction that does. */
+  nextNumber(): number {
+    return this.#nextNumber.get()?.number ?? 1;
+  }
+
+  /** Of all containers. */
+  idRanges(): readonly IdRange[] {
+    return this.#idRanges.all().map(({ idRange }) => JSON.parse(idRange) as IdRange);
+  }
+
   #useImages(guest: GuestId, spec: StoredSpec): void {
     this.#deleteImageUses.run(guest);
-    const boot = spec.boot.kind === 'kernel' ? [spec.boot.kernel, spec.boot.initrd] : [];
-    const disks = [...spec.disks, ...spec.keptDisks, ...spec.cdroms];
-    const leaving = spec.cdroms.map((cdrom) => cdrom.change?.from);
-    for (const image of [...boot, ...disks.map((disk) => disk.image), ...leaving])
-      if (image !== undefined) this.#insertImageUse.run(guest, image);
+    for (const image of imagesUsed(spec)) this.#insertImageUse.run(guest, image);
   }
 }

@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { cloudInitSpec } from '../../protocol/cloud-init.ts';
+import { containerSettings, idRange } from '../../protocol/container.ts';
 import { guestSpec } from '../../protocol/guest.ts';
 import { forwards } from '../../protocol/guest-address.ts';
 import { imageKinds, imageSource } from '../../protocol/image.ts';
@@ -120,7 +121,9 @@ const storedSpec = z.looseObject({
       initrd: imageId.optional(),
       commandLine: z.string(),
     }),
+    z.looseObject({ ...containerSettings, kind: z.literal('root'), image: imageId }),
   ]),
+  idRange: idRange.optional(),
   agent: z.strictObject({ enabled: z.boolean() }).default({ enabled: false }),
   template: z
     .looseObject({

@@ -4,6 +4,7 @@ import type { InstanceId } from '../../protocol/types.ts';
 import type { KeptRecord, StoredImage } from '../../storage/pool.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { ImageRecord } from '../inventory/image-table.ts';
+import { imagesUsed } from '../inventory/images-used.ts';
 import type { Inventory } from '../inventory/inventory.ts';
 import type { NetworkRecord } from '../inventory/network-table.ts';
 
@@ -34,17 +35,6 @@ export const recordOfImage = (
   instance,
 });
 
-/** Ids of the images that a guest needs. */
-const imagesOf = ({ boot, disks, keptDisks, cdroms }: GuestRecord['spec']): readonly string[] => [
-  ...new Set(
-    [
-      ...(boot.kind === 'kernel' ? [boot.kernel, boot.initrd] : []),
-      ...[...disks, ...keptDisks, ...cdroms].map(({ image }) => image),
-      ...cdroms.map(({ change }) => change?.from),
-    ].filter((id) => id !== undefined),
-  ),
-];
-
 export const recordOfGuest = (
   instance: InstanceId,
   inventory: Inventory,
@@ -56,7 +46,7 @@ export const recordOfGuest = (
     .map((id) => inventory.networks.find(id))
     .filter((network) => network !== undefined)
     .map(networkFactsOf),
-  images: imagesOf(record.spec)
+  images: imagesUsed(record.spec)
     .map((id) => inventory.images.byId(id))
     .filter((image) => image !== undefined)
     .map((image) => imageFactsOf(image)),

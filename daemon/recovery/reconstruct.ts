@@ -8,6 +8,7 @@ import type { Addressing } from '../../network/backend.ts';
 import type { RecoveryReport } from '../../protocol/recovery.ts';
 import type { GuestId, ImageId, InstanceId, NetworkId } from '../../protocol/types.ts';
 import type { StoredImage } from '../../storage/pool.ts';
+import { imagesUsed, imageUses } from '../inventory/images-used.ts';
 import type { GuestForm, ImageFacts, ImageForm, NetworkFacts, NetworkForm } from '../records/forms.ts';
 import { Claims } from './claims.ts';
 
@@ -63,24 +64,12 @@ const otherName = (name: string, isTaken: (name: string) => boolean): string => 
   }
 };
 
-const imagesOf = ({ spec: { boot, disks, keptDisks, cdroms } }: GuestForm): readonly ImageId[] =>
-  [
-    ...(boot.kind === 'kernel' ? [boot.kernel, boot.initrd] : []),
-    ...[...disks, ...keptDisks, ...cdroms].map(({ image }) => image),
-    ...cdroms.map(({ change }) => change?.from),
-  ].filter((id) => id !== undefined);
-
 /** What an image must be that is used so. */
-const kindsNeeded = ({
-  spec: { boot, disks, keptDisks, cdroms, program },
-}: GuestForm): ReadonlyMap<string, ImageFacts['kind']> =>
+const kindsNeeded = ({ spec }: GuestForm): ReadonlyMap<string, ImageFacts['kind']> =>
   new Map<string, ImageFacts['kind']>([
-    ...(boot.kind === 'kernel' ? [[boot.kernel, 'kernel'] as const] : []),
-    ...(boot.kind === 'kernel' && boot.initrd ? [[boot.initrd, 'initrd'] as const] : []),
-    ...[...disks, ...keptDisks].flatMap(({ image }) => (image ? [[image, 'disk'] as const] : [])),
-    ...cdroms.flatMap(({ image }) => (image ? [[image, 'iso'] as const] : [])),
+    ...imageUses(spec).map(({ image, kind }) => [image, kind] as const),
     // One of its disks is of it.
-    ...(program ? [[program.image, 'oci'] as const] : []),
+    ...(spec.program ? [[spec.program.image, 'oci'] as const] : []),
   ]);
 
 class Reconstruction {
@@ -149,7 +138,7 @@ class Reconstruction {
 
   images(own: readonly ImageForm[], guests: readonly GuestForm[]): readonly ImageFacts[] {
     const { files } = this.#found;
-    const needed = new Set<string>(guests.flatMap(imagesOf));
+    const needed = new Set<string>(guests.flatMap(({ spec }) => imagesUsed(spec)));
     const ofGuests = guests.flatMap(({ images }) => images).filter(({ id }) => needed.has(id));
     const told = known<ImageFacts>([...own].sort(laterFirst), ofGuests).filter(
       ({ id }) => files.has(id) || needed.has(id),
@@ -255,7 +244,7 @@ class Reconstruction {
       if (ipv4 !== undefined && facts.subnet !== undefined && !addressing.isGuestAddress(facts.subnet, ipv4))
         return `the address ${ipv4} of its NIC ${name} is none of a guest in ${facts.subnet}`;
     }
-    const lost = imagesOf(guest).find((id) => !images.has(id));
+    const lost = imagesUsed(guest.spec).find((id) => !images.has(id));
     return lost === undefined ? undefined : `it needs image ${lost}, of which nothing was found`;
   }
 }

@@ -19,12 +19,14 @@ export interface FakeDriverOptions {
 export class FakeDriver implements Driver {
   readonly name: GuestSpec['driver'];
   readonly verbs = fakeVerbs;
+  readonly nicEnd: Driver['nicEnd'];
   readonly host: FakeHost;
   readonly #handles = new Map<string, FakeGuest>();
 
   constructor(options: FakeDriverOptions = {}) {
     this.host = options.host ?? new FakeHost();
     this.name = options.name ?? 'fake';
+    this.nicEnd = this.name === 'lxc' ? 'veth' : 'tap';
   }
 
   async pin(...[spec, id, signal]: Parameters<Driver['pin']>): Promise<PinnedMachine> {
@@ -70,8 +72,9 @@ export class FakeDriver implements Driver {
   async plan(...[launch, signal]: Parameters<Driver['plan']>): ReturnType<Driver['plan']> {
     signal.throwIfAborted();
     const disks = launch.disks.map(({ path }) => `disk=${path}`);
+    const root = launch.boot.kind === 'root' ? [`root=${launch.boot.root.directory}`] : [];
     const seed = launch.seed === undefined ? [] : [`seed=${launch.seed.path}`];
-    const argv = ['fake', launch.name, ...disks, ...seed];
+    const argv = ['fake', launch.name, ...root, ...disks, ...seed];
     return { argv, objects: this.runObjects(launch.place, launch) };
   }
 
@@ -93,7 +96,7 @@ export class FakeDriver implements Driver {
     }
     const handle = this.#remember(
       place,
-      new FakeGuest(host, place.id, host.spawn(launch), 0, context.observe),
+      new FakeGuest(host, place.id, host.spawn(launch, this.name), 0, context.observe),
     );
     if (crashesAfterLaunch !== undefined) host.crash(place.id, crashesAfterLaunch);
     return handle;
@@ -169,11 +172,11 @@ export class FakeDriver implements Driver {
   }
 
   async processes(): Promise<readonly FoundProcess[]> {
-    return this.host.processes((place) => `${place.runDirectory}/process.lock`);
+    return this.host.processes(this.name, (place) => `${place.runDirectory}/process.lock`);
   }
 
   async inspect({ runDirectory }: Parameters<Driver['inspect']>[0]): Promise<readonly HostObject[]> {
-    return this.host.objects(runDirectory, (place, parts) => this.runObjects(place, parts));
+    return this.host.objects(this.name, runDirectory, (place, parts) => this.runObjects(place, parts));
   }
 
   #logOf({ id }: GuestPlace, stream: Parameters<Driver['readLog']>[1]): string {

@@ -10,6 +10,7 @@ import {
   type GuestDisks,
   type GuestEnd,
   type GuestHandle,
+  type GuestLimits,
   guestVerbs,
   type ObservedState,
   type Observer,
@@ -34,6 +35,8 @@ export class FakeGuest implements GuestHandle {
     resizeDisk: (...all) => this.#resizeDisk(...all),
     setMedium: (...all) => this.#setMedium(...all),
   };
+  /** A pretended machine has what it was made with; what a container may use is its host's to say. */
+  readonly setLimits?: NonNullable<GuestHandle['setLimits']>;
   readonly ended: Promise<GuestEnd>;
   readonly verbs = fakeVerbs;
   readonly #id: GuestId;
@@ -54,6 +57,7 @@ export class FakeGuest implements GuestHandle {
     this.#cursor = Math.min(cursor, process.events.length);
     this.#observe = observe;
     this.ended = this.#end.promise;
+    if (process.isContainer) this.setLimits = (...all) => this.#setLimits(...all);
     this.#stopListening = process.onChange(() => this.follow());
     this.follow();
   }
@@ -206,6 +210,11 @@ export class FakeGuest implements GuestHandle {
         hint: 'Use force.',
       });
     this.#process.devices.media.set(cdrom, medium?.path);
+  }
+
+  async #setLimits(limits: GuestLimits, signal: AbortSignal): Promise<void> {
+    await this.#command('limits', signal);
+    this.#process.limits = limits;
   }
 
   /** Waits as long as the monitor is silent; fails when the guest ends meanwhile. */

@@ -11,6 +11,7 @@ import type { GuestId } from '../../protocol/types.ts';
 import type {
   FoundProcess,
   GuestEnd,
+  GuestLimits,
   GuestPlace,
   Launch,
   Observation,
@@ -32,7 +33,8 @@ export type FakeCall =
   | 'plug'
   | 'unplug'
   | 'resize'
-  | 'medium';
+  | 'medium'
+  | 'limits';
 export type SilentReason = Extract<Observation, { kind: 'silent' }>['reason'];
 
 /** How guests misbehave; by default they do not. May be changed at any time. */
@@ -61,6 +63,7 @@ export class FakeProcess {
   /** Where the machine has a channel to one. */
   readonly agent: FakeAgent | undefined;
   readonly accel = 'fake';
+  readonly isContainer: boolean;
   /** What has happened; the cursor after an entry is its index and one. */
   readonly events: Observation[] = [];
   state: ObservedState = { state: 'starting' };
@@ -68,6 +71,8 @@ export class FakeProcess {
   end: GuestEnd | undefined;
   consoleLog = '';
   consoleTaken = false;
+  /** What it is held to. */
+  limits: GuestLimits;
   /** Somebody took its lock away. */
   isUnlocked = false;
   readonly devices: {
@@ -82,12 +87,14 @@ export class FakeProcess {
 
   constructor(
     identity: ProcessIdentity,
-    launch: Pick<Launch, 'machine' | 'disks' | 'cdroms'>,
+    launch: Pick<Launch, 'machine' | 'disks' | 'cdroms' | 'memoryBytes' | 'cpu' | 'limits' | 'boot'>,
     agent: FakeAgent | undefined,
   ) {
     this.identity = identity;
     this.agent = agent;
-    const { machine, disks, cdroms = [] } = launch;
+    const { machine, disks, cdroms = [], memoryBytes, cpu, limits = {}, boot } = launch;
+    this.isContainer = boot.kind === 'root';
+    this.limits = { memoryBytes, cpus: cpu.count, limits };
     const media = (machine.cdroms ?? []).map(({ name }, index) => [name, cdroms[index]?.path] as const);
     const sizes = machine.disks.map(({ name }, index) => [name, disks[index]?.sizeBytes ?? 0] as const);
     this.devices = {
@@ -120,10 +127,15 @@ export class FakeHost {
   readonly now: () => number;
   readonly #runs = new Map<
     GuestId,
-    { readonly place: GuestPlace; readonly process: FakeProcess; readonly name: string }
+    {
+      readonly place: GuestPlace;
+      readonly process: FakeProcess;
+      readonly name: string;
+      readonly driver: string;
+    }
   >();
   /** Sockets that were not cleared away yet. */
-  readonly #left = new Map<GuestId, Pick<Launch, 'place' | 'agent'>>();
+  readonly #left = new Map<GuestId, Pick<Launch, 'place' | 'agent'> & { readonly driver: string }>();
   /** What was said to the monitors of a guest, one after another. */
   readonly #said = new Map<GuestId, QmpLogEntry[]>();
   #nextPid = 1000;
@@ -250,7 +262,8 @@ export class FakeHost {
     await waitOrAbort(Promise.resolve(this.behaviour(id).before?.(call, id, signal)), signal);
   }
 
-  spawn(launch: Launch): FakeProcess {
+  /** `driver`: name of the one that does, which alone finds it again. */
+  spawn(launch: Launch, driver: string): FakeProcess {
     const { place, agent } = launch;
     const powerOff = (): void => this.powerOff(place.id);
     const process = new FakeProcess(
@@ -263,8 +276,8 @@ export class FakeHost {
       agent ? new FakeAgent(powerOff) : undefined,
     );
     this.#nextPid += 1;
-    this.#runs.set(place.id, { place, process, name: launch.name });
-    this.#left.set(place.id, { place, agent });
+    this.#runs.set(place.id, { place, process, name: launch.name, driver });
+    this.#left.set(place.id, { place, agent, driver });
     return process;
   }
 
@@ -293,9 +306,9 @@ export class FakeHost {
     this.#left.delete(id);
   }
 
-  processes(lockOf: (place: GuestPlace) => string): readonly FoundProcess[] {
+  processes(driver: string, lockOf: (place: GuestPlace) => string): readonly FoundProcess[] {
     return [...this.#runs.values()]
-      .filter(({ process }) => !process.end)
+      .filter((run) => run.driver === driver && !run.process.end)
       .map(({ place, process, name }) => ({
         process: process.identity,
         guest: place.id,
@@ -306,11 +319,12 @@ export class FakeHost {
   }
 
   objects(
+    driver: string,
     runDirectory: string,
     objectsOf: (place: GuestPlace, parts: Pick<Launch, 'agent'>) => readonly HostObject[],
   ): readonly HostObject[] {
     return [...this.#left.values()]
-      .filter(({ place }) => place.runDirectory.startsWith(`${runDirectory}/`))
+      .filter((left) => left.driver === driver && left.place.runDirectory.startsWith(`${runDirectory}/`))
       .flatMap(({ place, agent }) =>
         objectsOf(place, { agent }).filter(({ kind }) => kind !== 'process' || this.isLocked(place.id)),
       );

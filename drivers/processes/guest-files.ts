@@ -1,4 +1,4 @@
-/** Names of everything that a guest of QEMU has on the host; no name is made anywhere else. */
+/** Names of everything that a guest's process has on the host; what only some have, their drivers name. */
 import { join } from 'node:path';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { InstanceId } from '../../protocol/types.ts';
@@ -6,7 +6,7 @@ import type { GuestPlace, Launch } from '../driver.ts';
 
 export const logNames = {
   console: 'console.log',
-  process: 'qemu.log',
+  process: 'process.log',
   events: 'events.log',
   program: 'program.log',
 } as const;
@@ -66,6 +66,8 @@ export const forkStatePath = ({ stateDirectory }: Pick<GuestPlace, 'stateDirecto
 
 /** Root's alone: the process has descriptors of what it writes in there. */
 export const logDirectory = (place: GuestPlace): string => join(place.stateDirectory, 'log');
+/** What the log of the process was called by daemons that knew of QEMU alone. */
+export const oldProcessLogPath = (place: GuestPlace): string => join(logDirectory(place), 'qemu.log');
 export const logPath = (place: GuestPlace, stream: LogStream): string =>
   join(logDirectory(place), logNames[stream]);
 /** Written by the daemon, in two files in turn; see transcript.ts. */

@@ -6,8 +6,9 @@ import type { InstanceId } from '../../protocol/types.ts';
 import type { GuestPlace, Launch } from '../driver.ts';
 import { groupName, groupPrefix, isGuestGroup } from './guest-files.ts';
 import type { LaunchGroup } from './launch.ts';
+import type { ProcessGroups } from './process-driver.ts';
 
-export class GuestGroups {
+export class GuestGroups implements ProcessGroups {
   readonly #groups: ControlGroups;
 
   constructor(groups: ControlGroups) {

@@ -1,7 +1,7 @@
 /**
- * The three logs of a guest: its serial console, the standard error of QEMU, and the black box. QEMU appends to them
+ * The three logs of a guest: its console, the standard error of its process, and the black box. The process appends to them
  * by descriptors while the daemon is away; the daemon keeps them bounded. At a launch a log that has grown is put
- * aside; under a running QEMU its beginning is given back to the file system (a hole), which loses nothing that is
+ * aside; under a running guest its beginning is given back to the file system (a hole), which loses nothing that is
  * written meanwhile and moves no offset.
  */
 import { constants } from 'node:fs';
@@ -9,7 +9,13 @@ import { type FileHandle, mkdir, open, rename, stat, writeFile } from 'node:fs/p
 import { ExecError } from '../../lib/exec-result.ts';
 import { runTool } from '../../lib/run-tool.ts';
 import type { GuestLogPart, GuestPlace } from '../driver.ts';
-import { blackBoxInputPath, type LogStream, logDirectory, logPath } from './guest-files.ts';
+import {
+  blackBoxInputPath,
+  type LogStream,
+  logDirectory,
+  logPath,
+  oldProcessLogPath,
+} from './guest-files.ts';
 
 /** A log longer than this is put aside when the guest is launched. */
 const ROTATE_BYTES = 1024 * 1024;
@@ -35,6 +41,7 @@ export interface RunLogs extends AsyncDisposable {
 /** Opens the logs for a new run. The black box starts anew: what it held was observed before. */
 export const openRunLogs = async (place: GuestPlace, title: string): Promise<RunLogs> => {
   await mkdir(logDirectory(place), { recursive: true, mode: 0o700 });
+  await renameOldLog(place);
   // Every start waits for these, so none of them waits for another.
   const opened = await Promise.allSettled([
     openBlackBoxInput(blackBoxInputPath(place)),
@@ -60,6 +67,16 @@ export const openRunLogs = async (place: GuestPlace, title: string): Promise<Run
     consoleLog: consoleLog.fd,
     [Symbol.asyncDispose]: () => closeAll(files),
   };
+};
+
+/** An earlier daemon's log of the process gets its name of today; whoever writes into it goes on. May be done again. */
+export const renameOldLog = async (place: GuestPlace): Promise<void> => {
+  const path = logPath(place, 'process');
+  const isThere = await stat(path).then(
+    () => true,
+    () => false,
+  );
+  if (!isThere) await rename(oldProcessLogPath(place), path).catch(() => undefined);
 };
 
 /** Begins the lines that part one run's words from the next one's. */
@@ -91,7 +108,7 @@ const rotate = async (path: string): Promise<void> => {
   if (size > ROTATE_BYTES) await rename(path, `${path}.1`);
 };
 
-/** What QEMU said last on its standard error in its latest run; empty when it said nothing. */
+/** What the process said last on its standard error in its latest run; empty when it said nothing. */
 export const lastWords = async (place: GuestPlace): Promise<string> => {
   const { text } = await readLogPart(logPath(place, 'process'), { maxBytes: LAST_WORDS_SEARCH_BYTES });
   const title = text.lastIndexOf(RUN_TITLE);
@@ -102,9 +119,11 @@ export const lastWords = async (place: GuestPlace): Promise<string> => {
   return tail.slice(tail.indexOf('\n') + 1);
 };
 
-/** One line for people out of QEMU's words: the last, without time stamp and program name. */
+/** One line for people out of a process's words: the last, without QEMU's time stamp and the program's name. */
 export const lastLine = (words: string): string =>
-  (words.split('\n').at(-1) ?? '').replace(/^\S+Z /, '').replace(/^[\w./-]*qemu-system-\w+: /, '');
+  (words.split('\n').at(-1) ?? '')
+    .replace(/^\S+Z /, '')
+    .replace(/^[\w./-]*(?:qemu-system-\w+|roost-warden): /, '');
 
 /** The last line that is not QEMU's: of those who serve it, and write into the same log. */
 export const lastLineOfOthers = (words: string): string | undefined =>

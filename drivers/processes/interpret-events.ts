@@ -4,8 +4,9 @@
  */
 
 import type { ExitStatus } from '../../lib/child.ts';
+import { signalName } from '../../lib/signal-name.ts';
 import type { GuestEnd, Observation, ObservedState } from '../driver.ts';
-import { AGENT_PORT_ID } from './process-interface.ts';
+import { AGENT_PORT_ID, INIT_END_EVENT } from './process-interface.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 
 /** What the next STOP will be about; without such news it was a person or a command. */
@@ -85,9 +86,23 @@ export const finalShutdown = (events: readonly QmpEvent[]): QmpEvent | undefined
   return last > resumed ? events[last] : undefined;
 };
 
+/** How the init ended, where the events tell: after that SHUTDOWN. */
+export const initEnd = (events: readonly QmpEvent[], shutdown: QmpEvent): ExitStatus | undefined => {
+  const told = events.slice(events.lastIndexOf(shutdown)).find(({ event }) => event === INIT_END_EVENT);
+  if (!told) return undefined;
+  const { status, signal } = told.data;
+  if (isSmallNumber(signal)) return { code: null, signal: signalName(signal) };
+  return isSmallNumber(status) ? { code: status, signal: null } : undefined;
+};
+
+const isSmallNumber = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 256;
+
 export interface EndEvidence {
   /** The SHUTDOWN in the black box, if there is one. */
   readonly shutdown: QmpEvent | undefined;
+  /** Of the guest's init, where a SHUTDOWN told of it. */
+  readonly init?: ExitStatus | undefined;
   /** Whether the driver wrote down that it would kill the process. */
   readonly asked: boolean;
   /** Of our own child. */
@@ -110,9 +125,9 @@ const FAULT_SIGNALS: ReadonlySet<string> = new Set([
 
 /** How a process ended, from what it left. */
 export const judgeEnd = (evidence: EndEvidence): GuestEnd => {
-  const { shutdown, asked, exit, lastWords, now } = evidence;
+  const { shutdown, init, asked, exit, lastWords, now } = evidence;
   const cause = shutdown ? causeOfShutdown(shutdown) : asked ? 'asked' : causeOfSilence(exit, lastWords);
-  const how = shutdown ? `its monitor said ${String(shutdown.data['reason'])}` : describeExit(exit);
+  const how = shutdown ? describeShutdown(shutdown, init) : describeExit(exit);
   const words = cause === 'guest-shutdown' || cause === 'asked' ? '' : lastWords;
   const detail = [how, words].filter((part) => part !== '').join(': ');
   return { cause, ...(detail === '' ? {} : { detail }), at: shutdown ? timeOf(shutdown) : now };
@@ -147,6 +162,15 @@ const causeOfSilence = (exit: ExitStatus | undefined, lastWords: string): GuestE
   if (exit === undefined) return 'unknown';
   if (exit.signal !== null) return FAULT_SIGNALS.has(exit.signal) ? 'crashed' : 'killed';
   return exit.code === 0 ? 'unknown' : 'crashed';
+};
+
+const describeShutdown = ({ data }: QmpEvent, init: ExitStatus | undefined): string => {
+  const reason = String(data['reason']);
+  const said = `its monitor said ${reason}`;
+  if (init === undefined) return said;
+  // What reboot(2) does to the init of a namespace that is to be off.
+  const isOff = reason === 'guest-shutdown' && init.signal === 'SIGINT';
+  return `${said}, ${isOff ? 'powered off' : describeExit(init)}`;
 };
 
 const describeExit = (exit: ExitStatus | undefined): string => {

@@ -53,6 +53,8 @@ export interface ProcessLaunch {
   readonly last?: readonly number[];
   /** Opens what has to be opened by whoever has the guest's lock, behind all others; closed here. */
   readonly openLast?: () => Promise<readonly number[]>;
+  /** Makes what it needs, by whoever has the guest's lock. */
+  readonly prepare?: () => Promise<void>;
   /** Takes away what the process left that is none of the common files. May be done again. */
   readonly clear?: () => Promise<void>;
   /** One line for people out of its last words. */
@@ -80,8 +82,6 @@ export const launchProcess = async <T>(
   signal.throwIfAborted();
   await mkdir(runDirectory, { recursive: true, mode: 0o700 });
   await using undo = new UndoStack();
-  undo.add(group.remove);
-  await group.prepare();
   const child = await spawnGuest(launch, signal, undo);
   const ended = new AbortController();
   const over = child.exit.then((status) => {
@@ -120,6 +120,7 @@ const spawnGuest = async (launch: ProcessLaunch, signal: AbortSignal, undo: Undo
   const lock = takeLock(lockPath(place));
   if (lock === 'held') throw aliveError(launch.name);
   undo.add(() => removeRunFiles(place, launch.clear));
+  undo.add(launch.group.remove);
   const ours = [lock];
   const listen = (path: string): number => {
     const listening = listenUnix(path, { mode: 0o600, backlog: BACKLOG });
@@ -128,6 +129,8 @@ const spawnGuest = async (launch: ProcessLaunch, signal: AbortSignal, undo: Undo
   };
   try {
     await rm(askedPath(runDirectory), { force: true });
+    await launch.group.prepare();
+    await launch.prepare?.();
     const monitor = listen(monitorPath(runDirectory));
     const console = listen(consolePath(runDirectory));
     const channels = launch.channels.map(listen);

@@ -4,19 +4,18 @@
  */
 import { join } from 'node:path';
 import { DeadlineError, deadline, firstOf, waitOrAbort } from '../../lib/abort.ts';
-import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import type { Log } from '../../lib/log.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
+import type { InstanceId } from '../../protocol/types.ts';
 import type { AttachContext, Driver, GuestHandle, GuestPlace, Observer } from '../driver.ts';
 import type { AgentEnd } from './agent-end.ts';
 import { EventLog } from './event-log.ts';
 import { lockPath, logPath, monitorPath } from './guest-files.ts';
-import { GuestGroups } from './guest-groups.ts';
-import { readLogPart } from './guest-logs.ts';
+import { readLogPart, renameOldLog } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
 import { inspectLocks, inspectSockets } from './inspect.ts';
-import { aliveError, removeRunFiles } from './launch.ts';
+import { aliveError, type LaunchGroup, removeRunFiles } from './launch.ts';
 import { adopt, goneError, unknownError } from './live-process.ts';
 import { Monitor, toContractError } from './monitor.ts';
 import { endOf, type ProcessGuestParts, silentError } from './process-guest.ts';
@@ -28,10 +27,17 @@ export interface ProcessDriverOptions {
   /** The daemon's state directory, absolute and without symbolic links. */
   readonly stateRoot: string;
   readonly log: Log;
-  /** Control groups that guests get one each of; none unless given. */
-  readonly groups?: ControlGroups;
   /** After how long an unanswered command counts as silence, in milliseconds; 5,000 by default. */
   readonly silenceAfterMs?: number;
+}
+
+/** The control groups of guests' processes. */
+export interface ProcessGroups {
+  objects(place: GuestPlace): readonly HostObject[];
+  around(place: GuestPlace): LaunchGroup;
+  /** Once the process is gone. May be done again. Errors: HostError while a process is in one of them. */
+  remove(place: GuestPlace): Promise<void>;
+  list(instance: InstanceId): Promise<readonly HostObject[]>;
 }
 
 /** A process whose line is open, and of which is not known yet what it runs on. */
@@ -58,7 +64,6 @@ type Common = Pick<
 export abstract class ProcessDriver implements Common {
   abstract readonly name: GuestSpec['driver'];
   protected readonly transcripts: Transcripts;
-  protected readonly groups: GuestGroups;
   protected readonly silenceAfterMs: number;
   readonly #options: ProcessDriverOptions;
   /** Handles that were given out, by run directory; the next one takes the last one's place. */
@@ -67,9 +72,10 @@ export abstract class ProcessDriver implements Common {
   constructor(options: ProcessDriverOptions) {
     this.#options = options;
     this.silenceAfterMs = options.silenceAfterMs ?? DEFAULT_SILENCE_AFTER_MS;
-    this.groups = new GuestGroups(options.groups ?? noGroups('the driver was given none'));
     this.transcripts = new Transcripts(options.log);
   }
+
+  protected abstract readonly groups: ProcessGroups;
 
   /** What runs the guests, for people: `QEMU`. */
   protected abstract readonly program: string;
@@ -164,8 +170,9 @@ export abstract class ProcessDriver implements Common {
     await this.transcripts.close(place);
   }
 
-  readLog(...[place, stream, range]: Parameters<Driver['readLog']>): ReturnType<Driver['readLog']> {
-    return readLogPart(logPath(place, stream), range);
+  async readLog(...[place, stream, range]: Parameters<Driver['readLog']>): ReturnType<Driver['readLog']> {
+    if (stream === 'process') await renameOldLog(place);
+    return await readLogPart(logPath(place, stream), range);
   }
 
   readTranscript(

@@ -15,7 +15,7 @@ import { type EventLog, lastEvents } from './event-log.ts';
 import { askedPath, consolePath, lockPath, logPath } from './guest-files.ts';
 import { boundLogs, lastWords } from './guest-logs.ts';
 import type { GuestProcess } from './guest-process.ts';
-import { finalShutdown, judgeEnd } from './interpret-events.ts';
+import { finalShutdown, initEnd, judgeEnd } from './interpret-events.ts';
 import type { Monitor } from './monitor.ts';
 import { guestStateOf } from './qmp/run-state.ts';
 import { relock } from './relock.ts';
@@ -144,6 +144,11 @@ export abstract class ProcessGuest<Parts extends ProcessGuestParts = ProcessGues
   /** Ends what is watched besides, once the process is gone or let go of. May be called twice. */
   protected closeWatches(): void {}
 
+  /** Once the process is gone: waits for what outlives it by a moment. Must not reject. */
+  protected afterEnd(): Promise<void> {
+    return Promise.resolve();
+  }
+
   /** Aborts with the reason for a caller as soon as nobody will answer any more. */
   protected whileAlive(signal?: AbortSignal): AbortSignal {
     return AbortSignal.any([...(signal ? [signal] : []), this.#gone.signal]);
@@ -159,7 +164,7 @@ export abstract class ProcessGuest<Parts extends ProcessGuestParts = ProcessGues
     await events
       .read()
       .catch((error: unknown) => log.warn({ err: error }, 'the black box could not be read'));
-    const [end] = await Promise.all([endOf(place, exit), transcript.flush()]);
+    const [end] = await Promise.all([endOf(place, exit), transcript.flush(), this.afterEnd()]);
     return end;
   }
 
@@ -210,5 +215,7 @@ export const endOf = async (place: GuestPlace, exit: ExitStatus | undefined): Pr
       () => false,
     ),
   ]);
-  return judgeEnd({ shutdown: finalShutdown(events), asked, exit, lastWords: words, now: Date.now() });
+  const shutdown = finalShutdown(events);
+  const init = shutdown && initEnd(events, shutdown);
+  return judgeEnd({ shutdown, init, asked, exit, lastWords: words, now: Date.now() });
 };

@@ -15,3 +15,6 @@ export const descriptorNumbers = {
 
 /** The agent's port, as VSERPORT_CHANGE names it. */
 export const AGENT_PORT_ID = 'agent0';
+
+/** How the init of a guest ended whose init is a process of this host; told after its SHUTDOWN. */
+export const INIT_END_EVENT = 'CONTAINER_END';

@@ -9,12 +9,16 @@
  */
 import { closeSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
+import { runTool } from '../../lib/run-tool.ts';
 import { isTurnOver, nextTurn } from '../../lib/turn.ts';
 import { lockFile } from '../../native/index.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { Probe, ProcessIdentity } from '../driver.ts';
 import { descriptorNumbers } from './process-interface.ts';
 
 const LOCK_FILE_MODE = 0o600;
+/** A process that is killed may have to wait for a disk first. */
+const FREE_TIMEOUT_MS = 10_000;
 
 /** Asks the lock. Nothing is waited for between taking and giving it back, so nobody else here ever meets it. */
 export const probeLock = async (path: string): Promise<Probe> => {
@@ -26,6 +30,25 @@ export const probeLock = async (path: string): Promise<Probe> => {
     return 'gone';
   } catch (error) {
     return isMissing(error) ? 'gone' : 'unknown';
+  }
+};
+
+/**
+ * Waits until a lock is free whose holder is gone: a child that it was about to execute has the lock still, until it dies with
+ * it. By flock(1), which waits in the kernel. Errors: HostError when that takes unreasonably long.
+ */
+export const whenFree = async (path: string): Promise<void> => {
+  if ((await probeLock(path)) !== 'alive') return;
+  try {
+    // Bounded by itself, and what it belongs to cannot be given up.
+    const { signal } = new AbortController();
+    await runTool(['flock', '--shared', path, 'true'], { signal, timeoutMs: FREE_TIMEOUT_MS });
+  } catch (error) {
+    throw new RoostError('HostError', `The lock ${path} is held still, and whoever should hold it is gone`, {
+      cause: error,
+      data: { path },
+      hint: 'See by `lsof` which process has it open.',
+    });
   }
 };
 

@@ -10,6 +10,7 @@
 
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { SEED_DEVICE } from '../../protocol/cloud-init.ts';
+import { RoostError } from '../../protocol/errors.ts';
 import type { NetPort } from '../../protocol/net-port.ts';
 import type { Launch, PinnedMachine } from '../driver.ts';
 import { AGENT_PORT_ID, descriptorNumbers } from '../processes/process-interface.ts';
@@ -273,12 +274,17 @@ const firmwareArgs = (launch: Launch, pathFor: (path: string) => string): readon
   ];
 };
 
+/** Refused when the guest was made. */
+const noMachine = (name: string): RoostError =>
+  new RoostError('Internal', `Guest ${name} is a container, and no machine of QEMU`);
+
 const bootArgs = (input: LaunchArgsInput, pathFor: (path: string) => string): readonly string[] => {
   const { launch } = input;
   const { boot } = launch;
   // Only what has a boot index is tried.
   const always = ['-boot', 'strict=on'];
   if (boot.kind === 'disk') return always;
+  if (boot.kind === 'root') throw noMachine(launch.name);
   const { kernelPath, initrdPath } = boot;
   const commandLine = launch.ownInit ? initCommandLine(input, boot.commandLine) : boot.commandLine;
   return [

@@ -60,6 +60,26 @@ export interface MachineBasics {
   readonly firmware?: PinnedFirmware | undefined;
 }
 
+/** Errors: Unsupported for what a container alone has. */
+export const requireMachine = ({ boot, limits }: Pick<GuestSpec, 'boot' | 'limits'>): void => {
+  const hint = 'Use the driver lxc for a container, or leave it out.';
+  if (boot.kind === 'root')
+    throw new RoostError(
+      'Unsupported',
+      'A machine boots from disks or by a kernel of its own, not from a root',
+      {
+        data: { driver: 'qemu' },
+        hint,
+      },
+    );
+  const [limit] = Object.keys(limits);
+  if (limit !== undefined)
+    throw new RoostError('Unsupported', `A machine is not held to a limit of ${limit}`, {
+      data: { driver: 'qemu', limit },
+      hint,
+    });
+};
+
 /** The record of a new guest's machine. Errors: InvalidArgument for devices that do not fit it. */
 export const pinMachine = (spec: GuestSpec, basics: MachineBasics): PinnedMachine =>
   fitMachine(spec, {
@@ -87,6 +107,15 @@ const boardOf = ({ type, cpuModel, disks, nics, filesystems = [], settings }: Pi
   seed: settings['seed'],
 });
 
+const refuseLimits = ({ name, limits }: GuestSpec): void => {
+  const [member] = Object.entries(limits).flatMap(([key, value]) => (value === undefined ? [] : [key]));
+  if (member === undefined) return;
+  throw new RoostError('Unsupported', `Guest ${name} is a machine, which has no limit of ${member}`, {
+    data: { guest: name, member: `limits.${member}` },
+    hint: 'Only containers have limits besides memory and CPUs: leave limits out.',
+  });
+};
+
 /** The record after a change of the spec: what stays keeps all it has, what is new gets its own. Same errors. */
 export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachine => {
   if (machine.formatVersion < OLDEST_FORMAT_VERSION || machine.formatVersion > FORMAT_VERSION) {
@@ -94,6 +123,7 @@ export const fitMachine = (spec: GuestSpec, machine: PinnedMachine): PinnedMachi
       hint: 'It was written by a newer Roost; use that one.',
     });
   }
+  refuseLimits(spec);
   if (spec.agent.enabled === true && machine.formatVersion < 2) {
     throw new RoostError(
       'Unsupported',

@@ -1,6 +1,7 @@
 /** The driver of QEMU: the contract's operations, put together from the parts in this folder. */
 import { createHash } from 'node:crypto';
 import { waitOrAbort } from '../../lib/abort.ts';
+import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostView } from '../../protocol/host.ts';
@@ -20,6 +21,7 @@ import type {
 import type { AgentEnd } from '../processes/agent-end.ts';
 import { findProcesses } from '../processes/find-processes.ts';
 import { agentPath, runObjects, streamsPath } from '../processes/guest-files.ts';
+import { GuestGroups } from '../processes/guest-groups.ts';
 import { lastLine, lastLineOfOthers } from '../processes/guest-logs.ts';
 import { launchProcess, type ProcessLaunch } from '../processes/launch.ts';
 import { type OpenedProcess, ProcessDriver, type ProcessDriverOptions } from '../processes/process-driver.ts';
@@ -34,7 +36,7 @@ import { firmwareFor, uefiFor } from './firmware.ts';
 import { isFrozen, loadFork, openMemory } from './fork.ts';
 import { takesDevices } from './hotplug.ts';
 import { agentChannels, launchArgs, tapLinks } from './launch-args.ts';
-import { familyOfType, fitMachine, isSameBoard, pinMachine } from './machine.ts';
+import { familyOfType, fitMachine, isSameBoard, pinMachine, requireMachine } from './machine.ts';
 import { identify } from './process-identity.ts';
 import { QemuGuest, type QemuGuestParts, qemuVerbs } from './qemu-guest.ts';
 import { reconstructGuest } from './reconstruct.ts';
@@ -49,6 +51,8 @@ export interface QemuDriverOptions extends ProcessDriverOptions {
   /** Path of QEMU's virtiofsd. */
   readonly virtiofsdPath: string;
   readonly cache: FactsCache;
+  /** Control groups that guests get one each of; none unless given. */
+  readonly groups?: ControlGroups;
 }
 
 /** The driver, and what the host's description takes from it. */
@@ -66,14 +70,17 @@ export const qemuDriver = (options: QemuDriverOptions): QemuDriver => new Driver
 class DriverOfQemu extends ProcessDriver implements QemuDriver {
   readonly name = 'qemu';
   readonly verbs = qemuVerbs;
+  readonly nicEnd = 'tap';
   readonly forks = { fitsMemoryOf: isSameBoard, canFork: isFrozen };
   protected readonly program = 'QEMU';
+  protected readonly groups: GuestGroups;
   readonly #options: QemuDriverOptions;
   readonly #capabilities: Capabilities;
   readonly #ordinaryGuest: Credentials | undefined;
 
   constructor(options: QemuDriverOptions) {
     super(options);
+    this.groups = new GuestGroups(options.groups ?? noGroups('the driver was given none'));
     this.#options = options;
     this.#capabilities = new Capabilities(options.binaries, options.cache);
     this.#ordinaryGuest = ordinaryGuest();
@@ -221,6 +228,7 @@ class DriverOfQemu extends ProcessDriver implements QemuDriver {
     wanted: string,
     signal: AbortSignal,
   ): Promise<ReturnType<typeof resolveMachine>> {
+    requireMachine(spec);
     const facts = await this.#capabilities.factsOf(spec.qemu.binary, signal);
     const machine = resolveMachine(facts, wanted);
     if (spec.cpu.count > machine.cpuMax) {

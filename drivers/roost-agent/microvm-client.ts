@@ -40,6 +40,10 @@ export interface MicrovmClientOptions {
   /** Where the main program's output goes, appended. */
   readonly programLog: string;
   readonly log: Log;
+  /** Of programs that name none, until the guest is told its own. */
+  readonly environment?: readonly string[];
+  /** Whether it is known at all times if the guest has the channel open: then nobody is asked while it has not. */
+  readonly knowsWhetherOpen?: boolean;
 }
 
 export class MicrovmClient implements GuestAgent, GuestInit {
@@ -57,12 +61,13 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   #pumped: Promise<void> = Promise.resolve();
   /** The main program, once it is followed. */
   #main = deferred<MainProgram>();
-  #environment: readonly string[] = [];
+  #environment: readonly string[];
   /** Told of the end of the main program, once for each daemon that has seen the guest. */
   onProgramEnded: (end: ProgramEnd) => void = () => undefined;
 
   constructor(options: MicrovmClientOptions) {
     this.#options = options;
+    this.#environment = options.environment ?? [];
   }
 
   get isOpen(): boolean {
@@ -162,7 +167,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
     return { version: facts.agent, supportedCommands: [...SUPPORTED] };
   }
 
-  interfaces(): ReturnType<GuestAgent['interfaces']> {
+  interfaces(_signal: AbortSignal): ReturnType<GuestAgent['interfaces']> {
     return Promise.reject(unsupported('tells no addresses; they are those that it was given'));
   }
 
@@ -257,6 +262,7 @@ export class MicrovmClient implements GuestAgent, GuestInit {
   /** The session; a broken one is made anew. */
   async #agent(signal: AbortSignal, greeting: Greeting = {}): Promise<MicrovmAgent> {
     this.#closing.signal.throwIfAborted();
+    if (this.#options.knowsWhetherOpen === true && !this.#isOpen) throw notOpen();
     this.#session ??= this.#connect(greeting);
     return await waitOrAbort(this.#session, signal);
   }
@@ -428,3 +434,8 @@ const cannotRun = (program: string, error: unknown): unknown =>
         hint: 'See that the image has it, and that it may be executed; `image show` tells what the image runs.',
       })
     : error;
+
+const notOpen = (): RoostError =>
+  new RoostError('Unavailable', "No agent has the guest's channel open", {
+    hint: 'Wait until the guest has booted; `show` tells whether it has.',
+  });

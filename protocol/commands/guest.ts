@@ -2,19 +2,12 @@
 import { z } from 'zod';
 import { seedFiles, warnings } from '../cloud-init.ts';
 import { defineCommand } from '../command.ts';
-import {
-  guestChanges,
-  guestFields,
-  guestSpec,
-  guestState,
-  guestView,
-  labels,
-  programSpec,
-} from '../guest.ts';
+import { guestChanges, guestFields, guestSpec, guestState, guestView, labels } from '../guest.ts';
 import { addressSource, readiness } from '../guest-address.ts';
 import { guestHistory } from '../history.ts';
 import { hostObject } from '../host-object.ts';
 import { accepted, changing } from '../operation.ts';
+import { programSpec } from '../program.ts';
 import {
   deviceName,
   durationMs,

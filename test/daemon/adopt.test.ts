@@ -1,8 +1,17 @@
 /** A running guest that is lost from the inventory is taken over again, by its process and the record beside its disks. */
 import { expect, test } from 'vitest';
+import type { IdRange } from '../../protocol/container.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from './fake-house.ts';
+import {
+  aContainer,
+  aGuest,
+  type FakeDaemon,
+  type FakeHouse,
+  fakeHouse,
+  freezeAt,
+  importRoot,
+} from './fake-house.ts';
 
 interface Lost {
   readonly house: FakeHouse;
@@ -11,20 +20,29 @@ interface Lost {
 }
 
 /** A guest runs, and a restarted daemon knows nothing of it. */
-const lose = async (): Promise<Lost> => {
+const lose = async (asked = aGuest('web1')): Promise<Lost> => {
   const house = await fakeHouse();
   const daemon = await house.start();
+  await importRoot(house, daemon);
   await daemon.client.done('network-create', { name: 'lan' });
-  const id = (await daemon.client.done(
-    'guest-create',
-    aGuest('web1', { nics: [{ network: 'lan' }], labels: { tier: 'web' } }),
-  )) as GuestId;
+  const id = (await daemon.client.done('guest-create', {
+    ...asked,
+    nics: [{ network: 'lan' }],
+    labels: { tier: 'web' },
+  })) as GuestId;
   await daemon.client.done('guest-start', { guest: 'web1' });
   const { process } = await daemon.client.call('query-guest', { guest: 'web1' });
   daemon.daemon.inventory.guests.delete(id);
   daemon.daemon.inventory.ledger.release({ kind: 'guest', id });
   await daemon.stop();
   return { house, id, pid: process?.pid ?? 0 };
+};
+
+/** What the container was launched with. */
+const idsOf = (house: FakeHouse): IdRange => {
+  const boot = house.host.launchOf('web1')?.boot;
+  if (boot?.kind === 'root') return boot.idRange;
+  throw new Error('no container was launched');
 };
 
 const expectAgreement = async (daemon: FakeDaemon): Promise<void> => {
@@ -59,6 +77,24 @@ test.each(['pid', 'socket'] as const)(
     await expectAgreement(daemon);
   },
 );
+
+test('a container has its root, its ids and its limits as before', async () => {
+  const { house, id, pid } = await lose(aContainer('web1', { limits: { processes: 64 } }));
+  const daemon = await house.start();
+  await daemon.client.done('guest-adopt', { pid });
+  expect(await daemon.client.call('query-guest', { guest: id })).toMatchObject({
+    driver: 'lxc',
+    state: 'running',
+    boot: { kind: 'root' },
+    idRange: idsOf(house),
+    limits: { processes: 64 },
+    process: { pid },
+  });
+  await expectAgreement(daemon);
+  await daemon.client.done('guest-delete', { guest: 'web1', force: true });
+  expect(house.pool.hasRoot(id)).toBe(false);
+  await expectAgreement(daemon);
+});
 
 test('what is no guest, not ours, or in the inventory is refused with the reason, and nothing is changed', async () => {
   const { house, pid } = await lose();

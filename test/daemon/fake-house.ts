@@ -20,6 +20,7 @@ import {
 } from '../../network/fake/fake-network.ts';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { hostObjectKey } from '../../protocol/host-object.ts';
+import type { ImageId } from '../../protocol/types.ts';
 import { FakeImageBuilder } from '../../storage/fake/fake-image-builder.ts';
 import { FakeImageStore } from '../../storage/fake/fake-image-store.ts';
 import { FakeOciImages } from '../../storage/fake/fake-oci-images.ts';
@@ -127,7 +128,7 @@ export class FakeHouse {
 
   parts(): Parts {
     return {
-      drivers: [this.host.driver()],
+      drivers: [this.host.driver(), this.host.driver('lxc')],
       backends: [this.network],
       addressing,
       pool: this.pool,
@@ -176,6 +177,31 @@ export const aGuest = (
   driver: 'fake',
   memoryBytes: 1024 * 1024,
   disks: [{ sizeBytes: 1024 * 1024 }],
+  ...more,
+});
+
+/** The image that containers are made of; see `importRoot`. */
+const ROOT_IMAGE = 'busybox';
+
+/** Imports the image that `aContainer` is made of. */
+export const importRoot = async (house: FakeHouse, { client }: FakeDaemon): Promise<ImageId> => {
+  house.images.offer('/srv/busybox.tar', 1024 * 1024);
+  return (await client.done('image-import', {
+    name: ROOT_IMAGE,
+    kind: 'root',
+    path: '/srv/busybox.tar',
+  })) as ImageId;
+};
+
+/** A small container; the rest as given. */
+export const aContainer = (
+  name: string,
+  more: Partial<CommandInput<'guest-create'>> = {},
+): CommandInput<'guest-create'> => ({
+  name,
+  driver: 'lxc',
+  memoryBytes: 1024 * 1024,
+  boot: { kind: 'root', image: ROOT_IMAGE },
   ...more,
 });
 

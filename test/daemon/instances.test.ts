@@ -89,6 +89,8 @@ describe('the daemon about itself', () => {
       guests: 0,
     });
     expect(await client.call('query-pools', {})).toMatchObject({ pools: [{ kind: 'fake' }] });
-    expect(await client.call('query-host', {})).toMatchObject({ drivers: [{ name: 'fake' }] });
+    expect(await client.call('query-host', {})).toMatchObject({
+      drivers: [{ name: 'fake' }, { name: 'lxc' }],
+    });
   });
 });

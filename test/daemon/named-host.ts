@@ -1,14 +1,14 @@
 /** The fake host with its guests called by name, and an account of what daemons did to them. */
-import type { Driver, Launch, ObservedState } from '../../drivers/driver.ts';
-import { FakeDriver } from '../../drivers/fake/fake-driver.ts';
+import type { Driver, GuestLimits, Launch, ObservedState } from '../../drivers/driver.ts';
+import { FakeDriver, type FakeDriverOptions } from '../../drivers/fake/fake-driver.ts';
 import { type FakeCall, FakeHost, type Misbehaviour } from '../../drivers/fake/fake-host.ts';
 import type { GuestId } from '../../protocol/types.ts';
 
 class NamedDriver extends FakeDriver {
   readonly #told: (launch: Launch) => void;
 
-  constructor(host: FakeHost, told: (launch: Launch) => void) {
-    super({ host });
+  constructor(options: FakeDriverOptions, told: (launch: Launch) => void) {
+    super(options);
     this.#told = told;
   }
 
@@ -32,9 +32,9 @@ export class NamedHost {
     this.host = new FakeHost(now);
   }
 
-  /** For one daemon. */
-  driver(): Driver {
-    return new NamedDriver(this.host, (launch) => this.#launched(launch));
+  /** For one daemon; stands for that of another name where one is given. */
+  driver(name: Driver['name'] = 'fake'): Driver {
+    return new NamedDriver({ host: this.host, name }, (launch) => this.#launched(launch));
   }
 
   isAlive(name: string): boolean {
@@ -56,6 +56,11 @@ export class NamedHost {
     if (id === undefined || !this.host.isAlive(id)) return undefined;
     const devices = this.host.process(id)?.devices;
     return devices && { disks: [...devices.disks.keys()].sort(), nics: [...devices.nics].sort() };
+  }
+
+  /** What the guest's live process is held to. */
+  limitsOf(name: string): GuestLimits | undefined {
+    return this.host.process(this.#require(name))?.limits;
   }
 
   /** Path of what is in a drive of the guest's live process. */

@@ -20,7 +20,7 @@ import { silentLog } from '../../lib/log.ts';
 import { type RecoveryReport, recoveryReport } from '../../protocol/recovery.ts';
 import type { GuestId, ImageId } from '../../protocol/types.ts';
 import { viewOf } from '../harness/operation-table.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse } from './fake-house.ts';
+import { aContainer, aGuest, type FakeDaemon, type FakeHouse, fakeHouse, importRoot } from './fake-house.ts';
 
 const database = (house: FakeHouse): string => join(house.stateDirectory, 'roost.db');
 
@@ -341,4 +341,34 @@ test('a record that has not the form of one, or contradicts itself, is told of a
     what: `guest web2 (${ids.web2})`,
     why: 'its record names /etc/shadow as firmware, which not everybody may read',
   });
+});
+
+test('a container is back with its root, its ids and its limits, and so is its image', async () => {
+  const house = await fakeHouse();
+  const first = await house.start();
+  await importRoot(house, first);
+  await first.client.done('network-create', { name: 'lan' });
+  const boot = { kind: 'root' as const, image: 'busybox', init: ['/bin/sh'], dropCapabilities: ['net_raw'] };
+  const limits = { processes: 64, readBytesPerSecond: 4096 };
+  const asked = aContainer('c1', { boot, limits, nics: [{ network: 'lan' }], start: true });
+  const id = (await first.client.done('guest-create', asked)) as GuestId;
+  const { idRange } = await first.client.call('query-guest', { guest: id });
+  const view = await viewOf(first.client);
+  await first.stop();
+  await harms['removed']?.(database(house));
+  expect(await recover(house)).toMatchObject({ changed: [], leftOut: [], guests: [{ name: 'c1' }] });
+  const daemon = await house.start();
+  expect(await viewOf(daemon.client)).toEqual(view);
+  expect(await daemon.client.call('query-guest', { guest: id })).toMatchObject({
+    state: 'running',
+    boot: { ...boot, image: expect.any(String) as string },
+    limits,
+    idRange,
+  });
+  expect(house.pool.hasRoot(id)).toBe(true);
+  await expectSound(daemon);
+  // Another container does not get the ids that are found again.
+  await daemon.client.done('guest-create', aContainer('c2'));
+  const { guests } = await daemon.client.call('query-guests', { fields: ['idRange'] });
+  expect(new Set(guests.map(({ idRange }) => idRange?.first)).size).toBe(2);
 });

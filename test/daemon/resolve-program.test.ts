@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { programOf } from '../../daemon/guests/resolve-program.ts';
 import { setupOf } from '../../daemon/guests/who-it-is.ts';
-import { programSpec } from '../../protocol/guest.ts';
 import { ociConfig } from '../../protocol/oci.ts';
+import { programSpec } from '../../protocol/program.ts';
 import type { ImageId } from '../../protocol/types.ts';
 
 const IMAGE = '01890a5d-ac96-774b-bcce-b302099a8057' as ImageId;

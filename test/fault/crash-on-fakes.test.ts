@@ -6,7 +6,15 @@ import { describe, expect, test } from 'vitest';
 import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { OperationView } from '../../protocol/operation.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from '../daemon/fake-house.ts';
+import {
+  aContainer,
+  aGuest,
+  type FakeDaemon,
+  type FakeHouse,
+  fakeHouse,
+  freezeAt,
+  importRoot,
+} from '../daemon/fake-house.ts';
 
 type Kind = 'guest-create' | 'guest-start' | 'guest-stop' | 'guest-delete';
 const stepsOf: Readonly<Record<Kind, readonly string[]>> = {
@@ -15,30 +23,40 @@ const stepsOf: Readonly<Record<Kind, readonly string[]>> = {
   'guest-stop': ['ask', 'end', 'settle'],
   'guest-delete': ['end', 'remove'],
 };
-const places = (Object.keys(stepsOf) as Kind[]).flatMap((kind) =>
-  stepsOf[kind].flatMap((step) => (['before', 'after'] as const).map((moment) => ({ kind, step, moment }))),
+const guests = {
+  machine: aGuest('web1', {
+    nics: [{ network: 'lan' }],
+    disks: [{ sizeBytes: 512 }, { sizeBytes: 1024 }],
+    cloudInit: { user: 'alice' },
+  }),
+  container: aContainer('web1', { nics: [{ network: 'lan' }], limits: { processes: 64 } }),
+} as const;
+type What = keyof typeof guests;
+const whats = Object.keys(guests) as What[];
+
+const places = whats.flatMap((what) =>
+  (Object.keys(stepsOf) as Kind[]).flatMap((kind) =>
+    stepsOf[kind].flatMap((step) =>
+      (['before', 'after'] as const).map((moment) => ({ what, kind, step, moment })),
+    ),
+  ),
 );
 
-const guest = aGuest('web1', {
-  nics: [{ network: 'lan' }],
-  disks: [{ sizeBytes: 512 }, { sizeBytes: 1024 }],
-  cloudInit: { user: 'alice' },
-});
-
 /** Brings a guest to where the operation can be asked for, with a daemon that nothing happens to. */
-const prepare = async (house: FakeHouse, kind: Kind): Promise<void> => {
+const prepare = async (house: FakeHouse, what: What, kind: Kind): Promise<void> => {
   const daemon = await house.start();
+  if (what === 'container') await importRoot(house, daemon);
   await daemon.client.done('network-create', { name: 'lan' });
-  if (kind !== 'guest-create') await daemon.client.done('guest-create', guest);
+  if (kind !== 'guest-create') await daemon.client.done('guest-create', guests[what]);
   if (kind === 'guest-stop' || kind === 'guest-delete')
     await daemon.client.done('guest-start', { guest: 'web1' });
   await daemon.stop();
 };
 
-const ask = async ({ client }: FakeDaemon, kind: Kind): Promise<OperationView['id']> => {
+const ask = async ({ client }: FakeDaemon, what: What, kind: Kind): Promise<OperationView['id']> => {
   switch (kind) {
     case 'guest-create':
-      return (await client.call('guest-create', guest)).operation;
+      return (await client.call('guest-create', guests[what])).operation;
     case 'guest-start':
       return (await client.call('guest-start', { guest: 'web1' })).operation;
     case 'guest-stop':
@@ -64,16 +82,16 @@ const expectAgreement = async (daemon: FakeDaemon): Promise<void> => {
   expect(daemon.ledger).toEqual(await daemon.host());
 };
 
-describe.each(places)('a crash $moment $step of $kind', ({ kind, step, moment }) => {
+describe.each(places)('a crash $moment $step of $kind of a $what', ({ what, kind, step, moment }) => {
   const isThere: Parameters<typeof freezeAt>[0] = (place) =>
     place.kind === kind && place.step === step && place.moment === moment;
 
   test('is made good by the next daemon: the operation succeeds', async () => {
     const house = await fakeHouse();
-    await prepare(house, kind);
+    await prepare(house, what, kind);
     const { observeStep, reached, thaw } = freezeAt(isThere);
     const doomed = await house.start({ observeStep });
-    const operation = await ask(doomed, kind);
+    const operation = await ask(doomed, what, kind);
     await reached;
     await doomed.crash(thaw);
 
@@ -88,16 +106,16 @@ describe.each(places)('a crash $moment $step of $kind', ({ kind, step, moment })
 
   test('is made good although the host was booted as well', async () => {
     const house = await fakeHouse();
-    await prepare(house, kind);
+    await prepare(house, what, kind);
     const { observeStep, reached, thaw } = freezeAt(isThere);
     const doomed = await house.start({ observeStep });
-    const operation = await ask(doomed, kind);
+    const operation = await ask(doomed, what, kind);
     await reached;
     await doomed.crash(thaw);
     house.host.host.reboot();
-    // A tap goes with the process that holds it; what nft and bridges are made of is mended by the network.
+    // A tap goes with the process that holds it, a veth pair with the namespace of its guest; what nft and bridges are made of is mended by the network.
     for (const [key, { kind: made }] of house.network.host)
-      if (made === 'tap') house.network.host.delete(key);
+      if (made === 'tap' || made === 'veth') house.network.host.delete(key);
 
     const next = await house.start({ bootId: 'second boot' });
     const ended = await next.client.call('operation-wait', { operation });
@@ -108,10 +126,10 @@ describe.each(places)('a crash $moment $step of $kind', ({ kind, step, moment })
 
   test('twice in a row is made good as well', async () => {
     const house = await fakeHouse();
-    await prepare(house, kind);
+    await prepare(house, what, kind);
     const first = freezeAt(isThere);
     const doomed = await house.start({ observeStep: first.observeStep });
-    const operation = await ask(doomed, kind);
+    const operation = await ask(doomed, what, kind);
     await first.reached;
     await doomed.crash(first.thaw);
 
@@ -127,37 +145,39 @@ describe.each(places)('a crash $moment $step of $kind', ({ kind, step, moment })
   });
 });
 
-describe.each(places)('a failure $moment $step of $kind', ({ kind, step, moment }) => {
+describe.each(places)('a failure $moment $step of $kind of a $what', ({ what, kind, step, moment }) => {
   test('is told, and what was done is undone: ledger and host agree, and it can be asked for again', async () => {
     const house = await fakeHouse();
-    await prepare(house, kind);
+    await prepare(house, what, kind);
     let failing = true;
     const observeStep: StepObserver = (place) => {
       if (failing && place.kind === kind && place.step === step && place.moment === moment)
         throw new RoostError('HostError', 'the test says no');
     };
     const daemon = await house.start({ observeStep });
-    const ended = await daemon.client.call('operation-wait', { operation: await ask(daemon, kind) });
+    const ended = await daemon.client.call('operation-wait', { operation: await ask(daemon, what, kind) });
     expect(ended).toMatchObject({ state: 'failed', error: { class: 'HostError', desc: 'the test says no' } });
     if (kind !== 'guest-delete') await expectAgreement(daemon);
     failing = false;
-    const again = await daemon.client.call('operation-wait', { operation: await ask(daemon, kind) });
+    const again = await daemon.client.call('operation-wait', { operation: await ask(daemon, what, kind) });
     expect(again).toMatchObject({ state: 'succeeded' });
     expect(await stateOf(daemon)).toBe(stateAfter[kind]);
     await expectAgreement(daemon);
   });
 });
 
-const undone = (['guest-create', 'guest-start'] as const).flatMap((kind) =>
-  stepsOf[kind].flatMap((step) =>
-    (['before-undo', 'after-undo'] as const).map((moment) => ({ kind, step, moment })),
+const undone = whats.flatMap((what) =>
+  (['guest-create', 'guest-start'] as const).flatMap((kind) =>
+    stepsOf[kind].flatMap((step) =>
+      (['before-undo', 'after-undo'] as const).map((moment) => ({ what, kind, step, moment })),
+    ),
   ),
 );
 
-describe.each(undone)('a crash $moment of $step of $kind', ({ kind, step, moment }) => {
+describe.each(undone)('a crash $moment of $step of $kind of a $what', ({ what, kind, step, moment }) => {
   test('is made good: the undo is finished', async () => {
     const house = await fakeHouse();
-    await prepare(house, kind);
+    await prepare(house, what, kind);
     const last = stepsOf[kind].at(-1);
     const freeze = freezeAt((place) => place.kind === kind && place.step === step && place.moment === moment);
     const doomed = await house.start({
@@ -167,7 +187,7 @@ describe.each(undone)('a crash $moment of $step of $kind', ({ kind, step, moment
         return freeze.observeStep(place);
       },
     });
-    const operation = await ask(doomed, kind);
+    const operation = await ask(doomed, what, kind);
     const frozen = await Promise.race([
       freeze.reached.then(() => true),
       doomed.client.call('operation-wait', { operation }).then(

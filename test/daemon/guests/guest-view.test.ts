@@ -61,8 +61,8 @@ describe('the view of a guest', () => {
 });
 
 describe('pending changes', () => {
-  const { memoryBytes, cpu, boot, agent, qemu } = aRecord().spec;
-  const applied = { memoryBytes, cpu, boot, agent, qemu };
+  const { memoryBytes, cpu, boot, agent, qemu, limits } = aRecord().spec;
+  const applied = { memoryBytes, cpu, boot, agent, qemu, limits };
 
   test('a guest without a process has none', () => {
     expect(pendingChanges(aRecord(), aStatus())).toEqual([]);

@@ -71,6 +71,36 @@ describe('guests', () => {
     expect(found?.status?.applied?.agent).toEqual({ enabled: false });
   });
 
+  test('of before there were limits have none', () => {
+    const { limits: _limits, ...spec } = aRecord().spec;
+    const { memoryBytes, cpu, boot, qemu, agent } = spec;
+    network();
+    inventory.guests.insert(aRecord({ spec: spec as GuestRecord['spec'] }));
+    const applied = { memoryBytes, cpu, boot, qemu, agent } as NonNullable<GuestStatus['applied']>;
+    inventory.guests.writeStatus(GUEST, aStatus({ applied }));
+    const [found] = inventory.guests.all();
+    expect(found?.record.spec.limits).toEqual({});
+    expect(found?.status?.applied?.limits).toEqual({});
+  });
+
+  test('the number of the next is known before, also when the last is gone', () => {
+    network();
+    expect(inventory.guests.nextNumber()).toBe(1);
+    for (const number of [1, 2]) {
+      const id = nthId(number) as GuestId;
+      expect(
+        inventory.guests.insert({
+          ...aRecord({ id }),
+          name: `web${number}`,
+          spec: { ...aRecord().spec, nics: [] },
+        }).number,
+      ).toBe(number);
+      expect(inventory.guests.nextNumber()).toBe(number + 1);
+      inventory.guests.delete(id);
+    }
+    expect(inventory.guests.nextNumber()).toBe(3);
+  });
+
   test('an update grows the generation and is what all() gives then', () => {
     network();
     const inserted = inventory.guests.insert(aRecord());

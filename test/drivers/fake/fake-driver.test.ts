@@ -51,6 +51,11 @@ const makeHarness = async (): Promise<DriverHarness> => {
     },
     killByOther: (launch) => host.kill(launch.place.id),
     gone: async (launch) => expect(host.isAlive(launch.place.id)).toBe(false),
+    badLaunch: (good) => {
+      const argument = '-no-such-option-of-mine';
+      const extraArgs = [{ argument, reason: 'to break it' }];
+      return { launch: { ...good, qemu: { ...good.qemu, extraArgs } }, says: argument };
+    },
     makeDisk: async (_launch, name) => ({
       format: 'raw',
       path: `/nonexistent/${name}.raw`,

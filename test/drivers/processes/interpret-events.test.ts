@@ -3,6 +3,7 @@ import {
   type EndEvidence,
   EventInterpreter,
   finalShutdown,
+  initEnd,
   judgeEnd,
 } from '../../../drivers/processes/interpret-events.ts';
 import type { QmpEvent } from '../../../drivers/processes/qmp/qmp-types.ts';
@@ -120,6 +121,39 @@ describe('judgeEnd', () => {
       'ended by SIGKILL',
     );
     expect(judgeEnd({ ...evidence, shutdown: shutdown('guest-shutdown') }).at).toBe(at);
+  });
+});
+
+describe('how an init ended', () => {
+  const ended = (data: Readonly<Record<string, unknown>>): QmpEvent => event('CONTAINER_END', data);
+  const detailOf = (reason: string, ...after: readonly QmpEvent[]): string | undefined => {
+    const events = [event('RESUME'), shutdown(reason), ...after];
+    const last = finalShutdown(events);
+    const init = last && initEnd(events, last);
+    return judgeEnd({ shutdown: last, init, asked: false, exit: undefined, lastWords: '', now: 5 }).detail;
+  };
+
+  it.each([
+    ['guest-shutdown', { status: 0 }, ', exit status 0'],
+    ['guest-shutdown', { signal: 2 }, ', powered off'],
+    ['guest-panic', { status: 3 }, ', exit status 3'],
+    ['guest-panic', { signal: 11 }, ', ended by SIGSEGV'],
+    ['host-signal', { signal: 9 }, ', ended by SIGKILL'],
+    ['host-signal', { signal: 2 }, ', ended by SIGINT'],
+    ['host-signal', { signal: 34 }, ', ended by signal 34'],
+    ['host-error', { status: 1 }, ', exit status 1'],
+    ['guest-panic', {}, ''],
+    ['guest-panic', { status: 'three' }, ''],
+    ['guest-panic', { status: 1e9 }, ''],
+    ['guest-panic', { signal: 0.5 }, ''],
+  ])('is told with %s and %j', (reason, data, told) => {
+    expect(detailOf(reason, ended(data))).toBe(`its monitor said ${reason}${told}`);
+  });
+
+  it('is not known where nothing told of it after that shutdown', () => {
+    expect(detailOf('guest-panic')).toBe('its monitor said guest-panic');
+    const last = shutdown('guest-panic');
+    expect(initEnd([ended({ status: 3 }), last], last)).toBeUndefined();
   });
 });
 

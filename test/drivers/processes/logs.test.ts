@@ -11,6 +11,7 @@ import {
   lastWords,
   openRunLogs,
   readLogPart,
+  renameOldLog,
   unfinishedLength,
 } from '../../../drivers/processes/guest-logs.ts';
 import type { GuestId, InstanceId } from '../../../protocol/types.ts';
@@ -208,5 +209,23 @@ describe('a part of a log', () => {
     [[], 0],
   ])('knows how much of %j is unfinished', (bytes, length) => {
     expect(unfinishedLength(Buffer.from(bytes))).toBe(length);
+  });
+});
+
+describe('the log of a process', () => {
+  it('of an earlier daemon has another name, and goes on under that of today', async () => {
+    const place = await placeIn();
+    const old = join(place.stateDirectory, 'log', 'qemu.log');
+    await writeFile(old, 'before\n');
+    await renameOldLog(place);
+    await renameOldLog(place);
+    expect(await readLogPart(logPath(place, 'process'), { maxBytes: 100 })).toMatchObject({
+      text: 'before\n',
+    });
+    await writeFile(old, 'of nobody\n');
+    await renameOldLog(place);
+    expect(await readLogPart(logPath(place, 'process'), { maxBytes: 100 })).toMatchObject({
+      text: 'before\n',
+    });
   });
 });

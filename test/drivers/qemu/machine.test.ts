@@ -146,6 +146,16 @@ describe('a pinned machine', () => {
     expect(() => pinMachine(specOf(['a', 'a'], []), basicsOf('q35'))).toThrow('Two disks are called a');
   });
 
+  it("refuses limits, which are a container's", () => {
+    const limited = { ...specOf([], []), limits: { processes: 64 } };
+    expect(() => pinMachine(limited, basicsOf('q35'))).toThrow(
+      expect.objectContaining({
+        class: 'Unsupported',
+        data: expect.objectContaining({ member: 'limits.processes' }) as unknown,
+      }),
+    );
+  });
+
   it('refuses a record from the future', () => {
     const machine = { ...pinMachine(specOf([], []), basicsOf('q35')), formatVersion: 3 };
     expect(() => fitMachine(specOf([], []), machine)).toThrow(

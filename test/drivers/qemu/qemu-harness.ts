@@ -113,6 +113,11 @@ export const makeQemuHarness = async (options: QemuHarnessOptions): Promise<Qemu
     killByOther: (_launch, { pid }) => process.kill(pid, 'SIGKILL'),
     gone: (_launch, identity) => processEnd(identity),
     loseLock: ({ place }) => rm(lockPath(place)),
+    badLaunch: (good) => {
+      const argument = '-no-such-option-of-mine';
+      const extraArgs = [{ argument, reason: 'to break it' }];
+      return { launch: { ...good, qemu: { ...good.qemu, extraArgs } }, says: argument };
+    },
     makeDisk: async ({ place }, name) => {
       const path = join(pool, `${place.id}-${name}.raw`);
       await writeFile(path, Buffer.alloc(1024 ** 2), { mode: 0o600 });
