@@ -1,12 +1,14 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
+import { hasLiblxc } from '../drivers/lxc/host-facts.ts';
+import { lxcDriver } from '../drivers/lxc/lxc-driver.ts';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { buildInitramfs } from '../guest/initramfs.ts';
 import { extractPvhKernel } from '../guest/pvh-kernel.ts';
 import { hostControlGroups } from '../lib/control-groups.ts';
 import { createLog, isJournal, type Log, silentLog } from '../lib/log.ts';
-import { initPath, launcherPath, splicePath } from '../native/index.ts';
+import { initPath, launcherPath, splicePath, wardenPath } from '../native/index.ts';
 import * as addressing from '../network/addressing.ts';
 import { linuxBridgeBackend } from '../network/linux-bridge/linux-bridge.ts';
 import { userNetworkBackend } from '../network/user/user-network.ts';
@@ -45,8 +47,14 @@ export const realParts = (context: PartsContext): Parts => {
     groups,
     log,
   });
+  const containers = lxcDriver({
+    wardenPath: wardenPath(),
+    agentPath: initPath(),
+    stateRoot: config.stateDirectory,
+    log,
+  });
   return {
-    drivers: [driver],
+    drivers: privileged && hasLiblxc() ? [driver, containers] : [driver],
     backends: privileged
       ? [linuxBridgeBackend({ log, groups }), userNetworkBackend()]
       : [userNetworkBackend()],

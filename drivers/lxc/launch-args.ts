@@ -1,0 +1,38 @@
+/** The command line of a container's warden (docs/warden.md), from data alone. */
+import type { ContainerBoot, GuestPlace } from '../driver.ts';
+import { descriptorNumbers } from '../processes/process-interface.ts';
+import { containerGroup, lxcLogPath, lxcPath } from './container-files.ts';
+
+export interface WardenArgsInput {
+  readonly place: GuestPlace;
+  readonly boot: ContainerBoot;
+  readonly wardenPath: string;
+  /** Our init, which is the agent in the container. */
+  readonly agentPath: string;
+  /** Whether the container has the agent. */
+  readonly agent: boolean;
+}
+
+/** The channels of the agent are the first that a container's process inherits besides what every process does. */
+const AGENT_DESCRIPTORS = `${descriptorNumbers.further}:${descriptorNumbers.further + 1}`;
+
+export const wardenArgs = ({
+  place,
+  boot,
+  wardenPath,
+  agentPath,
+  agent,
+}: WardenArgsInput): readonly string[] => {
+  const options = [
+    ['--lxcpath', lxcPath(place)],
+    ['--name', place.id],
+    ['--run', place.runDirectory],
+    ['--image', boot.root.image.path],
+    ['--upper', boot.root.directory],
+    ['--ids', `${boot.idRange.first}:${boot.idRange.count}`],
+    ['--cgroup', containerGroup(place)],
+    ['--lxc-log', lxcLogPath(place)],
+    ...(agent ? [['--agent', agentPath] as const, ['--agent-fds', AGENT_DESCRIPTORS] as const] : []),
+  ];
+  return [wardenPath, ...options.flat(), ...(boot.init === undefined ? [] : ['--', ...boot.init])];
+};

@@ -1,0 +1,7 @@
+import { driverConformance } from '../../conformance/driver.ts';
+import { describeWith } from '../../harness/needs.ts';
+import { makeLxcHarness } from './lxc-harness.ts';
+
+describeWith(['lxc', 'root'], 'containers of busybox', () => {
+  driverConformance('the LXC driver', makeLxcHarness, { hasDevices: false });
+});
