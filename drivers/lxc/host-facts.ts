@@ -1,6 +1,7 @@
 /** What the host gives to containers: liblxc, control groups, filters; looked at when it is needed, since it may change. */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { type Hierarchy, writableHierarchies } from '../../lib/control-groups.ts';
 import { runTool } from '../../lib/run-tool.ts';
@@ -57,6 +58,70 @@ export const liblxcVersion = async (signal: AbortSignal): Promise<string | undef
   const { stdout } = await runTool([LXC_START, '--version'], { signal, timeoutMs: VERSION_TIMEOUT_MS });
   return stdout.trim();
 };
+
+/** What a host has for containers, in the form of `query-host`. */
+export interface ContainersOfHost {
+  readonly available: boolean;
+  /** What is missing, where they are not available. */
+  readonly why?: string;
+  /** Version of liblxc; absent where it is not installed. */
+  readonly liblxc?: string;
+  /** Of the hierarchies in which limits are set. */
+  readonly cgroups: 'v1' | 'v2';
+  readonly lxcfs: boolean;
+  readonly apparmor: boolean;
+  /** Whether the kernel maps the ids of a squashfs, which the image under a root is. */
+  readonly idmappedSquashfs: boolean;
+}
+
+export interface HostFacts {
+  readonly isRoot: boolean;
+  readonly liblxc: string | undefined;
+  /** As `uname -r` has it. */
+  readonly kernel: string;
+  readonly controllers: Controllers;
+  readonly protections: Protections;
+}
+
+/** Since Linux 6.2. */
+const mapsSquashfs = (kernel: string): boolean => {
+  const [major = 0, minor = 0] = kernel.split('.').map((part) => Number.parseInt(part, 10));
+  return major > 6 || (major === 6 && minor >= 2);
+};
+
+const missing = ({ isRoot, liblxc, kernel, controllers }: HostFacts): string | undefined => {
+  if (liblxc === undefined) return "no lxc-start can be run: install Debian's package lxc";
+  if (!isRoot) return 'the daemon does not run as root';
+  if (!mapsSquashfs(kernel)) return `Linux ${kernel} maps no ids of a squashfs; 6.2 and newer ones do`;
+  return controllers.size === 0 ? 'no control groups can be made here' : undefined;
+};
+
+/** Pure. */
+export const describeFacts = (facts: HostFacts): ContainersOfHost => {
+  const { liblxc, kernel, controllers, protections: found } = facts;
+  const why = missing(facts);
+  return {
+    available: why === undefined,
+    ...(why === undefined ? {} : { why }),
+    ...(liblxc === undefined ? {} : { liblxc }),
+    cgroups: controllers.get('memory') === 1 ? 'v1' : 'v2',
+    lxcfs: found.lxcfsPath !== undefined,
+    apparmor: found.hasAppArmor,
+    idmappedSquashfs: mapsSquashfs(kernel),
+  };
+};
+
+export const describeContainers = async (signal: AbortSignal): Promise<ContainersOfHost> =>
+  describeFacts({
+    isRoot: process.getuid?.() === 0,
+    liblxc: await liblxcVersion(signal).catch(() => {
+      signal.throwIfAborted();
+      return undefined;
+    }),
+    kernel: release(),
+    controllers: controllersIn(hierarchies()),
+    protections: protections(),
+  });
 
 /**
  * The disk that has a path's files, as control groups name it: `254:0`. Undefined where they are on none, or on a file

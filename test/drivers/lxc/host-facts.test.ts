@@ -1,0 +1,72 @@
+import { describe, expect, it } from 'vitest';
+import {
+  controllersIn,
+  describeContainers,
+  describeFacts,
+  type HostFacts,
+  hasLiblxc,
+} from '../../../drivers/lxc/host-facts.ts';
+import { never } from '../../conformance/driver.ts';
+
+const facts: HostFacts = {
+  isRoot: true,
+  liblxc: '5.0.2',
+  kernel: '6.12.41+deb13-amd64',
+  controllers: new Map([['memory', 2]]),
+  protections: { hasAppArmor: true, lxcfsPath: '/var/lib/lxcfs' },
+};
+
+describe('what a host has for containers', () => {
+  it('is told with all that stands around them', () => {
+    expect(describeFacts(facts)).toEqual({
+      available: true,
+      liblxc: '5.0.2',
+      cgroups: 'v2',
+      lxcfs: true,
+      apparmor: true,
+      idmappedSquashfs: true,
+    });
+    const bare = { controllers: new Map([['memory', 1] as const]), protections: { hasAppArmor: false } };
+    expect(describeFacts({ ...facts, ...bare })).toEqual({
+      available: true,
+      liblxc: '5.0.2',
+      cgroups: 'v1',
+      lxcfs: false,
+      apparmor: false,
+      idmappedSquashfs: true,
+    });
+  });
+
+  it.each<[string, Partial<HostFacts>]>([
+    ['lxc-start', { liblxc: undefined }],
+    ['as root', { isRoot: false }],
+    ['Linux 6.1.0-30-amd64', { kernel: '6.1.0-30-amd64' }],
+    ['Linux 5.19.17', { kernel: '5.19.17' }],
+    ['control groups', { controllers: new Map() }],
+  ])('is not enough without %s', (word, changes) => {
+    const told = describeFacts({ ...facts, ...changes });
+    expect(told).toMatchObject({ available: false, why: expect.stringContaining(word) });
+    expect(told.liblxc).toBe('liblxc' in changes ? undefined : facts.liblxc);
+  });
+
+  it.each(['6.2.0', '6.10.3', '7.0-rc1'])('is enough with Linux %s', (kernel) => {
+    expect(describeFacts({ ...facts, kernel })).toMatchObject({ available: true, idmappedSquashfs: true });
+  });
+
+  it('is found out on this host', async () => {
+    const found = await describeContainers(never());
+    expect(found.liblxc !== undefined).toBe(hasLiblxc());
+    expect(found.available).toBe(found.why === undefined);
+    if (found.liblxc !== undefined) expect(found.liblxc).toMatch(/^\d+\.\d+/);
+  });
+});
+
+describe('controllers of control groups', () => {
+  it('are of version 1 where a hierarchy of that has them, and else of version 2', () => {
+    const found = controllersIn([
+      { mount: '/sys/fs/cgroup/memory', version: 1, controllers: ['memory'] },
+      { mount: '/sys/fs/cgroup/unified', version: 2, controllers: ['memory', 'pids'] },
+    ]);
+    expect(Object.fromEntries(found)).toEqual({ memory: 1, pids: 2 });
+  });
+});
