@@ -71,7 +71,7 @@ export interface Parts {
   readonly describeQemu: (signal: AbortSignal) => Promise<Pick<HostView, 'accelerator' | 'qemuBinaries'>>;
   readonly describeGroups: HostView['controlGroups'];
   /** Absent where nothing is known of containers. */
-  readonly describeContainers?: () => Promise<HostView['containers']>;
+  readonly describeContainers?: (signal: AbortSignal) => Promise<HostView['containers']>;
 }
 
 export interface PartsContext {

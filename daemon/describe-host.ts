@@ -23,8 +23,11 @@ const findFirewalls = async (
   return found.flatMap((firewalls) => firewalls ?? []);
 };
 
-const describeContainers = async ({ parts }: DescribedHost): Promise<Pick<HostView, 'containers'>> => {
-  const containers = await parts.describeContainers?.();
+const describeContainers = async (
+  { parts }: DescribedHost,
+  signal: AbortSignal,
+): Promise<Pick<HostView, 'containers'>> => {
+  const containers = await parts.describeContainers?.(signal);
   return containers === undefined ? {} : { containers };
 };
 
@@ -34,7 +37,7 @@ export const describeHost = async (core: DescribedHost, signal: AbortSignal): Pr
   cpus: availableParallelism(),
   memory: { ...(await readHostMemory()), committedBytes: core.guests.registry.committedBytes() },
   ...(await core.parts.describeQemu(signal)),
-  ...(await describeContainers(core)),
+  ...(await describeContainers(core, signal)),
   controlGroups: core.parts.describeGroups,
   foreignFirewalls: await findFirewalls(core, signal),
   privileged: core.privileged,

@@ -1,7 +1,7 @@
 /** roostd: reads its configuration, puts the daemon together from real parts, and stops it when it is told to. */
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
-import { hasLiblxc } from '../drivers/lxc/host-facts.ts';
+import { describeContainers, hasLiblxc } from '../drivers/lxc/host-facts.ts';
 import { lxcDriver } from '../drivers/lxc/lxc-driver.ts';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { buildInitramfs } from '../guest/initramfs.ts';
@@ -82,6 +82,7 @@ export const realParts = (context: PartsContext): Parts => {
       accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),
     }),
+    describeContainers,
     describeGroups: { kind: groups.kind, why: groups.why },
   };
 };
