@@ -41,7 +41,8 @@ static char **lxc_start;
 /* IDLE: no lxc-start; BEGINNING: it runs and the init does not, the first time or after a reboot; ENDING: the init is killed. */
 static enum { IDLE, BEGINNING, RUNNING, ENDING } phase;
 static enum { THAWED, FREEZING, FROZEN } stillness;
-static bool was_begun; /* an init was executed in the life of this warden */
+static bool was_begun;    /* an init was executed in the life of this warden */
+static bool is_rebooting; /* an init asked for the next one */
 
 /* Of this run; a reboot inside begins anew. */
 static pid_t starter; /* lxc-start; 0: none */
@@ -72,11 +73,16 @@ static void forget_init(void)
 
 static void begin(void)
 {
+    char *group;
+
     /* What an earlier run left is in the way of this one. */
     (void)groups_remove(false);
+    group = groups_make_first();
     lxc_log_forget();
     run = (struct evidence){0};
-    starter = spawn(lxc_start, &(struct files){.of = {-1, STDERR_FILENO}, .count = 2});
+    is_rebooting = false;
+    starter = spawn(lxc_start, &(struct files){.of = {-1, STDERR_FILENO}, .count = 2, .group = group});
+    free(group);
     phase = BEGINNING;
 }
 
@@ -140,6 +146,7 @@ static void init_started(pid_t pid)
     forget_init();
     init = open_init(pid);
     run.is_started = was_begun = true;
+    is_rebooting = false;
     run.is_ended = false;
     if (phase == BEGINNING) {
         phase = RUNNING;
@@ -173,6 +180,7 @@ static void init_reboots(void)
     if (phase != RUNNING)
         return;
     phase = BEGINNING;
+    is_rebooting = true;
     tell("RESET", "{\"guest\": true, \"reason\": \"guest-reset\"}");
 }
 
@@ -340,6 +348,15 @@ static void finish(void)
     loop_end();
 }
 
+/* Whether lxc-start is run again. */
+static bool is_to_go_on(void)
+{
+    if (is_orderly(&run))
+        return run.wanted == RESET;
+    /* It found the group in use by a program that was on its way into the container, when that was to be rebooted. */
+    return is_rebooting && WIFEXITED(run.starter_status) && (run.wanted == NOTHING || run.wanted == RESET);
+}
+
 void container_children_told(bool is_any_left)
 {
     if (phase == IDLE || starter > 0)
@@ -350,11 +367,12 @@ void container_children_told(bool is_any_left)
         return;
     }
     forget_init();
-    if (run.wanted != RESET || !is_orderly(&run)) {
+    if (!is_to_go_on()) {
         finish();
         return;
     }
-    tell("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
+    if (run.wanted == RESET)
+        tell("RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
     if (stillness == FROZEN) {
         phase = IDLE;
         run.wanted = NOTHING;

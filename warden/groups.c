@@ -12,15 +12,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Of the name: where liblxc is told to put the container. */
 #define PAYLOAD "payload"
 /* v1 has a dozen hierarchies, and their names of old are others of the same. */
 #define MOST_HIERARCHIES 32
+/* How long groups of those who have ended may be in use. */
+#define MOST_ROUNDS 200
+#define ROUND_MS 5
 
 static struct {
     char *directory; /* of the name in this hierarchy */
@@ -75,19 +80,43 @@ void groups_open(const char *name)
     (void)fclose(mounts);
 }
 
-/* Where v1 has the freezer, liblxc's own programs ask that one. */
-static bool freezer_file(const char *of_v1, const char *of_v2, char *path, size_t size, bool *is_unified)
+/* The directory in the hierarchy that freezes: of v1, where that has it. NULL if none does. */
+static const char *freezing_directory(bool *is_unified)
 {
     for (int wanted = 0; wanted < 2; wanted++)
         for (size_t i = 0; i < hierarchy_count; i++) {
             *is_unified = hierarchies[i].is_unified;
-            if (wanted == 0 ? !hierarchies[i].has_freezer : !*is_unified)
-                continue;
-            (void)snprintf(path, size, "%s/" PAYLOAD "/%s", hierarchies[i].directory, *is_unified ? of_v2 : of_v1);
-            return true;
+            if (wanted == 0 ? hierarchies[i].has_freezer : *is_unified)
+                return hierarchies[i].directory;
         }
+    return NULL;
+}
+
+static bool freezer_file(const char *of_v1, const char *of_v2, char *path, size_t size, bool *is_unified)
+{
+    const char *directory = freezing_directory(is_unified);
+
     errno = ENOTSUP;
-    return false;
+    if (directory == NULL)
+        return false;
+    (void)snprintf(path, size, "%s/" PAYLOAD "/%s", directory, *is_unified ? of_v2 : of_v1);
+    return true;
+}
+
+char *groups_make_first(void)
+{
+    char path[PATH_MAX], *file;
+    bool is_unified;
+    const char *directory = freezing_directory(&is_unified);
+
+    if (directory == NULL)
+        return NULL;
+    (void)snprintf(path, sizeof path, "%s/starter", directory);
+    if ((mkdir(directory, 0755) < 0 && errno != EEXIST) || (mkdir(path, 0755) < 0 && errno != EEXIST))
+        return NULL;
+    if (asprintf(&file, "%s/cgroup.procs", path) < 0)
+        fail("asprintf");
+    return file;
 }
 
 bool groups_freeze(bool frozen)
@@ -239,7 +268,7 @@ static bool remove_in(const char *directory, bool whole)
     return !whole || rmdir(directory) == 0 || errno == ENOENT;
 }
 
-bool groups_remove(bool whole)
+static int remove_once(bool whole)
 {
     int left = 0;
 
@@ -247,6 +276,18 @@ bool groups_remove(bool whole)
         if (!remove_in(hierarchies[i].directory, whole))
             left = errno;
     (void)!chdir("/");
+    return left;
+}
+
+bool groups_remove(bool whole)
+{
+    int left = remove_once(whole);
+
+    /* A process that has ended is in its groups until the processor has left it, of which nobody is told. */
+    for (int rounds = 0; left == EBUSY && rounds < MOST_ROUNDS; rounds++) {
+        (void)poll(NULL, 0, ROUND_MS);
+        left = remove_once(whole);
+    }
     errno = left;
     return left == 0;
 }

@@ -7,6 +7,12 @@
 /* Looks for the hierarchies. */
 void groups_open(const char *name);
 
+/*
+ * The file of a group for lxc-start to join until it has made its own: while it is on its way, whoever clears away what a killed
+ * warden left finds it there. To be freed; NULL where there is no such hierarchy.
+ */
+char *groups_make_first(void);
+
 /* False, with errno, where no hierarchy has a freezer for the container. */
 bool groups_freeze(bool frozen);
 

@@ -48,6 +48,8 @@ pid_t spawn(char *const *arguments, const struct files *files)
     if (child > 0)
         return child;
     die_with(self);
+    if (files->group != NULL)
+        write_text(files->group, "0");
     reset_signals();
     take_files(files);
     execv(arguments[0], arguments);

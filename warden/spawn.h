@@ -12,6 +12,7 @@
 struct files {
     int of[MOST_FILES - 1];
     size_t count;
+    const char *group; /* the file of a control group that it joins; NULL: none */
 };
 
 pid_t spawn(char *const *arguments, const struct files *files);

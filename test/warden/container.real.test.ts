@@ -1,5 +1,5 @@
 /** The warden over liblxc itself, with a root file system of busybox. */
-import { chmod, mkdir, readdir, readFile, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { classifySilence } from '../../drivers/processes/qmp/silence.ts';
@@ -24,12 +24,6 @@ const tool = async (...argv: readonly [string, ...string[]]): Promise<string> =>
 
 let root = '';
 let image = '';
-
-/** The groups of a warden's container that are there, in any hierarchy; the deepest first. */
-const groupsOf = async ({ name }: WardenProcess): Promise<readonly string[]> =>
-  (await tool('/usr/bin/find', '/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/roost-${name}*`))
-    .split('\n')
-    .filter(Boolean);
 
 /** Everything of a warden that the host shows beside its groups. */
 const leftOf = async (warden: WardenProcess): Promise<readonly string[]> => [
@@ -67,20 +61,6 @@ const isGone = async (pid: number): Promise<boolean> =>
     () => false,
     () => true,
   );
-
-/** What whoever kills a warden does behind it (docs/warden.md). */
-const clear = async (warden: WardenProcess): Promise<void> => {
-  // There where the freezer is.
-  for (const group of await groupsOf(warden))
-    if (group.endsWith('/payload'))
-      await writeFile(join(group, 'freezer.state'), 'THAWED').catch(() => undefined);
-  await expect
-    .poll(async () => {
-      for (const group of await groupsOf(warden)) await rmdir(group).catch(() => undefined);
-      return await groupsOf(warden);
-    })
-    .toEqual([]);
-};
 
 describeWith(['root', 'lxc'], 'a warden of a container', () => {
   beforeAll(async () => {
@@ -146,7 +126,7 @@ describeWith(['root', 'lxc'], 'a warden of a container', () => {
     await (await warden.monitor()).execute('cont', {}, { signal });
     expect(await warden.exit).toEqual({ code: 0, signal: null });
     expect(await warden.told()).toContainEqual(['CONTAINER_END', { status: 0 }]);
-    expect(await groupsOf(warden)).toEqual([]);
+    expect(await warden.groups()).toEqual([]);
     expect(await leftOf(warden)).toEqual([]);
   });
 
@@ -264,7 +244,7 @@ describeWith(['root', 'lxc'], 'a warden of a container', () => {
     expect(
       (await warden.told()).map(([event]) => event).filter((event) => event !== 'VSERPORT_CHANGE'),
     ).toEqual('RESUME STOP RESET RESUME STOP RESUME STOP SHUTDOWN CONTAINER_END'.split(' '));
-    expect(await groupsOf(warden)).toEqual([]);
+    expect(await warden.groups()).toEqual([]);
   });
 
   it.each(['running', 'frozen'])('leaves nothing but groups when it is killed, %s', async (state) => {
@@ -276,13 +256,28 @@ describeWith(['root', 'lxc'], 'a warden of a container', () => {
     if (state === 'frozen') await monitor.execute('stop', {}, { signal });
     warden.kill('SIGKILL');
     await warden.exit;
-    await clear(warden);
+    await warden.clear();
     await expect.poll(() => isGone(init)).toBe(true);
     await expect.poll(() => leftOf(warden)).toEqual([]);
     // What was written is whole, and the container begins again.
     await using next = await warden.again({ real: true, image });
     await (await next.monitor()).execute('cont', {}, { signal });
   });
+
+  it.each([1, 20, 40, 60])(
+    'leaves nothing but groups when it is killed on its way, %s lines on',
+    async (count) => {
+      await using warden = await start({ image });
+      void (await warden.monitor()).execute('cont', {}, { signal }).catch(() => undefined);
+      const lines = async (): Promise<number> => (await warden.read('lxc.log')).split('\n').length;
+      await expect.poll(lines, { interval: 1 }).toBeGreaterThan(count);
+      warden.kill('SIGKILL');
+      await warden.exit;
+      await warden.clear();
+      await expect.poll(() => leftOf(warden)).toEqual([]);
+      expect(await warden.groups()).toEqual([]);
+    },
+  );
 
   it('does not begin where nothing can be written', async () => {
     const upper = await testDirectory('ro');

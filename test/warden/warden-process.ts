@@ -3,9 +3,10 @@
  * directory of its own. Needs root.
  */
 import { chmodSync, closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { vi } from 'vitest';
 import { parseBlackBox } from '../../drivers/processes/qmp/black-box.ts';
 import { QmpClient } from '../../drivers/processes/qmp/qmp-client.ts';
 import type { QmpEvent } from '../../drivers/processes/qmp/qmp-types.ts';
@@ -169,6 +170,35 @@ export class WardenProcess implements AsyncDisposable {
     const { events, consumed } = parseBlackBox(await readFile(this.path('events.log')));
     if (consumed !== (await readFile(this.path('events.log'))).length) throw new Error('half an event');
     return events.map(({ event, data }) => [event, data]);
+  }
+
+  /** The groups of its container that are there, in any hierarchy; the deepest first. */
+  async groups(): Promise<readonly string[]> {
+    const argv = [
+      '/usr/bin/find',
+      '/sys/fs/cgroup',
+      '-ignore_readdir_race',
+      '-depth',
+      '-type',
+      'd',
+      '-path',
+      `*/roost-${this.name}*`,
+    ] as const;
+    const { stdout } = await exec(argv, { signal: AbortSignal.timeout(30_000) });
+    return stdout.split('\n').filter(Boolean);
+  }
+
+  /** What whoever kills a warden does behind it (docs/warden.md). */
+  async clear(): Promise<void> {
+    // There where the freezer is.
+    for (const group of await this.groups())
+      if (group.endsWith('/payload'))
+        await writeFile(join(group, 'freezer.state'), 'THAWED').catch(() => undefined);
+    const removed = async (): Promise<boolean> => {
+      for (const group of await this.groups()) await rmdir(group).catch(() => undefined);
+      return (await this.groups()).length === 0;
+    };
+    await vi.waitUntil(removed, { timeout: 30_000 });
   }
 
   /** A line to a socket of it, without any session. */

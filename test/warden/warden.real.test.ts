@@ -1,10 +1,11 @@
 /** The warden over a stand-in for liblxc: what it says and when, and how it ends. */
-import { execFile } from 'node:child_process';
 import { readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { classifySilence } from '../../drivers/processes/qmp/silence.ts';
 import { MicrovmAgent } from '../../drivers/roost-agent/microvm-agent.ts';
 import { describeWith } from '../harness/needs.ts';
+import { testDirectory } from '../harness/test-directory.ts';
 import { received, type WardenOptions, WardenProcess } from './warden-process.ts';
 
 const { signal } = new AbortController();
@@ -99,21 +100,25 @@ describeWith(['root'], 'a warden', () => {
     expect(await warden.told()).toEqual([]);
   });
 
-  it('goes on over reboots inside, as long as there are any', async () => {
-    const counts = 'echo run; echo x >>"$0"; [ $(wc -l <"$0") -lt 4 ] && exit 75; exit 0';
-    const file = `/tmp/warden-reboots-${process.pid}`;
-    const { code, events } = await end({ init: [...sh(counts), file] }, async (warden) => {
-      for (let reboot = 0; reboot < 3; reboot += 1)
-        expect(await warden.event('RESET')).toEqual({ guest: true, reason: 'guest-reset' });
-      await warden.exit;
-      // Raw: no line end becomes another.
-      expect(await warden.read('console.log')).toBe('run\n'.repeat(4));
-    });
-    execFile('rm', [file]);
-    expect({ code, events }).toMatchObject({
+  it.each([
+    ['as long as there are any', 75],
+    ['by another lxc-start, where that fails', 76],
+  ])('goes on over reboots inside, %s', async (_how, status) => {
+    const directory = await testDirectory('reboots');
+    const counts = `echo run; echo x >>"$0"; [ $(wc -l <"$0") -lt 4 ] && exit ${status}; exit 0`;
+    const { code, events } = await end(
+      { init: [...sh(counts), join(directory, 'count')] },
+      async (warden) => {
+        for (let reboot = 0; reboot < 3; reboot += 1)
+          expect(await warden.event('RESET')).toEqual({ guest: true, reason: 'guest-reset' });
+        await warden.exit;
+        expect(await warden.read('console.log')).toBe('run\n'.repeat(4));
+      },
+    );
+    expect({ code, events }).toEqual({
       code: 0,
       events: [
-        ['SHUTDOWN', {}],
+        ['SHUTDOWN', { guest: true, reason: 'guest-shutdown' }],
         ['CONTAINER_END', { status: 0 }],
       ],
     });
@@ -182,6 +187,7 @@ describeWith(['root'], 'a warden', () => {
     // The kernel's doing, which takes its moment.
     for (const pid of [starter, init])
       await expect.poll(() => readlink(`/proc/${pid}/exe`).catch(() => 'gone')).toBe('gone');
+    await warden.clear();
   });
 
   it('stands still under SIGSTOP while its container goes on', async () => {
