@@ -4,6 +4,7 @@
  */
 import { readFile, rm } from 'node:fs/promises';
 import type { Client } from '../cli/client.ts';
+import type { EventView } from '../protocol/events.ts';
 import { MEBIBYTE } from '../protocol/types.ts';
 import { type MicrovmImages, makeMicrovmImages } from '../test/harness/microvm-home.ts';
 import { openByHand } from './by-hand.ts';
@@ -67,15 +68,28 @@ const forks = async (
   options: InstanceOptions,
 ): Promise<readonly Figure[]> => {
   const client = await watcherOf(instance);
-  const booted = { name: 'the same guest, booted by Roost', sample: () => untilReady(instance, BOOT) };
+  const booted = { name: 'the same guest, booted by Roost', sample: () => untilProgram(instance, BOOT) };
   const running = { roost: () => untilRunning(instance, client), peer };
   return [
     await takeFigure('fork-running', 'ms', running, limits, options),
-    await takeFigure('fork-ready', 'ms', { roost: () => untilReady(instance, FORK), peer }, limits, options),
+    await takeFigure(
+      'fork-ready',
+      'ms',
+      { roost: () => untilReady(instance, client), peer },
+      limits,
+      options,
+    ),
+    await takeFigure(
+      'fork-program',
+      'ms',
+      { roost: () => untilProgram(instance, FORK), peer },
+      limits,
+      options,
+    ),
     await takeFigure(
       'fork-boot',
       'ms',
-      { roost: () => untilReady(instance, FORK), peer: booted },
+      { roost: () => untilProgram(instance, FORK), peer: booted },
       bootLimits,
       options,
     ),
@@ -91,7 +105,7 @@ const waitingForks = async (
 ): Promise<readonly Figure[]> => {
   const client = await watcherOf(instance);
   const refilled = await waitingIn(instance, TEMPLATE);
-  await untilReady(instance, FORK);
+  await untilProgram(instance, FORK);
   await refilled();
   const after = (sample: () => Promise<number>) => async (): Promise<number> => {
     const ms = await sample();
@@ -99,16 +113,18 @@ const waitingForks = async (
     return ms;
   };
   const running = { roost: after(() => untilRunning(instance, client)), peer };
-  const ready = { roost: after(() => untilReady(instance, FORK)), peer };
+  const ready = { roost: after(() => untilReady(instance, client)), peer };
+  const program = { roost: after(() => untilProgram(instance, FORK)), peer };
   return [
     await takeFigure('waiting-running', 'ms', running, limits, options),
     await takeFigure('waiting-ready', 'ms', ready, limits, options),
+    await takeFigure('waiting-program', 'ms', program, limits, options),
   ];
 };
 
 const watcherOf = async (instance: Instance): Promise<Client> => {
   const client = await instance.connect();
-  await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED'] });
+  await client.call('events-subscribe', { events: ['GUEST_STATE_CHANGED', 'GUEST_READY'] });
   return client;
 };
 
@@ -170,15 +186,26 @@ const prepare = async (instance: Instance): Promise<void> => {
 const remove = async (instance: Instance, guest: string): Promise<void> =>
   await instance.succeed('guest-delete', { guest, force: true });
 
-const untilRunning = async (instance: Instance, client: Client): Promise<number> => {
+const untilRunning = (instance: Instance, client: Client): Promise<number> =>
+  untilTold(instance, client, ({ data }) => data['to'] === 'running');
+
+const untilReady = (instance: Instance, client: Client): Promise<number> =>
+  untilTold(instance, client, ({ event }) => event === 'GUEST_READY');
+
+const untilTold = async (
+  instance: Instance,
+  client: Client,
+  isIt: (told: EventView) => boolean,
+): Promise<number> => {
   const events = client.events();
   const begun = performance.now();
   const accepted = client.call('guest-fork', { template: TEMPLATE, name: FORK });
   let ms = Number.NaN;
-  for await (const { data } of events) {
+  for await (const told of events) {
+    const { data } = told;
     if (data['name'] !== FORK) continue;
     ms = performance.now() - begun;
-    if (data['to'] === 'running') break;
+    if (isIt(told)) break;
     if (data['to'] === 'failed') throw new Error(`the fork failed: ${JSON.stringify(data)}`);
   }
   await instance.finished((await accepted).operation);
@@ -186,7 +213,7 @@ const untilRunning = async (instance: Instance, client: Client): Promise<number>
   return ms;
 };
 
-const untilReady = async (instance: Instance, name: typeof FORK | typeof BOOT): Promise<number> => {
+const untilProgram = async (instance: Instance, name: typeof FORK | typeof BOOT): Promise<number> => {
   const begun = performance.now();
   if (name === FORK) await instance.succeed('guest-fork', { template: TEMPLATE, name });
   else await boot(instance, name);

@@ -122,7 +122,11 @@ export const rowGroups: readonly RowGroup[] = [
       },
       {
         name: 'fork-ready',
-        what: 'The same until its program runs: it has random bytes, clock, name and disk of its own',
+        what: 'The same until `GUEST_READY` has come: it has random bytes, clock, name and disk of its own',
+      },
+      {
+        name: 'fork-program',
+        what: 'The same until the operation has succeeded: its program, which the template had not begun, runs',
       },
       {
         name: 'waiting-running',
@@ -132,6 +136,10 @@ export const rowGroups: readonly RowGroup[] = [
         name: 'waiting-ready',
         what: 'Like `fork-ready`, where a fork waits for whoever asks',
         promise: 2,
+      },
+      {
+        name: 'waiting-program',
+        what: 'Like `fork-program`, where a fork waits for whoever asks',
       },
       {
         name: 'fork-boot',

@@ -351,10 +351,10 @@ export interface GuestInit {
   /**
    * Waits until the init is there, tells it who it is, and starts its main program; done already where that runs or has
    * run. Its output is the log `program`; its end is observed. A fork becomes itself first: it gets random bytes, the
-   * clock, its addresses and its name before anything else runs in it. Errors also: HostError where it is no fork of the
-   * template.
+   * clock, its addresses and its name before anything else runs in it. Calls back once the guest is itself, before its program
+   * is started. Errors also: HostError where it is no fork of the template.
    */
-  setUp(setup: GuestSetup, signal: AbortSignal): Promise<void>;
+  setUp(setup: GuestSetup, signal: AbortSignal, onItself: () => void): Promise<void>;
   /**
    * All of `setUp` but the main program, for a guest that is to wait until somebody wants it; the work of a program's start
    * is done once, so that the code of that is at hand. `setUp` is to follow, with the name that it is given. Errors as there.

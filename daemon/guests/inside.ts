@@ -39,9 +39,12 @@ export const setUpInside = async (guest: Guest, tries: number, signal: AbortSign
     ...(fork === undefined ? {} : { fork }),
     ...(isPrepared ? { isPrepared } : {}),
   };
-  await withInit(guest, timeoutOf(fork, tries), signal, (init, limit) => init.setUp(setup, limit));
-  if (fork) markRenewed(guest);
-  guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
+  // Its init has answered and made it itself: that its program does what it is there for, is not the init's to prove.
+  const onItself = (): void => {
+    if (fork) markRenewed(guest);
+    guest.readiness.prove({ kind: 'agent', at: guest.house.clock.now() });
+  };
+  await withInit(guest, timeoutOf(fork, tries), signal, (init, limit) => init.setUp(setup, limit, onItself));
 };
 
 /** Tells a guest that is to wait for somebody all but its name. Errors: as `setUpInside`. */

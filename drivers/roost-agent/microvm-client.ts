@@ -114,8 +114,9 @@ export class MicrovmClient implements GuestAgent, GuestInit {
 
   // GuestInit
 
-  async setUp(setup: GuestSetup, signal: AbortSignal): Promise<void> {
+  async setUp(...[setup, signal, onItself]: Parameters<GuestInit['setUp']>): Promise<void> {
     const agent = await this.#makeItself(setup, signal);
+    onItself();
     this.#environment = setup.program.environment;
     const mayRun = setup.fork?.runs ?? true;
     if (mayRun && (await isRunning(agent, signal))) this.followProgram();
