@@ -24,6 +24,7 @@ export interface Containers {
   /** How each is called, up to its command. */
   readonly docker: readonly string[];
   readonly podman: readonly string[];
+  readonly dockerSocket: string;
   close(): Promise<void>;
 }
 
@@ -77,6 +78,7 @@ export const startContainers = async (scratch: string, archive: string): Promise
   return {
     docker,
     podman,
+    dockerSocket: socket,
     close: async () => {
       daemon.kill('SIGTERM');
       await ended;

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Client, connect } from '../cli/client.ts';
@@ -52,6 +52,8 @@ export interface Instance {
 export const startInstance = async (options: InstanceOptions): Promise<Instance> => {
   const { signal } = options;
   const directory = await mkdtemp(join(temporary, 'roost-bench-'));
+  // As an installed daemon's are: the root of a container, who is nobody here, has to come by.
+  await chmod(directory, 0o711);
   const [stateDirectory, runDirectory, scratchDirectory] = ['s', 'r', 'x'].map((name) =>
     join(directory, name),
   ) as [string, string, string];

@@ -13,6 +13,7 @@ import { inventoryRows } from './inventory-rows.ts';
 import { prepareLibvirt } from './libvirt/daemon.ts';
 import { libvirtStartRow } from './libvirt-rows.ts';
 import { listRows } from './list-rows.ts';
+import { lxcRows } from './lxc-rows.ts';
 import type { Figure } from './measure.ts';
 import { requestRows } from './request-rows.ts';
 import { restartRows } from './restart-rows.ts';
@@ -176,6 +177,42 @@ export const rowGroups: readonly RowGroup[] = [
       await prepareContainers(signal);
     },
     measure: containerRows,
+  },
+  {
+    rows: [
+      {
+        name: 'container-create',
+        what: '`guest-create` of a container on an image, until the operation has succeeded; dockerd is asked on its socket',
+      },
+      {
+        name: 'container-start',
+        what: '`guest-start` of it written to the socket until `GUEST_STATE_CHANGED` to running has come',
+      },
+      { name: 'container-stop', what: '`guest-stop` by force, until the operation has succeeded' },
+      {
+        name: 'container-delete',
+        what: '`guest-delete` of a stopped one, until the operation has succeeded',
+      },
+      {
+        name: 'container-exec',
+        what: '`true` in a running one by `guest-exec` on an open connection, until its exit status is known',
+      },
+      {
+        name: 'container-first-exec',
+        what: 'From `guest-start` written to the socket until the same has been answered',
+      },
+      { name: 'container-exec-cli', what: '`roost exec NAME true`, from the spawn to its end' },
+      {
+        name: 'container-start-lxc',
+        what: 'Like container-start, against `lxc-start` with the same configuration until it ends: the container runs then',
+      },
+      { name: 'container-first-exec-lxc', what: 'Like container-first-exec, against it and `lxc-attach`' },
+      { name: 'container-stop-lxc', what: 'Like container-stop, against `lxc-stop -k`' },
+      { name: 'container-exec-lxc', what: 'Like container-exec, against `lxc-attach`' },
+    ],
+    needsRoot: true,
+    prepare: prepareContainers,
+    measure: lxcRows,
   },
   {
     rows: [
