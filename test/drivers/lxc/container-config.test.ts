@@ -1,6 +1,7 @@
 /** Golden configurations of containers. After a wanted change: `npx vitest run test/drivers/lxc -u`. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { z } from 'zod';
 import {
   type ContainerConfigInput,
   containerConfig,
@@ -99,7 +100,7 @@ describe('the configuration of a container', () => {
     await expect(configOf(changes)).toMatchFileSnapshot(`../../golden/lxc/${name}.conf`);
   });
 
-  const nameOf = (schema: typeof guestName, pattern: RegExp): fc.Arbitrary<string> =>
+  const nameOf = (schema: z.ZodString, pattern: RegExp): fc.Arbitrary<string> =>
     fc.stringMatching(pattern).map((name) => schema.parse(name));
   const guestNames = nameOf(guestName, /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
   const nicNames = nameOf(deviceName, /^[a-z][a-z0-9-]{0,14}$/);
