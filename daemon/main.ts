@@ -63,6 +63,9 @@ export const realParts = (context: PartsContext): Parts => {
       name: 'default',
       path: join(config.stateDirectory, 'pools', 'default'),
       launcherPath: launcherPath(),
+      ...(imagesGid === undefined
+        ? {}
+        : { rootPacking: { wardenPath: wardenPath(), packer: { uid: importer, gid: importer } } }),
     }),
     imageStore: imageStore({
       path: join(config.stateDirectory, 'images'),

@@ -149,6 +149,14 @@ export interface Pool {
    * not run, and both are of one image. May be done again. Errors: FailedPrecondition when it has no root, ResourceExhausted.
    */
   cloneRoot(from: GuestId, root: RootSpec, work: Work): Promise<void>;
+  /** Before anything is made. Errors: Unsupported with what `saveRoot` lacks. */
+  requireSaveable(): Promise<void>;
+  /**
+   * Makes a file of a guest's root, with the image under it, as a squashfs at `path`, which is absolute and in a directory that is
+   * the daemon's alone; done already where a file is. The guest must not run. May be done again; when it fails nothing
+   * is left. Errors: those of `requireSaveable`; FailedPrecondition naming what is missing, ResourceExhausted.
+   */
+  saveRoot(root: RootSpec, path: string, work: Work): Promise<void>;
   /** Removes all that a guest has written, whatever it has made of it. May be done again. */
   removeRoot(guest: GuestId): Promise<void>;
   /** Pure: says where it is, not whether. */

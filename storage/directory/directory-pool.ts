@@ -48,6 +48,7 @@ import type {
 import { createQcow2, resizeQcow2 } from '../qcow2/qemu-img.ts';
 import { clearCopy, copyDirectory, requireCopyable } from './copied-directory.ts';
 import { cloneRoot, prepareRoot, ROOT, removeRoot, requireRoot } from './root-directory.ts';
+import { type RootPacking, requirePacking, saveRoot } from './saved-root.ts';
 import { PARTIAL, removeSeeds, seedName, seedSizeBytes, writeSeed } from './seed-file.ts';
 
 const RECORD = 'record.json';
@@ -122,6 +123,8 @@ export interface DirectoryPoolOptions {
   readonly path: string;
   /** Path of roost-launcher, which becomes a volume's owner; needed where volumes have one. */
   readonly launcherPath?: string;
+  /** Needed where roots are saved; without it none can be. */
+  readonly rootPacking?: Omit<RootPacking, 'launcherPath'>;
 }
 
 class DirectoryPool implements Pool {
@@ -130,12 +133,16 @@ class DirectoryPool implements Pool {
   readonly path: string;
   readonly #guests: string;
   readonly #launcherPath: string | undefined;
+  readonly #rootPacking: RootPacking | undefined;
 
   constructor(options: DirectoryPoolOptions) {
     this.name = options.name;
     this.path = options.path;
     this.#guests = join(options.path, 'guests');
     this.#launcherPath = options.launcherPath;
+    const { launcherPath, rootPacking } = options;
+    this.#rootPacking =
+      rootPacking && launcherPath !== undefined ? { ...rootPacking, launcherPath } : undefined;
   }
 
   plan(guest: GuestId): readonly HostObject[] {
@@ -265,6 +272,19 @@ class DirectoryPool implements Pool {
     await withStorageErrors(`copy a root to ${directory}`, async () => {
       await requireFile(image, signal, 'a root');
       await cloneRoot(this.#guestDirectory(from), directory, signal);
+    });
+  }
+
+  async requireSaveable(): Promise<void> {
+    await requirePacking(this.#rootPacking);
+  }
+
+  async saveRoot(root: RootSpec, path: string, work: Work): Promise<void> {
+    const packing = await requirePacking(this.#rootPacking);
+    const source = this.rootSource(root);
+    await withStorageErrors(`save the root in ${source.directory}`, async () => {
+      await requireFile(source.image, work.signal, 'a root');
+      await saveRoot(source, path, packing, work);
     });
   }
 

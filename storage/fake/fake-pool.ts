@@ -32,6 +32,7 @@ export type PoolEffect =
   | 'deleteVolume'
   | 'prepareRoot'
   | 'cloneRoot'
+  | 'saveRoot'
   | 'removeRoot'
   | 'leaseRoot'
   | 'createFirmwareVariables'
@@ -46,6 +47,8 @@ export interface FakePoolOptions {
   readonly path?: string;
   readonly before?: (effect: PoolEffect, guest: GuestId) => Promise<void> | void;
   readonly usage?: PoolUsage;
+  /** Is told the path of each root that was saved. */
+  readonly saved?: (path: string) => void;
 }
 
 interface GuestPlace {
@@ -73,11 +76,15 @@ export class FakePool implements Pool {
   readonly #guests = new Map<GuestId, GuestPlace>();
   readonly #before: NonNullable<FakePoolOptions['before']>;
   readonly #usage: PoolUsage;
+  readonly #saved: NonNullable<FakePoolOptions['saved']>;
+  /** Why roots cannot be saved here, if they cannot. */
+  unsaveable: string | undefined;
 
   constructor(options: FakePoolOptions = {}) {
     this.name = options.name ?? 'default';
     this.path = options.path ?? '/nonexistent/pool';
     this.#before = options.before ?? (() => undefined);
+    this.#saved = options.saved ?? (() => undefined);
     this.#usage = options.usage ?? { totalBytes: 100 * GIBIBYTE, freeBytes: 50 * GIBIBYTE };
   }
 
@@ -195,6 +202,20 @@ export class FakePool implements Pool {
     const place = this.#place(guest);
     if (!place.hasRoot) this.#requireRoot({ guest: from, image });
     place.hasRoot = true;
+  }
+
+  async requireSaveable(): Promise<void> {
+    if (this.unsaveable !== undefined) throw new RoostError('Unsupported', this.unsaveable);
+  }
+
+  async saveRoot(root: RootSpec, path: string, work: Work): Promise<void> {
+    work.signal.throwIfAborted();
+    work.progress({ done: 0, total: 100, unit: 'percent' });
+    await this.#effect('saveRoot', root.guest);
+    work.signal.throwIfAborted();
+    this.#require(root.image.path);
+    this.#requireRoot(root);
+    this.#saved(path);
   }
 
   async removeRoot(guest: GuestId): Promise<void> {
