@@ -56,6 +56,7 @@ import { Limits } from './operations/limits.ts';
 import { Operations } from './operations/operations.ts';
 import type { StepObserver } from './operations/steps.ts';
 import { RecordKeeping } from './records/record-keeping.ts';
+import { RootSaves } from './root-saves.ts';
 import type { InheritedSocket } from './service-manager.ts';
 import { Tokens } from './tokens.ts';
 
@@ -153,6 +154,7 @@ export interface Core {
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
   readonly imagePulls: ImagePulls;
+  readonly rootSaves: RootSaves;
   readonly networks: Networks;
   readonly guests: Guests;
   readonly devices: GuestDevices;
@@ -224,6 +226,7 @@ export const buildCore = (
     images,
     imageBuilds,
     imagePulls,
+    rootSaves: new RootSaves(house, guests.registry),
     networks,
     guests,
     devices: new GuestDevices(house, guests),

@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import type { CommandDeclaration } from './command.ts';
 import * as agent from './commands/agent.ts';
+import * as container from './commands/container.ts';
 import * as device from './commands/device.ts';
 import * as fsck from './commands/fsck.ts';
 import * as guest from './commands/guest.ts';
@@ -34,6 +35,8 @@ const declared = [
   guest.guestStart,
   guest.templateCreate,
   guest.guestFork,
+  container.guestClone,
+  container.guestSave,
   guest.guestStop,
   guest.guestReset,
   guest.guestPause,

@@ -6,7 +6,15 @@
  */
 import { z } from 'zod';
 import { ociFacts } from './oci.ts';
-import { byteCount, imageId, imageName, imageVersion, millisecondsSinceEpoch } from './types.ts';
+import {
+  byteCount,
+  guestId,
+  guestName,
+  imageId,
+  imageName,
+  imageVersion,
+  millisecondsSinceEpoch,
+} from './types.ts';
 
 export const imageKinds = ['disk', 'iso', 'kernel', 'initrd', 'oci', 'root'] as const;
 export const imageKind = z.enum(imageKinds);
@@ -36,6 +44,12 @@ export const imageSource = z.discriminatedUnion('kind', [
     kind: z.literal('build'),
     recipe: z.string().describe('What built it here, as debian'),
     details: z.record(z.string(), z.string()).describe('What went into it, as the release and its date'),
+  }),
+  z.strictObject({
+    kind: z.literal('guest'),
+    guest: guestName.describe('The container that was saved, by the name that it had'),
+    id: guestId,
+    image: z.string().optional().describe('What that was made of, as debian-root@20261125'),
   }),
 ]);
 export type ImageSource = Readonly<z.infer<typeof imageSource>>;

@@ -16,6 +16,10 @@ const sourceText = (source: ImageSource): string => {
       return source.reference;
     case 'build':
       return `built: ${source.recipe}`;
+    case 'guest':
+      return source.image === undefined
+        ? `saved: ${source.guest}`
+        : `saved: ${source.guest}, of ${source.image}`;
   }
 };
 

@@ -8,6 +8,8 @@ import type { GuestState, GuestTarget } from '../../protocol/guest.ts';
 export type GuestVerbKind =
   | 'guest-start'
   | 'template-create'
+  | 'guest-save'
+  | 'guest-clone'
   | 'guest-stop'
   | 'guest-reset'
   | 'guest-pause'
@@ -182,6 +184,14 @@ const admitDelete = (standing: Standing, asked: Asked): Verdict => {
   return deny(standing, describe(standing), 'Stop it first, or delete it with force.');
 };
 
+/** Its files are read once it does not run: now, or by what is asked of it already. */
+const admitReading = (standing: Standing): Verdict => {
+  if (standing.unfinished.includes('guest-start'))
+    return deny(standing, 'is being started', 'Stop it first, and ask again.');
+  if (isDown(standing) || standing.target === 'stopped') return ACCEPT;
+  return deny(standing, describe(standing), 'Stop it first, and ask again.');
+};
+
 /** A device comes or goes. What a guest that is down gets, it has at its next start. */
 const admitPlug = (standing: Standing): Verdict => {
   if (standing.hotplugs || isDown(standing)) return ACCEPT;
@@ -243,6 +253,9 @@ export const admit = (kind: GuestVerbKind, standing: Standing, asked: Asked = {}
       return admitStart(standing);
     case 'guest-stop':
       return admitStop(standing);
+    case 'guest-save':
+    case 'guest-clone':
+      return admitReading(standing);
     case 'guest-pause':
       return admitLive(standing, 'paused');
     case 'guest-resume':

@@ -21,6 +21,11 @@ export const directory = (guest: Guest): Step => ({
     ),
 });
 
+export const removeDisks = (guest: Guest): Promise<void> =>
+  cleanUp(guest.house, `the removal of guest ${guest.name}'s disks`, () =>
+    guest.house.pool.removeGuest(guest.id),
+  );
+
 export const volumes = (guest: Guest): Step => ({
   name: 'volumes',
   do: async (work) => {
@@ -34,10 +39,7 @@ export const volumes = (guest: Guest): Step => ({
       await guest.house.pool.createVolume(volume, work);
     }
   },
-  undo: () =>
-    cleanUp(guest.house, `the removal of guest ${guest.name}'s disks`, () =>
-      guest.house.pool.removeGuest(guest.id),
-    ),
+  undo: () => removeDisks(guest),
 });
 
 export const record = (guest: Guest): Step => ({ name: 'record', do: () => guest.saveRecord() });

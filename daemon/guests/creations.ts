@@ -5,10 +5,9 @@
 import { randomUUID } from 'node:crypto';
 import type { CommandArguments } from '../../protocol/commands.ts';
 import type { Accepted } from '../../protocol/operation.ts';
-import type { Actor, GuestId } from '../../protocol/types.ts';
+import type { GuestId } from '../../protocol/types.ts';
 import { withoutCloudInitTexts } from '../cloud-init/change-cloud-init.ts';
 import { checkSeed } from '../cloud-init/check-seed.ts';
-import type { OperationRecord } from '../inventory/operation-table.ts';
 import { busyPorts } from './allocate-nic.ts';
 import { copiesIn } from './filesystems.ts';
 import {
@@ -30,7 +29,7 @@ import type { House } from './house.ts';
 import { recordRun } from './launch-of.ts';
 import { refuseUnforkable, requireRunning } from './live-template.ts';
 import type { MemoryPromises } from './memory-promises.ts';
-import { allocateFor, insertGuest } from './record-guest.ts';
+import { allocateFor, createdBefore, insertGuest, insertStart } from './record-guest.ts';
 import {
   type Asker,
   refuseHostPaths,
@@ -88,7 +87,7 @@ export class GuestCreations {
   async fork(args: CommandArguments<'guest-fork'>, asker: Asker): Promise<Accepted> {
     const { operations, networks } = this.#house;
     const before = operations.repeated(args.idempotencyKey, 'guest-create', args.name);
-    if (before) return this.#createdBefore(before, true);
+    if (before) return createdBefore(this.#house.operations, before, true);
     const template = requireTemplate(this.#registry.find(args.template));
     const spec = forkSpec(template.record, args, (id) => networks.byId(id).name);
     return await this.#create({ ...spec, start: true, idempotencyKey: args.idempotencyKey }, asker, template);
@@ -148,7 +147,7 @@ export class GuestCreations {
     const { start, idempotencyKey, ...spec } = args;
     const { name } = spec;
     const before = operations.repeated(idempotencyKey, 'guest-create', name);
-    if (before) return this.#createdBefore(before, start);
+    if (before) return createdBefore(this.#house.operations, before, start);
     if (start) refuseWhileHostStops(this.#house);
     refuseTaint(spec.qemu.extraArgs, asker);
     // A fork reads nothing of the host: it has what its template has.
@@ -192,7 +191,7 @@ export class GuestCreations {
         subject: { kind: 'guest', id, name },
         ...told,
       });
-      const starting = start ? this.#insertStart(guest, asker.actor) : undefined;
+      const starting = start ? insertStart(guest, asker.actor) : undefined;
       return { kind: 'new', guest, creation, starting } as const;
     });
     if (waits) this.#waiting.asked(waits);
@@ -200,7 +199,7 @@ export class GuestCreations {
     if (template && isToBeRemade(template)) this.#remake(template);
     switch (outcome.kind) {
       case 'repeated':
-        return this.#createdBefore(outcome.operation, start);
+        return createdBefore(this.#house.operations, outcome.operation, start);
       case 'taken':
         return this.#taken(outcome);
       case 'new': {
@@ -231,23 +230,5 @@ export class GuestCreations {
     this.#registry.renamed(guest, before);
     guest.enqueue(starting);
     return { operation: starting.id, id: guest.id };
-  }
-
-  #insertStart(guest: Guest, actor: Actor): OperationRecord {
-    recordRun(guest);
-    return this.#house.operations.insert({
-      kind: 'guest-start',
-      subject: { kind: 'guest', id: guest.id, name: guest.name },
-      actor,
-      arguments: {},
-    });
-  }
-
-  #createdBefore(creation: OperationRecord, start: boolean): Accepted {
-    const id = creation.subject.id;
-    if (!start) return { operation: creation.id, id };
-    const ofGuest = this.#house.operations.query({ subject: id, limit: 10_000 });
-    const starting = ofGuest.findLast((operation) => operation.kind === 'guest-start');
-    return { operation: starting?.id ?? creation.id, id };
   }
 }

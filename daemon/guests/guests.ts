@@ -16,6 +16,7 @@ import type { Config } from '../config.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
 import { admit, type GuestVerbKind } from './admit.ts';
+import type { GuestClones } from './clones.ts';
 import type { GuestCreations } from './creations.ts';
 import { dropSeed } from './drop-seed.ts';
 import { asReleased, refuseWhileForked } from './forks.ts';
@@ -51,6 +52,7 @@ export class Guests {
   readonly registry: GuestRegistry;
   readonly policies: Policies;
   readonly creations: GuestCreations;
+  readonly clones: GuestClones;
   readonly waiting: WaitingGuests;
   readonly budget: TemplateBudget;
   readonly #house: House;
@@ -71,6 +73,7 @@ export class Guests {
     this.registry = keepers.registry;
     this.policies = keepers.policies;
     this.creations = keepers.creations;
+    this.clones = keepers.clones;
     this.waiting = keepers.waiting;
     this.budget = keepers.budget;
     this.#memory = keepers.memory;

@@ -27,6 +27,7 @@ const withDetail = (detail: string | undefined): { detail?: string } =>
 /** What users asked for besides the guest itself, as `force, timeoutMs 5000`. */
 const asked = ({ arguments: args, kind }: OperationRecord): string | undefined => {
   if (kind === 'guest-create' || kind === 'guest-update') return undefined;
+  if (kind === 'guest-clone') return `of ${text(args['guest']) ?? '?'}`;
   const words = Object.entries(args)
     .filter(([name, value]) => name !== 'guest' && name !== 'idempotencyKey' && value !== false)
     .map(([name, value]) => (value === true ? name : `${name} ${JSON.stringify(value)}`));

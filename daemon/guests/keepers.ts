@@ -3,6 +3,7 @@
  * templates, the guests that wait, and the creations that know of all of them. Here they are told of each other.
  */
 import type { Config } from '../config.ts';
+import { GuestClones } from './clones.ts';
 import { GuestCreations } from './creations.ts';
 import type { House } from './house.ts';
 import { MemoryPromises } from './memory-promises.ts';
@@ -19,6 +20,7 @@ export interface Keepers {
   readonly waiting: WaitingGuests;
   readonly budget: TemplateBudget;
   readonly creations: GuestCreations;
+  readonly clones: GuestClones;
 }
 
 /** How what they want of guests is accepted. */
@@ -58,5 +60,6 @@ export const makeKeepers = (
     budget,
     remake: (template) => void policies.remake(template).then(() => waiting.wake()),
   });
-  return { registry, policies, memory, waiting, budget, creations };
+  const clones = new GuestClones(house, registry, memory);
+  return { registry, policies, memory, waiting, budget, creations, clones };
 };

@@ -7,6 +7,7 @@ import type { RunOptions } from '../operations/operations.ts';
 import type { Step } from '../operations/steps.ts';
 import { adoption } from './adoption.ts';
 import { diskAttachment, nicAttachment } from './attach.ts';
+import { cloning } from './cloning.ts';
 import { creation } from './creation.ts';
 import { deletion } from './deletion.ts';
 import { diskDeletion, diskDetachment, nicDetachment } from './detach.ts';
@@ -36,6 +37,8 @@ const procedureOf = (guest: Guest, operation: OperationRecord): Procedure => {
   switch (operation.kind) {
     case 'guest-create':
       return creation(guest, operation);
+    case 'guest-clone':
+      return cloning(guest, operation);
     case 'guest-prepare':
       return preparation(guest, operation);
     case 'guest-start':

@@ -1,9 +1,13 @@
 /** A new guest in the inventory, with all that it gets for itself. In the accepting transaction. */
+import type { Accepted } from '../../protocol/operation.ts';
+import type { Actor } from '../../protocol/types.ts';
 import type { GuestRecord, StoredNic, StoredSpec } from '../inventory/guest-table.ts';
+import type { OperationRecord } from '../inventory/operation-table.ts';
+import type { Operations } from '../operations/operations.ts';
 import { allocateNic } from './allocate-nic.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
-import { existenceObjects } from './launch-of.ts';
+import { existenceObjects, recordRun } from './launch-of.ts';
 import { type Asker, requireImages } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
 
@@ -42,4 +46,28 @@ export const insertGuest = (
   inventory.guests.writeStatus(made.id, guest.status);
   inventory.ledger.record({ kind: 'guest', id: made.id }, 'existence', existenceObjects(guest), now);
   return guest;
+};
+
+/** In the same transaction, for one that is to run as soon as it is made. */
+export const insertStart = (guest: Guest, actor: Actor): OperationRecord => {
+  recordRun(guest);
+  return guest.house.operations.insert({
+    kind: 'guest-start',
+    subject: { kind: 'guest', id: guest.id, name: guest.name },
+    actor,
+    arguments: {},
+  });
+};
+
+/** What was answered when this creation was asked for the first time. */
+export const createdBefore = (
+  operations: Operations,
+  creation: OperationRecord,
+  start: boolean,
+): Accepted => {
+  const { id } = creation.subject;
+  if (!start) return { operation: creation.id, id };
+  const ofGuest = operations.query({ subject: id, limit: 10_000 });
+  const starting = ofGuest.findLast((operation) => operation.kind === 'guest-start');
+  return { operation: starting?.id ?? creation.id, id };
 };

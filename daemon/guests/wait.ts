@@ -6,7 +6,12 @@ import type { GuestView } from '../../protocol/guest.ts';
 import type { Guest } from './guest.ts';
 
 /** Operations after which a guest that has no process now may have one. */
-const STARTING: ReadonlySet<string> = new Set(['guest-create', 'guest-start', 'template-create']);
+const STARTING: ReadonlySet<string> = new Set([
+  'guest-create',
+  'guest-clone',
+  'guest-start',
+  'template-create',
+]);
 
 export interface Waited {
   readonly view: Pick<GuestView, 'state' | 'ready' | 'reason' | 'restarts' | 'name'>;

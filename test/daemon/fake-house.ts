@@ -123,7 +123,10 @@ export class FakeHouse {
   constructor(directory: string) {
     this.stateDirectory = join(directory, 's');
     this.runDirectory = join(directory, 'r');
-    this.pool = new FakePool({ before: (effect) => this.beforePool(effect) });
+    this.pool = new FakePool({
+      before: (effect) => this.beforePool(effect),
+      saved: (path) => this.images.offer(path, 1024 * 1024),
+    });
   }
 
   parts(): Parts {

@@ -91,6 +91,19 @@ const withDrive = async (host: TableHost): Promise<void> => {
   await host.done('guest-create', { ...one(host, { cdroms: [{}] }), start: true });
 };
 
+/** A stopped container. */
+const container = async (host: TableHost): Promise<void> => {
+  await network(host);
+  await host.done('image-import', { name: 'system', kind: 'root', path: host.root });
+  await host.done('guest-create', {
+    name: 'one',
+    driver: 'lxc',
+    memoryBytes: MEBIBYTE,
+    boot: { kind: 'root', image: 'system' },
+    nics: [{ network: 'lan' }],
+  });
+};
+
 export const operationTable: readonly OperationRow[] = [
   row({ command: 'guest-create', prepare: network, ask: (host) => one(host) }),
   row({
@@ -225,6 +238,22 @@ export const operationTable: readonly OperationRow[] = [
     },
     ask: () => ({ guest: 'one' }),
   }),
+  row({
+    command: 'guest-clone',
+    // A real one needs liblxc; see test/integration/container-copies.test.ts. So of those below.
+    only: 'fake',
+    prepare: container,
+    ask: () => ({ guest: 'one', name: 'two' }),
+  }),
+  row({
+    command: 'guest-clone',
+    when: 'and start',
+    only: 'fake',
+    prepare: container,
+    ask: () => ({ guest: 'one', name: 'two', start: true }),
+    twofold: true,
+  }),
+  row({ command: 'guest-save', only: 'fake', prepare: container, ask: () => ({ guest: 'one' }) }),
   row({ command: 'host-shutdown-guests', prepare: running, bears: 'guest-stop', ask: () => ({}) }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
@@ -308,6 +337,7 @@ const volatile: ReadonlySet<string> = new Set([
   'mac',
   'ipv4',
   'serial',
+  'idRange',
   'bridge',
   'sha256',
   // Of a layout that is made anew for each try.

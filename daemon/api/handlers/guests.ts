@@ -42,6 +42,7 @@ export const guestHandlers = ({
   histories,
   adoptions,
   consoles,
+  rootSaves,
 }: Services): Pick<Handlers, GuestCommands> => ({
   'guest-create': (args, call) => guests.creations.create(args, call),
   'guest-update': (args, call) => guests.update(args, call),
@@ -49,6 +50,8 @@ export const guestHandlers = ({
   'guest-start': (args, call) => guests.start(args, call),
   'template-create': (args, call) => guests.makeTemplate(args, call),
   'guest-fork': (args, call) => guests.creations.fork(args, call),
+  'guest-clone': (args, call) => guests.clones.clone(args, call),
+  'guest-save': (args, call) => rootSaves.accept(args, call.actor),
   'guest-stop': (args, call) => guests.stop(args, call),
   'guest-reset': (args, call) => guests.verb('guest-reset', args, call),
   'guest-pause': (args, call) => guests.verb('guest-pause', args, call),

@@ -13,6 +13,7 @@ import type { ImagePulls } from '../../image-pulls.ts';
 import type { Images } from '../../images.ts';
 import type { Networks } from '../../networks.ts';
 import type { Operations } from '../../operations/operations.ts';
+import type { RootSaves } from '../../root-saves.ts';
 import type { Tokens } from '../../tokens.ts';
 
 export interface Services {
@@ -23,6 +24,7 @@ export interface Services {
   readonly images: Images;
   readonly imageBuilds: ImageBuilds;
   readonly imagePulls: ImagePulls;
+  readonly rootSaves: RootSaves;
   readonly networks: Networks;
   readonly operations: Operations;
   readonly eventLog: EventLog;
