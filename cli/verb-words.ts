@@ -11,6 +11,8 @@ export const verbWords: Readonly<Partial<Record<CommandName, string>>> = {
   'guest-start': 'start',
   'template-create': 'template create',
   'guest-fork': 'fork',
+  'guest-clone': 'clone',
+  'guest-save': 'save',
   'guest-stop': 'stop',
   'guest-reset': 'reset',
   'guest-pause': 'pause',

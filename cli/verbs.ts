@@ -1,6 +1,7 @@
 /** The table of verbs: everything `roost` can do, in the order of help and the reference. */
 import type { Verb } from './verb.ts';
 import { agentVerbs } from './verbs/agent.ts';
+import { containerVerbs } from './verbs/containers.ts';
 import { daemonVerbs } from './verbs/daemon.ts';
 import { cdromVerbs, diskVerbs, nicVerbs } from './verbs/devices.ts';
 import { guestVerbs } from './verbs/guests.ts';
@@ -12,6 +13,7 @@ import { runningVerbs } from './verbs/running.ts';
 export const verbs: readonly Verb[] = [
   ...guestVerbs,
   ...runningVerbs,
+  ...containerVerbs,
   ...agentVerbs,
   ...diskVerbs,
   ...nicVerbs,

@@ -32,7 +32,8 @@ const readOffName = (
   return named !== undefined && (kind === undefined || kind === 'disk') ? { format: named } : {};
 };
 
-const madeAs =
+/** What is told of a new version of an image. */
+export const madeAs =
   (verb: string) =>
   (_args: unknown, result: Readonly<Record<string, unknown>>): string => {
     if (typeof result['version'] !== 'string') return verb;

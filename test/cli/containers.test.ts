@@ -1,12 +1,17 @@
 /** Containers on the command line: changed, and shown. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { HostView } from '../../protocol/host.ts';
-import { aGuest, FakeDaemon, NOW } from './fake-daemon.ts';
+import type { ImageView } from '../../protocol/image.ts';
+import type { OperationView } from '../../protocol/operation.ts';
+import type { GuestId } from '../../protocol/types.ts';
+import { aGuest, endedOperation, FakeDaemon, NOW, OPERATION } from './fake-daemon.ts';
 import { runCli } from './run-cli.ts';
 
 const image = '01890a5d-ac96-474b-bcce-b302099a8057';
+const CONTAINER = '01890a5d-ac96-774b-bcce-b302099a8058' as GuestId;
 const root = { kind: 'root', image, nesting: true, keepCapabilities: ['sys_time'], dropCapabilities: [] };
 const container = aGuest({
+  id: CONTAINER,
   name: 'c1',
   driver: 'lxc',
   machine: 'lxc-1',
@@ -34,11 +39,36 @@ const aHost = (able: HostView['containers']): HostView => ({
 });
 let containers: HostView['containers'];
 
+const saved: ImageView = {
+  id: image as ImageView['id'],
+  name: 'web',
+  version: 'v2',
+  newest: true,
+  aliases: [],
+  kind: 'root',
+  state: 'ready',
+  format: 'raw',
+  sizeBytes: 1_048_576,
+  virtualSizeBytes: 1_048_576,
+  source: { kind: 'guest', guest: 'c1', id: CONTAINER, image: 'busybox@20261125' },
+  usedBy: [],
+  createdAt: NOW - 60_000,
+};
+
+let result: OperationView['result'];
 let daemon: FakeDaemon;
 beforeAll(async () => {
   daemon = await FakeDaemon.start({
     'query-guest': ({ guest }) => (guest === 'c1' ? container : machine),
     'query-images': () => ({ images: [] }),
+    'query-image': () => saved,
+    'guest-save': () => ({ operation: OPERATION, id: saved.id }),
+    'guest-clone': () => ({
+      operation: OPERATION,
+      id: CONTAINER,
+      warnings: ['Port 8080 of the host stays with c1: a port is passed on to one guest alone'],
+    }),
+    'operation-wait': () => endedOperation(result === undefined ? {} : { result }),
     'query-host': () => aHost(containers),
   });
 });
@@ -101,4 +131,23 @@ it('are told of a host: whether it has them, and what of', async () => {
   expect(await seen()).toMatch(/yes: liblxc 5.0.2, control groups v2, lxcfs, no AppArmor$/);
   containers = { available: false, why: 'lxc-start is not there', ...facts };
   expect(await seen()).toMatch(/no: lxc-start is not there$/);
+});
+
+it('are saved, and the image tells what it was made of', async () => {
+  result = { image: saved.id, name: 'web', version: 'v2' };
+  expect(await roost('save', 'c1', 'web@v2')).toMatchObject({ code: 0, stdout: 'c1 saved as web@v2\n' });
+  const { stdout } = await roost('image', 'show', 'web');
+  expect(stdout).toMatch(/^source: +saved: c1, of busybox@20261125$/m);
+});
+
+it('are cloned, and what a clone has not is told', async () => {
+  result = { guest: CONTAINER };
+  expect(await roost('clone', 'c1', 'c2')).toEqual({
+    code: 0,
+    stdout: 'c1 cloned as c2\n',
+    stderr: 'warning: Port 8080 of the host stays with c1: a port is passed on to one guest alone\n',
+  });
+  expect(await roost('clone', 'c1', 'c2', '--start')).toMatchObject({
+    stdout: 'c1 cloned as c2 and started\n',
+  });
 });

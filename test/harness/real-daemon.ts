@@ -32,6 +32,8 @@ export interface DaemonHome {
   readonly stateDirectory: string;
   readonly runDirectory: string;
   readonly namespace: string | undefined;
+  /** What a command line begins with that is run in the namespace. */
+  readonly entry: readonly string[];
   /** Runs a program in the namespace and gives its standard output. */
   run(argv: readonly string[]): Promise<string>;
   /** Keys of the ledger and of the host; only while no daemon runs here. */
@@ -121,8 +123,7 @@ const spawnDaemon = (home: DaemonHome, options: StartOptions): ChildProcess => {
     home.runDirectory,
     ...(options.args ?? []),
   ];
-  const [file = '', ...args] =
-    home.namespace === undefined ? argv : ['ip', 'netns', 'exec', home.namespace, ...argv];
+  const [file = '', ...args] = [...home.entry, ...argv];
   return spawn(file, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
@@ -206,7 +207,16 @@ export interface HomeOptions {
   readonly ownNamespace?: boolean;
   /** Its daemons run over a pretended host: nothing real is to be made or ended for what they leave. */
   readonly onFakes?: boolean;
+  /** Whether its daemons see the control groups of the host. False by default, as `ip netns exec` has it. */
+  readonly hasControlGroups?: boolean;
 }
+
+const entryOf = (namespace: string | undefined, hasControlGroups = false): readonly string[] => {
+  if (namespace === undefined) return [];
+  return hasControlGroups
+    ? ['nsenter', `--net=/run/netns/${namespace}`, '--']
+    : ['ip', 'netns', 'exec', namespace];
+};
 
 /** Directories and, as root, a network namespace. To be called inside a test or a hook that removes it. */
 export const makeDaemonHome = async (
@@ -223,14 +233,16 @@ export const makeDaemonHome = async (
     await run('ip', ['netns', 'add', namespace]);
     await run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
   }
+  const entry = entryOf(namespace, options.hasControlGroups);
   const inside = async (argv: readonly string[]): Promise<string> => {
-    const [file = '', ...args] = namespace === undefined ? argv : ['ip', 'netns', 'exec', namespace, ...argv];
+    const [file = '', ...args] = [...entry, ...argv];
     return (await run(file, args, { maxBuffer: 64 * 1024 * 1024 })).stdout;
   };
   const home: DaemonHome = {
     stateDirectory,
     runDirectory,
     namespace,
+    entry,
     run: inside,
     compare: async () => {
       const program = join(root, 'dist/test/inspect-host.js');
