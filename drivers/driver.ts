@@ -182,6 +182,10 @@ export interface GuestEnd {
   readonly cause: 'guest-shutdown' | 'asked' | 'killed' | 'crashed' | 'unknown';
   /** For people: exit status, signal, the last words of the process. */
   readonly detail?: string;
+  /** Of a container whose init ended by itself. */
+  readonly exitCode?: number;
+  /** Number of the signal that ended the init of a container. */
+  readonly signal?: number;
   readonly at: number;
 }
 

@@ -31,8 +31,11 @@ export const events = {
       ...guest,
       cause: z.string().describe('guest-shutdown · guest-reset · asked · killed · crashed · unknown'),
       detail: z.string().optional(),
-      exitCode: z.int().optional().describe('Of its main program, where it ended by itself'),
-      signal: z.int().optional().describe('Number of the signal that ended its main program'),
+      exitCode: z
+        .int()
+        .optional()
+        .describe('Of its main program, or of the init of a container, where it ended by itself'),
+      signal: z.int().optional().describe('Number of the signal that ended it'),
     }),
   },
   GUEST_RESTART_SCHEDULED: {

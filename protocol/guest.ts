@@ -405,8 +405,11 @@ export const guestView = z.strictObject({
       at: millisecondsSinceEpoch,
       cause: z.string(),
       detail: z.string().optional(),
-      exitCode: z.int().optional().describe('Of its main program, where it ended by itself'),
-      signal: z.int().optional().describe('Number of the signal that ended its main program'),
+      exitCode: z
+        .int()
+        .optional()
+        .describe('Of its main program, or of the init of a container, where it ended by itself'),
+      signal: z.int().optional().describe('Number of the signal that ended it'),
     })
     .optional()
     .describe('How the last run ended'),

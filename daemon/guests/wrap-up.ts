@@ -11,12 +11,12 @@ export const wrapUp = async (guest: Guest, end: GuestEnd): Promise<void> => {
   if (end.cause === 'guest-shutdown') guest.shutItselfDown(programFailed);
   const badly = end.cause === 'killed' || end.cause === 'crashed' || end.cause === 'unknown';
   const failed = badly && guest.record.target === 'running';
-  const { cause, detail } = end;
-  const exit = { cause, ...(detail === undefined ? {} : { detail }), ...program };
+  const { at, ...told } = end;
+  const exit = { ...told, ...program };
   guest.setStatus({
     state: failed ? 'failed' : 'stopped',
-    reason: failed ? (detail ?? cause) : undefined,
-    lastExit: { at: end.at, ...exit },
+    reason: failed ? (end.detail ?? end.cause) : undefined,
+    lastExit: { at, ...exit },
   });
   guest.tell({ event: 'GUEST_EXITED', data: { guest: guest.id, name: guest.name, ...exit } });
   guest.restarts.afterEnd({ cause: end.cause, programFailed, ranMs: Math.max(0, end.at - started) });

@@ -5,7 +5,7 @@
 
 import type { ExitStatus } from '../../lib/child.ts';
 import { signalName } from '../../lib/signal-name.ts';
-import type { GuestEnd, Observation, ObservedState } from '../driver.ts';
+import type { GuestEnd, Observation, ObservedState, ProgramEnd } from '../driver.ts';
 import { AGENT_PORT_ID, INIT_END_EVENT } from './process-interface.ts';
 import type { QmpEvent } from './qmp/qmp-types.ts';
 
@@ -86,13 +86,12 @@ export const finalShutdown = (events: readonly QmpEvent[]): QmpEvent | undefined
   return last > resumed ? events[last] : undefined;
 };
 
-/** How the init ended, where the events tell: after that SHUTDOWN. */
-export const initEnd = (events: readonly QmpEvent[], shutdown: QmpEvent): ExitStatus | undefined => {
+/** How the init of a container ended, where its warden has told it (docs/warden.md): after that SHUTDOWN. */
+export const initEnd = (events: readonly QmpEvent[], shutdown: QmpEvent): ProgramEnd | undefined => {
   const told = events.slice(events.lastIndexOf(shutdown)).find(({ event }) => event === INIT_END_EVENT);
-  if (!told) return undefined;
-  const { status, signal } = told.data;
-  if (isSmallNumber(signal)) return { code: null, signal: signalName(signal) };
-  return isSmallNumber(status) ? { code: status, signal: null } : undefined;
+  const { status, signal } = told?.data ?? {};
+  if (isSmallNumber(signal)) return { signal };
+  return isSmallNumber(status) ? { exitCode: status } : undefined;
 };
 
 const isSmallNumber = (value: unknown): value is number =>
@@ -101,8 +100,8 @@ const isSmallNumber = (value: unknown): value is number =>
 export interface EndEvidence {
   /** The SHUTDOWN in the black box, if there is one. */
   readonly shutdown: QmpEvent | undefined;
-  /** Of the guest's init, where a SHUTDOWN told of it. */
-  readonly init?: ExitStatus | undefined;
+  /** Of a container whose warden has told it. */
+  readonly init?: ProgramEnd | undefined;
   /** Whether the driver wrote down that it would kill the process. */
   readonly asked: boolean;
   /** Of our own child. */
@@ -125,13 +124,34 @@ const FAULT_SIGNALS: ReadonlySet<string> = new Set([
 
 /** How a process ended, from what it left. */
 export const judgeEnd = (evidence: EndEvidence): GuestEnd => {
-  const { shutdown, init, asked, exit, lastWords, now } = evidence;
+  const { shutdown, asked, exit, lastWords, now } = evidence;
   const cause = shutdown ? causeOfShutdown(shutdown) : asked ? 'asked' : causeOfSilence(exit, lastWords);
-  const how = shutdown ? describeShutdown(shutdown, init) : describeExit(exit);
-  const words = cause === 'guest-shutdown' || cause === 'asked' ? '' : lastWords;
+  const init = initOf(evidence);
+  const how = init ? describeInit(init) : shutdown ? describeShutdown(shutdown) : describeExit(exit);
+  const words = init || cause === 'guest-shutdown' || cause === 'asked' ? '' : lastWords;
   const detail = [how, words].filter((part) => part !== '').join(': ');
-  return { cause, ...(detail === '' ? {} : { detail }), at: shutdown ? timeOf(shutdown) : now };
+  return { cause, ...(detail === '' ? {} : { detail }), ...init, at: shutdown ? timeOf(shutdown) : now };
 };
+
+/** Where it tells how a container ended: one that powers off ends by a signal too, and a failure is that of liblxc. */
+const initOf = ({ shutdown, init }: EndEvidence): ProgramEnd | undefined => {
+  switch (shutdown?.data['reason']) {
+    case 'guest-panic':
+    case 'host-signal':
+      return init;
+    case 'guest-shutdown':
+      return init?.exitCode === undefined ? undefined : init;
+    default:
+      return undefined;
+  }
+};
+
+const describeInit = ({ exitCode, signal = 0 }: ProgramEnd): string =>
+  exitCode === undefined
+    ? `its init was ended by ${signalName(signal)}`
+    : `its init ended with status ${exitCode}`;
+
+const describeShutdown = ({ data }: QmpEvent): string => `its monitor said ${String(data['reason'])}`;
 
 /** By `ShutdownCause` of qapi/run-state.json. */
 const causeOfShutdown = ({ data }: QmpEvent): GuestEnd['cause'] => {
@@ -162,15 +182,6 @@ const causeOfSilence = (exit: ExitStatus | undefined, lastWords: string): GuestE
   if (exit === undefined) return 'unknown';
   if (exit.signal !== null) return FAULT_SIGNALS.has(exit.signal) ? 'crashed' : 'killed';
   return exit.code === 0 ? 'unknown' : 'crashed';
-};
-
-const describeShutdown = ({ data }: QmpEvent, init: ExitStatus | undefined): string => {
-  const reason = String(data['reason']);
-  const said = `its monitor said ${reason}`;
-  if (init === undefined) return said;
-  // What reboot(2) does to the init of a namespace that is to be off.
-  const isOff = reason === 'guest-shutdown' && init.signal === 'SIGINT';
-  return `${said}, ${isOff ? 'powered off' : describeExit(init)}`;
 };
 
 const describeExit = (exit: ExitStatus | undefined): string => {

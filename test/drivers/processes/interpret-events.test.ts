@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { GuestEnd } from '../../../drivers/driver.ts';
 import {
   type EndEvidence,
   EventInterpreter,
@@ -113,6 +114,21 @@ describe('judgeEnd', () => {
     expect(causeOf({ shutdown: shutdown('guest-shutdown'), asked: true })).toBe('guest-shutdown');
   });
 
+  it.each<[string, EndEvidence['init'], Partial<GuestEnd>]>([
+    ['guest-shutdown', { exitCode: 0 }, { detail: 'its init ended with status 0', exitCode: 0 }],
+    // What a container that powers off ends with.
+    ['guest-shutdown', { signal: 2 }, { detail: 'its monitor said guest-shutdown' }],
+    ['guest-panic', { exitCode: 5 }, { detail: 'its init ended with status 5', exitCode: 5 }],
+    ['guest-panic', { signal: 11 }, { detail: 'its init was ended by SIGSEGV', signal: 11 }],
+    ['host-signal', { signal: 9 }, { detail: 'its init was ended by SIGKILL', signal: 9 }],
+    ['host-error', { exitCode: 1 }, { detail: 'its monitor said host-error: the last words' }],
+    ['host-qmp-quit', { signal: 9 }, { detail: 'its monitor said host-qmp-quit' }],
+  ])('of a container after %s with %j', (reason, init, told) => {
+    const { cause, at: _at, ...end } = judgeEnd({ ...evidence, shutdown: shutdown(reason), init });
+    expect(end).toEqual(told);
+    expect(cause).toBe(causeOf({ shutdown: shutdown(reason) }));
+  });
+
   it('shows last words only where they tell something', () => {
     expect(judgeEnd({ ...evidence, exit: { code: 1, signal: null } }).detail).toBe(
       'exit status 1: the last words',
@@ -126,33 +142,22 @@ describe('judgeEnd', () => {
 
 describe('how an init ended', () => {
   const ended = (data: Readonly<Record<string, unknown>>): QmpEvent => event('CONTAINER_END', data);
-  const detailOf = (reason: string, ...after: readonly QmpEvent[]): string | undefined => {
-    const events = [event('RESUME'), shutdown(reason), ...after];
-    const last = finalShutdown(events);
-    const init = last && initEnd(events, last);
-    return judgeEnd({ shutdown: last, init, asked: false, exit: undefined, lastWords: '', now: 5 }).detail;
-  };
+  const last = shutdown('guest-panic');
 
-  it.each([
-    ['guest-shutdown', { status: 0 }, ', exit status 0'],
-    ['guest-shutdown', { signal: 2 }, ', powered off'],
-    ['guest-panic', { status: 3 }, ', exit status 3'],
-    ['guest-panic', { signal: 11 }, ', ended by SIGSEGV'],
-    ['host-signal', { signal: 9 }, ', ended by SIGKILL'],
-    ['host-signal', { signal: 2 }, ', ended by SIGINT'],
-    ['host-signal', { signal: 34 }, ', ended by signal 34'],
-    ['host-error', { status: 1 }, ', exit status 1'],
-    ['guest-panic', {}, ''],
-    ['guest-panic', { status: 'three' }, ''],
-    ['guest-panic', { status: 1e9 }, ''],
-    ['guest-panic', { signal: 0.5 }, ''],
-  ])('is told with %s and %j', (reason, data, told) => {
-    expect(detailOf(reason, ended(data))).toBe(`its monitor said ${reason}${told}`);
+  it.each<[Readonly<Record<string, unknown>>, ReturnType<typeof initEnd>]>([
+    [{ status: 0 }, { exitCode: 0 }],
+    [{ status: 3 }, { exitCode: 3 }],
+    [{ signal: 11 }, { signal: 11 }],
+    [{}, undefined],
+    [{ status: 'three' }, undefined],
+    [{ status: 1e9 }, undefined],
+    [{ signal: 0.5 }, undefined],
+  ])('is told as %j', (data, end) => {
+    expect(initEnd([event('RESUME'), last, ended(data)], last)).toEqual(end);
   });
 
   it('is not known where nothing told of it after that shutdown', () => {
-    expect(detailOf('guest-panic')).toBe('its monitor said guest-panic');
-    const last = shutdown('guest-panic');
+    expect(initEnd([last], last)).toBeUndefined();
     expect(initEnd([ended({ status: 3 }), last], last)).toBeUndefined();
   });
 });
