@@ -100,6 +100,26 @@ const setMode = async (context: Context, { guest, path }: InGuest, mode: number)
   }
 };
 
+/** The permissions of a file in the guest; undefined where no program tells them. */
+const modeOf = async (context: Context, { guest, path }: InGuest): Promise<number | undefined> => {
+  const { signal } = context;
+  const client = await context.client();
+  try {
+    const arg = ['-L', '-c', '%a', path];
+    const { pid } = await client.call('guest-exec', { guest, path: 'stat', arg }, { signal });
+    const { outData = '' } = await client.call(
+      'guest-exec-status',
+      { guest, pid, waitMs: 30_000 },
+      { signal },
+    );
+    const mode = /^[0-7]{1,5}$/.exec(Buffer.from(outData, 'base64').toString('latin1').trim());
+    return mode === null ? undefined : Number.parseInt(mode[0], 8) & 0o777;
+  } catch (error) {
+    if (!(error instanceof CliFailure)) throw error;
+    return undefined;
+  }
+};
+
 const copyIn = async (from: string, to: InGuest, context: Context): Promise<number> => {
   const { signal } = context;
   await using file = await open(from, 'r').catch((error: Error) => {
@@ -150,6 +170,8 @@ const copyOut = async (from: InGuest, to: string, context: Context): Promise<num
     // A file that the guest's kernel makes up, as those in /proc, says that it has no size.
     if (total !== size && size !== 0) throw differs(target, size, total);
     await source.close();
+    const mode = await modeOf(context, from);
+    if (mode !== undefined) await file.chmod(mode);
     await rename(partial, target);
     return total;
   } finally {

@@ -7,6 +7,7 @@ import { requireTerminal } from './attach.ts';
 import { carryByteSession, exitCodeOf, terminalSizeOf } from './byte-session.ts';
 import { CliFailure, usageFailure } from './failure.ts';
 import type { Context, Io } from './io.ts';
+import { exitCodeOfRefusal } from './program-exit.ts';
 import type { Invocation } from './verb.ts';
 
 const MAX_INPUT_BYTES = 262_144;
@@ -51,7 +52,7 @@ const programOf = ({
 
 /** Its streams are ours. Resolves with its exit code; undefined where the agent cannot do that. */
 const runHere = async (invocation: Invocation, context: Context): Promise<number | undefined> => {
-  const { io, signal } = context;
+  const { io, signal, note } = context;
   const { flags } = invocation;
   const [interactive, terminal] = [flags['interactive'] === true, flags['terminal'] === true];
   requireTerminal(context, { interactive, terminal });
@@ -66,9 +67,12 @@ const runHere = async (invocation: Invocation, context: Context): Promise<number
   const client = await context.client();
   const socket = await client.attach('guest-exec-session', request, { signal }).catch((error: unknown) => {
     if (isUnsupported(error)) return undefined;
-    throw error;
+    const code = exitCodeOfRefusal(error);
+    if (code === undefined) throw error;
+    note(`roost: ${(error as CliFailure).message}`);
+    return code;
   });
-  if (!socket) return undefined;
+  if (socket === undefined || typeof socket === 'number') return socket;
   const ending = await carryByteSession(socket, io, {
     of: 'program',
     interactive,

@@ -11,11 +11,11 @@ import { imageNameOf, parseOciReference } from '../protocol/oci-reference.ts';
 import type { OperationView } from '../protocol/operation.ts';
 import { type AttachOptions, attachHere, requireTerminal } from './attach.ts';
 import { exitCodeOf as endOfSession } from './byte-session.ts';
-import { exitCodeOf } from './exit-codes.ts';
 import { CliFailure, Interrupted, toFailure } from './failure.ts';
 import { parseForward } from './forward.ts';
 import type { Context } from './io.ts';
 import { lastingCall, lastingWait } from './lasting.ts';
+import { exitCodeOfRefusal, programCodes } from './program-exit.ts';
 import { randomHex } from './random-hex.ts';
 import { UnitError } from './units.ts';
 import type { Arguments, Invocation } from './verb.ts';
@@ -23,13 +23,6 @@ import { parseVolume } from './volume.ts';
 
 type Streams = Pick<AttachOptions, 'terminal' | 'interactive'>;
 
-/** Those of docker run: it could not be run at all, not be executed, not be found. */
-const programCodes = {
-  notRun: exitCodeOf('notRun'),
-  notExecutable: 126,
-  notFound: 127,
-  signalled: 128,
-} as const;
 /** The log grows without notice, so it is looked at. */
 const LOOK_MS = 100;
 const MAX_PART_BYTES = 65_536;
@@ -190,13 +183,6 @@ const exitCodeOfEnd = ({ lastExit }: GuestView): number => {
   return lastExit?.signal === undefined ? programCodes.notRun : programCodes.signalled + lastExit.signal;
 };
 
-/** Of a start that failed. */
-const exitCodeOfFailure = ({ wire }: CliFailure): number => {
-  const { errno } = wire.data ?? {};
-  if (errno === 'ENOENT') return programCodes.notFound;
-  return errno === 'EACCES' || errno === 'ENOEXEC' ? programCodes.notExecutable : programCodes.notRun;
-};
-
 const runToEnd = async (context: Context, guest: string): Promise<number> => {
   const ended = new AbortController();
   const shown = showOutput(context, guest, ended.signal);
@@ -264,7 +250,7 @@ export const runImage = async (invocation: Invocation, context: Context): Promis
     if (started.error) {
       const failure = new CliFailure(started.error);
       context.note(`roost: ${failure.message}`);
-      return exitCodeOfFailure(failure);
+      return exitCodeOfRefusal(failure) ?? programCodes.notRun;
     }
     if (flags['detach'] === true) {
       context.print(name);

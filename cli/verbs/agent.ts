@@ -70,7 +70,7 @@ export const agentVerbs: readonly Verb[] = [
     uses: ['guest-exec', 'guest-exec-status'],
     summary: 'Run a program in a guest by its agent',
     details:
-      'Its exit code is that of roost. Where a container image runs, it is as if the program ran here: with -it on this terminal. By the QEMU guest agent its output comes when it has ended, and its input, up to 256 KiB, is given before.',
+      'Its exit code is that of roost. Where a container image or a container runs, it is as if the program ran here: with -it on this terminal, and 126 is for what could not be executed, 127 for what was not found. By the QEMU guest agent its output comes when it has ended, and its input, up to 256 KiB, is given before.',
     positionals: [
       guest,
       { name: 'CMD', variadic: true, command: true, description: 'The program and its arguments' },

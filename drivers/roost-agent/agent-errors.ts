@@ -1,4 +1,4 @@
-/** What goes wrong between the host and the agent of a microVM, in the classes of the contract. */
+/** What goes wrong between the host and our agent in a guest, in the classes of the contract. */
 import { getSystemErrorName } from 'node:util';
 import { type ErrorClass, RoostError } from '../../protocol/errors.ts';
 import { guestText } from '../qemu/agent/agent-types.ts';
@@ -41,14 +41,14 @@ export const refusal = (request: string, fields: FieldReader): RoostError => {
   const said = guestText(fields.text('message', 4096) ?? '', MAX_SAID);
   return new RoostError(
     classOf[name] ?? 'FailedPrecondition',
-    `The microVM refused ${request}: ${said === '' ? name : `${said} (${name})`}`,
+    `The guest refused ${request}: ${said === '' ? name : `${said} (${name})`}`,
     { data: { request, errno: name, said }, hint: 'These are the words of the guest; mend it there.' },
   );
 };
 
 /** The agent's answer has another form than the protocol gives it. */
 export const nonsense = (request: string, cause?: unknown): RoostError =>
-  new RoostError('Unavailable', `The microVM's agent answered ${request} with what is no answer to it`, {
+  new RoostError('Unavailable', `The guest's agent answered ${request} with what is no answer to it`, {
     cause,
     data: { request },
     hint: 'Its init is broken, of another version, or lies: start the guest with the one of this Roost.',
@@ -56,7 +56,7 @@ export const nonsense = (request: string, cause?: unknown): RoostError =>
 
 /** The session with the agent is over. */
 export const agentGone = (why: string, cause?: unknown): RoostError =>
-  new RoostError('Unavailable', `The microVM's agent is out of reach: ${why}`, {
+  new RoostError('Unavailable', `The guest's agent is out of reach: ${why}`, {
     cause,
     hint: 'Whether the guest has done what it was asked for is not known; the guest itself may run on.',
   });

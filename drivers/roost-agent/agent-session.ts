@@ -165,7 +165,7 @@ export class AgentSession {
     } catch (error) {
       if (this.#pending.has(id)) this.#abandon(id, pending);
       if (!(error instanceof DeadlineError) || signal.aborted) throw error;
-      throw new RoostError('DeadlineExceeded', `The microVM's agent gave no answer to ${type}`, {
+      throw new RoostError('DeadlineExceeded', `The guest's agent gave no answer to ${type}`, {
         cause: error,
         data: { request: type, timeoutMs },
         hint: 'Whether the guest has done it is not known. The guest may be too busy, or its agent broken.',
