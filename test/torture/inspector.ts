@@ -25,8 +25,7 @@ export interface Inspector {
 /** An inspector for a home that a daemon has lived in already; it ends with the test. */
 export const openInspector = (home: DaemonHome): Inspector => {
   const argv = [process.execPath, program, home.stateDirectory, home.runDirectory, '--serve'];
-  const [file = '', ...args] =
-    home.namespace === undefined ? argv : ['ip', 'netns', 'exec', home.namespace, ...argv];
+  const [file = '', ...args] = [...home.entry, ...argv];
   const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   onTestFinished(async () => {
