@@ -216,7 +216,6 @@ export const buildCore = (
   };
   const guests: Guests = new Guests({ house, config });
   const adoptions = new Adoptions(house, guests.registry, () => inspectHost(parts, shared, stopping));
-  const tokens = new Tokens(inventory, clock);
   const fsck = new Fsck({ ...shared, ...parts, guests, networks, images, now: () => clock.now() });
   return {
     inventory,
@@ -230,7 +229,7 @@ export const buildCore = (
     networks,
     guests,
     devices: new GuestDevices(house, guests),
-    tokens,
+    tokens: new Tokens(inventory, clock),
     fsck,
     hostShutdown: new HostShutdown({ ...shared, guests, timeoutMs: config.hostShutdown.timeoutMs }),
     adoptions,

@@ -65,7 +65,13 @@ export const realParts = (context: PartsContext): Parts => {
       launcherPath: launcherPath(),
       ...(imagesGid === undefined
         ? {}
-        : { rootPacking: { wardenPath: wardenPath(), packer: { uid: importer, gid: importer } } }),
+        : {
+            rootPacking: {
+              wardenPath: wardenPath(),
+              launcherPath: launcherPath(),
+              packer: { uid: importer, gid: importer },
+            },
+          }),
     }),
     imageStore: imageStore({
       path: join(config.stateDirectory, 'images'),

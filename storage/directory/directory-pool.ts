@@ -124,7 +124,7 @@ export interface DirectoryPoolOptions {
   /** Path of roost-launcher, which becomes a volume's owner; needed where volumes have one. */
   readonly launcherPath?: string;
   /** Needed where roots are saved; without it none can be. */
-  readonly rootPacking?: Omit<RootPacking, 'launcherPath'>;
+  readonly rootPacking?: RootPacking;
 }
 
 class DirectoryPool implements Pool {
@@ -140,9 +140,7 @@ class DirectoryPool implements Pool {
     this.path = options.path;
     this.#guests = join(options.path, 'guests');
     this.#launcherPath = options.launcherPath;
-    const { launcherPath, rootPacking } = options;
-    this.#rootPacking =
-      rootPacking && launcherPath !== undefined ? { ...rootPacking, launcherPath } : undefined;
+    this.#rootPacking = options.rootPacking;
   }
 
   plan(guest: GuestId): readonly HostObject[] {

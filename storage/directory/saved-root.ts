@@ -74,12 +74,16 @@ export const savingArgs = (
   return [
     wardenPath,
     '--mounted',
-    ...['--run', run],
-    ...['--image', image.path],
-    ...['--upper', directory],
+    '--run',
+    run,
+    '--image',
+    image.path,
+    '--upper',
+    directory,
     '--',
     // Back from what is mounted, and before anything of the host is covered.
-    ...['/usr/bin/env', `--chdir=${join(place, 'made')}`],
+    '/usr/bin/env',
+    `--chdir=${join(place, 'made')}`,
     ...confined([...tool], { launcherPath, identity: packer }, maxFileBytes, {
       options: ['--view', join(run, 'merged')],
     }),

@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { deferred } from '../../lib/abort.ts';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestId } from '../../protocol/types.ts';
+import type { GuestId, OperationId } from '../../protocol/types.ts';
 import type { PoolEffect } from '../../storage/fake/fake-pool.ts';
 import {
   aContainer,
@@ -304,12 +304,12 @@ describe.each(kinds)('%s', (kind) => {
   test('asked for again under its key is the same, also when the container runs by then', async () => {
     const { client } = await begin({});
     const key = { idempotencyKey: '01890a5d-ac96-774b-bcce-b302099a8057' };
-    const once = (): Promise<{ readonly operation: string; readonly id: string }> =>
+    const once = (): Promise<{ readonly operation: OperationId; readonly id: string }> =>
       kind === 'guest-save'
         ? client.call('guest-save', { guest: 'c1', ...key })
         : client.call('guest-clone', { guest: 'c1', name: 'c2', ...key });
     const first = await once();
-    await client.call('operation-wait', { operation: first.operation as never });
+    await client.call('operation-wait', { operation: first.operation });
     await client.done('guest-start', { guest: 'c1' });
     expect(await once()).toEqual(first);
   });

@@ -13,6 +13,8 @@ import { run, scratchDirectory } from '../scratch-directory.ts';
 
 const PACKER = { uid: 2_000_000_103, gid: 2_000_000_103 };
 
+const PACKING = { wardenPath: wardenPath(), launcherPath: launcherPath(), packer: PACKER };
+
 interface Begun {
   readonly pool: Pool;
   readonly root: RootSpec;
@@ -33,12 +35,10 @@ const begin = async (): Promise<Begun> => {
   await chown(join(tree, 'etc/kept'), 100, 65_534);
   const image = join(scratch.path, 'image.raw');
   await run('mksquashfs', tree, image, '-quiet', '-no-progress');
-  const rootPacking = { wardenPath: wardenPath(), packer: PACKER };
   const pool = directoryPool({
     name: 'default',
     path: join(scratch.path, 'pool'),
-    launcherPath: launcherPath(),
-    rootPacking,
+    rootPacking: PACKING,
   });
   const root: RootSpec = {
     guest: newGuest(),
@@ -177,11 +177,10 @@ describeWith(['root', 'sqfstar'], 'a root that is saved', () => {
 
   it('is read by who can read everything, and nothing else', async () => {
     const { pool, root, path } = await begin();
-    const packing = { wardenPath: wardenPath(), launcherPath: launcherPath(), packer: PACKER };
     const place = `${path}.d`;
     await mkdir(join(place, 'run'), { recursive: true });
     await mkdir(join(place, 'made'));
-    const argv = savingArgs(pool.rootSource(root), place, packing, 2 ** 20);
+    const argv = savingArgs(pool.rootSource(root), place, PACKING, 2 ** 20);
     const tool = argv.indexOf('/usr/bin/mksquashfs');
     expect(argv.slice(tool - 3, tool)).toEqual(['--die-with', `${process.pid}`, '--']);
     const asker = argv.slice(0, tool).filter((each) => each !== '--die-with' && each !== `${process.pid}`);
