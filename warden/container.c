@@ -10,6 +10,7 @@
 #include "loop.h"
 #include "lxc-log.h"
 #include "lxc-start.h"
+#include "lxc-state.h"
 #include "process.h"
 #include "spawn.h"
 #include "verdict.h"
@@ -29,6 +30,7 @@
 #define LONGEST_LOOK_MS 64
 
 static void look_whether_frozen(void);
+static void lxc_told(void);
 static void init_started(pid_t pid);
 static void init_ended(struct ending how);
 static void init_reboots(void);
@@ -49,7 +51,7 @@ static pid_t starter; /* lxc-start; 0: none */
 static int init = -1; /* a pidfd; -1: none that is known */
 static struct evidence run;
 
-static struct asker beginner, freezer;
+static struct asker beginner, freezer, thawer;
 static struct alarm look = {.ring = look_whether_frozen};
 static int64_t look_ms;
 static int exit_status;
@@ -62,6 +64,7 @@ void container_open(const struct options *given, const char *terminal)
     lxc_log_open(options->lxc_log, &reader);
     groups_open(options->cgroup);
     loop_alarm(&look);
+    lxc_state_open(options, lxc_told);
 }
 
 static void forget_init(void)
@@ -79,6 +82,7 @@ static void begin(void)
     (void)groups_remove(false);
     group = groups_make_first();
     lxc_log_forget();
+    lxc_state_forget();
     run = (struct evidence){0};
     is_rebooting = false;
     starter = spawn(lxc_start, &(struct files){.of = {-1, STDERR_FILENO}, .count = 2, .group = group});
@@ -88,6 +92,9 @@ static void begin(void)
 
 static void begin_to_freeze(void)
 {
+    /* That it is thawed, which would thaw it. */
+    if (lxc_state_is_being_told())
+        return;
     if (!groups_freeze(true)) {
         stillness = THAWED;
         refuse(&freezer, GENERIC, "The container cannot be frozen: %s", strerror(errno));
@@ -106,9 +113,7 @@ static void look_whether_frozen(void)
         look_ms = look_ms * 2 < LONGEST_LOOK_MS ? look_ms * 2 : LONGEST_LOOK_MS;
         return;
     }
-    stillness = FROZEN;
-    tell("STOP", NULL);
-    answer(&freezer, NULL);
+    lxc_state_tell(true);
 }
 
 /* Also of a killed one, which does not die before. */
@@ -118,11 +123,34 @@ static void thaw(void)
     (void)groups_freeze(false);
 }
 
+/* What it was told it has also done, and that may be over meanwhile. */
+static void lxc_told(void)
+{
+    if (stillness == THAWED || phase == ENDING)
+        thaw();
+    if (phase != RUNNING) {
+        answer(&thawer, NULL);
+        return;
+    }
+    if (stillness == THAWED && lxc_state_is_frozen())
+        lxc_state_tell(false);
+    else if (stillness == THAWED)
+        answer(&thawer, NULL);
+    else if (!lxc_state_is_frozen())
+        begin_to_freeze();
+    else if (stillness == FREEZING) {
+        stillness = FROZEN;
+        tell("STOP", NULL);
+        answer(&freezer, NULL);
+    }
+}
+
 static void kill_init(void)
 {
     agent_end();
     if (init >= 0)
         (void)syscall(SYS_pidfd_send_signal, init, SIGKILL, NULL, 0);
+    lxc_state_interrupt();
     thaw();
     phase = ENDING;
 }
@@ -176,6 +204,7 @@ static void init_reboots(void)
 {
     agent_end();
     forget_init();
+    lxc_state_forget();
     run.is_started = run.is_ended = false;
     if (phase != RUNNING)
         return;
@@ -232,6 +261,14 @@ void container_continue(struct asker *asker)
         else
             refuse(&freezer, GENERIC, "The container was continued meanwhile");
         stillness = THAWED;
+        if (phase == RUNNING) {
+            thawer = *asker;
+            if (lxc_state_is_being_told())
+                lxc_state_interrupt();
+            else
+                lxc_state_tell(false);
+            return;
+        }
     }
     answer(asker, NULL);
 }
@@ -340,6 +377,7 @@ static void finish(void)
         say_failure();
     refuse(&beginner, GENERIC, "The container was ended meanwhile");
     refuse(&freezer, GENERIC, "The container ended meanwhile");
+    refuse(&thawer, GENERIC, "The container ended meanwhile");
     if (!groups_remove(true))
         fprintf(stderr, "%s: remove the control groups of %s: %s\n", program_name, options->cgroup, strerror(errno));
     tell("SHUTDOWN", "{\"guest\": %s, \"reason\": \"%s\"}", verdict.guest ? "true" : "false", verdict.reason);

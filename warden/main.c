@@ -10,6 +10,7 @@
 #include "console.h"
 #include "container.h"
 #include "loop.h"
+#include "lxc-state.h"
 #include "monitor.h"
 #include "options.h"
 #include "process.h"
@@ -104,6 +105,7 @@ static void reap(void)
     while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
         container_child_ended(child, status);
         agent_child_ended(child, status);
+        lxc_state_child_ended(child);
     }
     container_children_told(child == 0);
 }
