@@ -107,6 +107,10 @@ export const lxcInfo = async (home: DaemonHome, id: string): Promise<ReadonlyMap
 export const initPidOf = async (home: DaemonHome, id: string): Promise<number> =>
   Number((await lxcInfo(home, id)).get('PID'));
 
+/** Whether a process of the host runs; one that nobody has asked about how it ended does not. */
+export const isAlive = async (pid: number): Promise<boolean> =>
+  /^State:\t[^ZX]/m.test(await readFile(`/proc/${pid}/status`, 'utf8').catch(() => ''));
+
 /** The file of a controller that holds a container, in whichever hierarchy that is. */
 export const groupFile = async (
   { daemon }: Pick<ContainerHome, 'daemon'>,
