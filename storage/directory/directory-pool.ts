@@ -279,10 +279,9 @@ class DirectoryPool implements Pool {
 
   async saveRoot(root: RootSpec, path: string, work: Work): Promise<void> {
     const packing = await requirePacking(this.#rootPacking);
-    const source = this.rootSource(root);
-    await withStorageErrors(`save the root in ${source.directory}`, async () => {
-      await requireFile(source.image, work.signal, 'a root');
-      await saveRoot(source, path, packing, work);
+    await withStorageErrors(`save the root of guest ${root.guest}`, async () => {
+      await requireFile(root.image, work.signal, 'a root');
+      await saveRoot(this.rootSource(root), path, packing, work);
     });
   }
 
