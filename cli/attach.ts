@@ -24,8 +24,10 @@ export const attachHere = async (
     const args = { guest, ...(fromOffset === undefined ? {} : { fromOffset }) };
     const socket = await client.attach('guest-attach', args, { signal });
     const isHere = options.terminal && options.interactive && io.stdin.isTTY === true;
-    if (isHere) note(`Attached to ${guest}. Ctrl-] leaves; the guest goes on.`);
-    const ending = await carryByteSession(socket, io, { ...options, of: 'program', mayLeave: true });
+    const onOpen = (): void => {
+      if (isHere) note(`Attached to ${guest}. Ctrl-] leaves; the guest goes on.`);
+    };
+    const ending = await carryByteSession(socket, io, { ...options, of: 'program', mayLeave: true, onOpen });
     // The cursor stands wherever the program left it.
     if (ending === 'left') note(['', `Left ${guest}; it goes on. 'roost attach ${guest}' comes back.`]);
     return ending;

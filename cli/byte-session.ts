@@ -28,6 +28,8 @@ export interface ByteSessionOptions {
   readonly terminal: boolean;
   /** Whether Ctrl-] leaves it to itself. */
   readonly mayLeave: boolean;
+  /** Called before anything is shown: from then on each key goes on as it is. */
+  readonly onOpen?: () => void;
 }
 
 const lostHints: Readonly<Record<ByteSessionOptions['of'], string>> = {
@@ -148,6 +150,7 @@ export const carryByteSession = async (
 ): Promise<ByteSessionEnding> => {
   const restore = options.terminal && options.interactive ? enterRawMode(io) : () => undefined;
   try {
+    options.onOpen?.();
     return await carry(socket, io, options);
   } finally {
     restore();

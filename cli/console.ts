@@ -34,12 +34,14 @@ export const attachConsole = async (invocation: Invocation, context: Context): P
     throw inWords(error);
   });
   const terminal = io.stdin.isTTY === true;
-  if (terminal) note(`Console of ${guest}. Ctrl-] leaves; the guest goes on.`);
   const ending = await carryByteSession(socket, io, {
     of: 'console',
     interactive: true,
     terminal,
     mayLeave: true,
+    onOpen: () => {
+      if (terminal) note(`Console of ${guest}. Ctrl-] leaves; the guest goes on.`);
+    },
   });
   // The cursor stands wherever the guest left it.
   if (terminal) note('');
