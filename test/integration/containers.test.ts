@@ -40,9 +40,8 @@ describeWith(['root', 'lxc', 'sqfstar', 'nft', 'ip', 'dnsmasq'], 'a container in
       ready: { kind: 'agent' },
       agent: { state: 'connected' },
     });
-    expect(await lxcInfo(home, id)).toEqual(
-      new Map([...(await lxcInfo(home, id)), ['State', 'RUNNING'], ['IP', running.nics[0]?.ipv4]]),
-    );
+    const info = await lxcInfo(home, id);
+    expect([info.get('State'), info.get('IP')]).toEqual(['RUNNING', running.nics[0]?.ipv4]);
 
     await daemon.succeed('guest-pause', { guest: 'one' });
     expect((await daemon.guest('one')).state).toBe('paused');
