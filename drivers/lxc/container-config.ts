@@ -98,9 +98,10 @@ const mountLines = ({
     : []),
 ];
 
-/** Without any it would have those of the host. */
-const nicLines = (nics: ContainerConfigInput['nics']): readonly Line[] =>
-  nics.length === 0
+/** Without any it would have those of the host. Of several the first has the way out: there is one default route. */
+const nicLines = (nics: ContainerConfigInput['nics']): readonly Line[] => {
+  const wayOut = nics.findIndex(({ port }) => port.ipv4?.gateway !== undefined);
+  return nics.length === 0
     ? [['lxc.net.0.type', 'empty']]
     : nics.flatMap(({ link, port: { peer, ipv4 } }, index): readonly Line[] => {
         const key = `lxc.net.${index}`;
@@ -112,9 +113,12 @@ const nicLines = (nics: ContainerConfigInput['nics']): readonly Line[] =>
           ...(ipv4 === undefined
             ? []
             : [[`${key}.ipv4.address`, `${ipv4.address}/${ipv4.prefixLength}`] as const]),
-          ...(ipv4?.gateway === undefined ? [] : [[`${key}.ipv4.gateway`, ipv4.gateway] as const]),
+          ...(ipv4?.gateway === undefined || index !== wayOut
+            ? []
+            : [[`${key}.ipv4.gateway`, ipv4.gateway] as const]),
         ];
       });
+};
 
 /** The text of the file. */
 export const containerConfig = (input: ContainerConfigInput): string => {
