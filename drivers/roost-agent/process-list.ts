@@ -12,9 +12,10 @@ const MOST_PROCESSES = 4096;
 /** Read at once: the init has a helper for each. */
 const AT_ONCE = 8;
 const MAX_FILE_BYTES = 4096;
-const KTHREADD = 2;
+/** PF_KTHREAD, of the flags in /proc/PID/stat. Their numbers tell nothing: in a container the second process is any. */
+const KERNEL_THREAD = 0x0020_0000;
 
-type Stat = Omit<GuestProcess, 'uid' | 'command'> & { readonly name: string };
+type Stat = Omit<GuestProcess, 'uid' | 'command'> & { readonly name: string; readonly flags: number };
 
 /** /proc/PID/stat; undefined for another form. The name may have anything in it, brackets and spaces too. Pure. */
 export const parseStat = (text: string): Stat | undefined => {
@@ -29,6 +30,7 @@ export const parseStat = (text: string): Stat | undefined => {
     name: guestText(text.slice(open + 1, close), 64),
     state: fields[0] ?? '',
     parentPid: number(1),
+    flags: number(6),
     cpuTimeMs: ((number(11) + number(12)) * 1000) / TICKS_PER_SECOND,
     residentBytes: number(21) * PAGE_BYTES,
   };
@@ -63,8 +65,8 @@ const readProcess = async (
   try {
     const { status, content } = await agent.readFile(`/proc/${pid}/stat`, signal);
     const stat = parseStat(await textOf(content));
-    if (!stat || stat.pid === KTHREADD || stat.parentPid === KTHREADD) return undefined;
-    const { name, ...rest } = stat;
+    if (!stat || (stat.flags & KERNEL_THREAD) !== 0) return undefined;
+    const { name, flags: _flags, ...rest } = stat;
     const cmdline = await textOf((await agent.readFile(`/proc/${pid}/cmdline`, signal)).content);
     return { ...rest, uid: status.uid, command: commandOf(cmdline, name) };
   } catch (error) {

@@ -149,6 +149,10 @@ describeWith(['root', 'lxc', 'sqfstar', 'nft', 'ip', 'dnsmasq'], 'in a container
     const { stdout: top } = await runRoost(home, ['top', 'one']);
     expect(top).toMatch(/^1 +0 +0 +S .*\/sbin\/init$/m);
     expect(top).toMatch(/sleep 4321$/m);
+    // Whatever its number is, the second process of a container is no thread of a kernel's.
+    const numbers = (await shellIn(at, 'one')('cd /proc; echo [0-9]*')).split(' ').map(Number);
+    for (const pid of numbers.filter((number) => number <= 4))
+      expect(top).toMatch(new RegExp(`^${pid} `, 'm'));
     expect(top).not.toMatch(/node|roostd|lxc-start/);
     const [nic] = (await daemon.guest('one')).nics;
     const told = await daemon.client.call('guest-network-get-interfaces', { guest: 'one' });
