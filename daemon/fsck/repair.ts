@@ -143,7 +143,7 @@ export class Repair {
     if (guest === undefined) return;
     const place = this.#placeOf(guest);
     if (await anyAlive(drivers, place)) return;
-    for (const driver of drivers) await driver.clear(place);
+    await clearByAny(drivers, place);
     const planned = new Set(pool.plan(guest, []).map(hostObjectKey));
     for (const object of objects) {
       if (object.kind !== 'directory') continue;
@@ -179,6 +179,13 @@ export class Repair {
     }
   }
 }
+
+/** Whose it was is not known any more: where one cannot clear away what is another's, it can once that one has. */
+const clearByAny = async (drivers: readonly Driver[], place: GuestPlace): Promise<void> => {
+  const left: Driver[] = [];
+  for (const driver of drivers) await driver.clear(place).catch(() => left.push(driver));
+  for (const driver of left) await driver.clear(place);
+};
 
 const anyAlive = async (drivers: readonly Driver[], place: GuestPlace): Promise<boolean> => {
   const probes = await Promise.all(drivers.map((driver) => driver.probe(place)));
