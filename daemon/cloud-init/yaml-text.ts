@@ -3,21 +3,39 @@
  * boolean. What is read is judged by its source, and what is written is quoted for such a reader. Pure.
  */
 import {
-  type Document,
+  Document,
   isMap,
   isScalar,
   LineCounter,
   type Pair,
   parseDocument,
-  stringify,
+  Scalar,
+  type Tags,
   visit,
 } from 'yaml';
 import { RoostError } from '../../protocol/errors.ts';
 
 const MAX_ALIASES = 100;
 
+/** As a key, and not in quotes, it merges maps (https://yaml.org/type/merge.html); here it is a name like any other. */
+const MERGE_KEY = '<<';
+const MERGE_TAG = 'tag:yaml.org,2002:merge';
+
+const isMerge = (tag: Tags[number]): boolean =>
+  typeof tag === 'string' ? tag === 'merge' : tag.tag === MERGE_TAG;
+
 /** For a reader of YAML 1.1, long lines left whole. */
-export const yamlText = (value: unknown): string => stringify(value, { version: '1.1', lineWidth: 0 });
+export const yamlText = (value: unknown): string => {
+  // With the tag, the key would be written as what merges, whatever quotes it has.
+  const customTags = (tags: Tags): Tags => tags.filter((tag) => !isMerge(tag));
+  const document = new Document(value, { version: '1.1', customTags });
+  visit(document, {
+    Pair: (_key, { key }) => {
+      if (isScalar(key) && key.value === MERGE_KEY) key.type = Scalar.QUOTE_DOUBLE;
+    },
+  });
+  return document.toString({ lineWidth: 0 });
+};
 
 export interface YamlText {
   readonly document: Document.Parsed;

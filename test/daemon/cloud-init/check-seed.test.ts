@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
 import { checkSeed } from '../../../daemon/cloud-init/check-seed.ts';
 import { cloudConfigKeys } from '../../../daemon/cloud-init/cloud-config-keys.ts';
+import { yamlText } from '../../../daemon/cloud-init/yaml-text.ts';
 import { isRoostError } from '../../../protocol/errors.ts';
 
 const refusal = (given: Parameters<typeof checkSeed>[0]): string => {
@@ -78,10 +78,12 @@ describe('user-data', () => {
       fc.property(
         fc.dictionary(fc.constantFrom(...cloudConfigKeys), fc.jsonValue({ maxDepth: 2 }), { minKeys: 1 }),
         (config) => {
-          const userData = `#cloud-config\n${stringify(config, { version: '1.1' })}`;
+          const userData = `#cloud-config\n${yamlText(config)}`;
           expect(checkSeed({ userData })).toEqual([]);
         },
       ),
+      // A key that would merge maps, were it not in quotes.
+      { examples: [[{ ntp: { '<<': 0 } }], [{ ntp: { '<<': { a: 1 } } }]] },
     );
   });
 
