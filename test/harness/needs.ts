@@ -45,6 +45,7 @@ const needs = {
   umoci: program('umoci'),
   sqfstar: program('sqfstar'),
   lxc: program('lxc-start'),
+  lxcfs: program('lxcfs'),
   skopeo: program('skopeo'),
   'docker-registry': program('docker-registry'),
 } as const satisfies Record<string, () => string | undefined>;
