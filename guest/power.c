@@ -63,6 +63,7 @@ static void begin(uint32_t grace)
     stage = ASKING;
     wait_at_most(grace);
     signal_everybody(SIGTERM);
+    hang_up_terminals();
     /* A stopped program hears of it only then. */
     signal_everybody(SIGCONT);
 }

@@ -445,6 +445,13 @@ void announce_ends(void)
     }
 }
 
+void hang_up_terminals(void)
+{
+    for (struct process *process = processes; process != NULL; process = process->next)
+        if (!process->ended && process->terminal)
+            (void)kill(-process->pid, SIGHUP);
+}
+
 void signal_all_processes(int signal)
 {
     for (struct process *process = processes; process != NULL; process = process->next)

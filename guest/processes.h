@@ -31,6 +31,9 @@ void announce_ends(void);
 /* Whether there is one that the host has not let go of. */
 bool any_process(void);
 
+/* For every program that was started here on a terminal: a shell that somebody types into heeds no SIGTERM. */
+void hang_up_terminals(void);
+
 /* A signal for every program that was started here. */
 void signal_all_processes(int signal);
 
