@@ -24,6 +24,8 @@
 /* After its end it is run again, at first soon. */
 #define FIRST_DELAY_MS 1000
 #define LONGEST_DELAY_MS 30000
+/* One that was asked to end, and did: a system that goes down asks everybody, and would wait for another. */
+#define ASKED_DELAY_MS 120000
 /* One that lived so long did not fail. */
 #define GOOD_LIFE_MS 30000
 /* It says this when it takes connections. */
@@ -193,10 +195,10 @@ static void say_complaint(void)
 
 void agent_child_ended(pid_t ended, int status)
 {
-    (void)status;
     if (ended != child)
         return;
     child = 0;
+    container_look_around();
     say_complaint();
     watch_close(&said);
     watch_close(&complained);
@@ -206,6 +208,10 @@ void agent_child_ended(pid_t ended, int status)
         try();
     if (!is_to_run || child != 0)
         return;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        again.due = now_ms() + ASKED_DELAY_MS;
+        return;
+    }
     if (now_ms() - begun_ms > GOOD_LIFE_MS)
         delay_ms = FIRST_DELAY_MS;
     again.due = now_ms() + delay_ms;

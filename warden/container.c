@@ -227,6 +227,12 @@ bool container_can_run(void)
     return phase == RUNNING && stillness == THAWED;
 }
 
+void container_look_around(void)
+{
+    if (phase == RUNNING && run.init >= 0)
+        (void)syscall(SYS_pidfd_send_signal, run.init, SIGCHLD, NULL, 0);
+}
+
 static bool is_ending(struct asker *asker)
 {
     if (phase != ENDING || run.wanted == RESET)

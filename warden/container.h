@@ -33,6 +33,12 @@ void container_child_ended(pid_t child, int status);
 /* When all that ended were told. */
 void container_children_told(bool is_any_left);
 
+/*
+ * Something has ended in it that the init is no parent of. An init that waits until it is alone, as systemd does when it goes
+ * down, looks around when a child ends, and would not hear of this.
+ */
+void container_look_around(void);
+
 /* Whether a program can be run in it now. */
 bool container_can_run(void);
 
