@@ -67,19 +67,67 @@ const measure = async (
         roost: await firstExecSampler(instance, options.signal),
         peer: docker.firstExec(),
       }),
-      await row('container-exec-cli', {
-        roost: programSampler(roostArgv(instance, 'exec', RUNNING, TRUE), 0),
-        peer: {
-          name: 'docker exec',
-          sample: programSampler([...containers.docker, 'exec', docker.running, TRUE], 0),
-        },
-      }),
     ];
-    return [...apart, ...(await measureByHand(instance, byHand, options))];
+    return [
+      ...apart,
+      ...(await measureCommands(instance, { docker: containers.docker, running: docker.running }, options)),
+      ...(await measureByHand(instance, byHand, options)),
+    ];
   } finally {
     docker.close();
     await byHand.close();
   }
+};
+
+/** The same steps as people ask for them: each is a program, from the spawn to its end. */
+const measureCommands = async (
+  instance: Instance,
+  { docker, running }: Pick<Containers, 'docker'> & { readonly running: string },
+  options: InstanceOptions,
+): Promise<readonly Figure[]> => {
+  const ours = (...args: readonly string[]): Sampler => programSampler(roostArgv(instance, ...args), 0);
+  const theirs = (...args: readonly string[]): Sampler => programSampler([...docker, ...args], 0);
+  const between =
+    (before: Sampler | undefined, act: Sampler, after: Sampler | undefined): Sampler =>
+    async () => {
+      await before?.();
+      const ms = await act();
+      await after?.();
+      return ms;
+    };
+  const row = (name: string, roost: Sampler, verb: string, sample: Sampler): Promise<Figure> =>
+    takeFigure(name, 'ms', { roost, peer: { name: `docker ${verb}`, sample } }, limits, options);
+  const made = ['--name', MADE, '--network', 'none', 'box', '/sbin/init'] as const;
+  const [create, remove] = [theirs('create', ...made), theirs('rm', '--force', MADE)];
+  const [start, kill] = [theirs('start', MADE), theirs('kill', MADE)];
+  const [ourStart, ourStop] = [ours('start', BEGUN), ours('stop', '--force', BEGUN)];
+  const ourCreate = ours('create', MADE, '--root', IMAGE, '--memory', '64MiB');
+  const figures = [
+    await row('container-exec-cli', ours('exec', RUNNING, TRUE), 'exec', theirs('exec', running, TRUE)),
+    await row(
+      'container-create-cli',
+      between(undefined, ourCreate, () => timed(() => instance.succeed('guest-delete', { guest: MADE }))),
+      'create',
+      between(undefined, create, remove),
+    ),
+  ];
+  await create();
+  figures.push(
+    await row(
+      'container-start-cli',
+      between(undefined, ourStart, () => timed(() => stop(instance))),
+      'start',
+      between(undefined, start, kill),
+    ),
+    await row(
+      'container-stop-cli',
+      between(() => timed(() => instance.succeed('guest-start', { guest: BEGUN })), ourStop, undefined),
+      'kill',
+      between(start, kill, undefined),
+    ),
+  );
+  await remove();
+  return figures;
 };
 
 const measureByHand = async (
@@ -152,8 +200,11 @@ const deleted = async (instance: Instance): Promise<number> => {
 
 const stopped = async (instance: Instance): Promise<number> => {
   await instance.succeed('guest-start', { guest: BEGUN });
-  return await timed(() => instance.succeed('guest-stop', { guest: BEGUN, force: true }));
+  return await timed(() => stop(instance));
 };
+
+const stop = (instance: Instance): Promise<void> =>
+  instance.succeed('guest-stop', { guest: BEGUN, force: true });
 
 /** On a connection that is there. Resolves when it has ended well. */
 const exec = async (client: Client, guest: string): Promise<void> => {

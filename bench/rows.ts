@@ -202,6 +202,12 @@ export const rowGroups: readonly RowGroup[] = [
         what: 'From `guest-start` written to the socket until the same has been answered',
       },
       { name: 'container-exec-cli', what: '`roost exec NAME true`, from the spawn to its end' },
+      { name: 'container-create-cli', what: 'The same for `roost create NAME --root IMAGE`' },
+      { name: 'container-start-cli', what: 'The same for `roost start NAME`' },
+      {
+        name: 'container-stop-cli',
+        what: 'The same for `roost stop --force NAME`; its peer does not wait for the end',
+      },
       {
         name: 'container-start-lxc',
         what: 'Like container-start, against `lxc-start` with the same configuration until it ends: the container runs then',
