@@ -1,68 +1,45 @@
 /*
  * Ends what a container still has. Its processes are known by the groups that they are in, as the kernel tells of each: a
- * container makes as many groups below its own as it likes. It may have frozen some of them itself, so that each process is
- * thawed in all groups that it is in, the container's among them; a frozen one does not die.
+ * container makes as many groups below its own as it likes. It may have frozen some of them itself, and a frozen process does
+ * not die, nor does the init that waits for it: all are killed, then all groups thawed, and only then is waited for.
  */
 #define _GNU_SOURCE
 #include "clear.h"
 
 #include "groups.h"
+#include "loop.h"
 #include "process.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* How long one that was killed may take to be gone: it may have much memory to give back. */
+/* How long those that were killed may take to be gone: they may have much memory to give back. */
 #define END_MS 20000
+/* After so long it is looked again who is there: some may have been made, or have been frozen, meanwhile. */
+#define ROUND_MS 50
 
 static const char *group_name;
 
-/* Whether a path among control groups is of the container: `/NAME/payload`. */
-static const char *below_name(const char *path)
+/* A line of /proc/PID/cgroup: `NUMBER:CONTROLLERS:/NAME/payload`. Whether the process is one of the container's. */
+static bool is_ours(const char *line)
 {
+    const char *controllers = strchr(line, ':'), *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
     size_t length = strlen(group_name);
 
-    return path[0] == '/' && strncmp(path + 1, group_name, length) == 0 &&
-                   (path[1 + length] == '/' || path[1 + length] == '\0')
-               ? path
-               : NULL;
+    return path != NULL && path[1] == '/' && strncmp(path + 2, group_name, length) == 0 &&
+           (path[2 + length] == '/' || path[2 + length] == '\n');
 }
 
-static void thaw_from(char *path)
-{
-    for (char *end; below_name(path) != NULL; *end = '\0') {
-        groups_thaw(path);
-        end = strrchr(path, '/');
-    }
-}
-
-/* A line of /proc/PID/cgroup: `NUMBER:CONTROLLERS:PATH`. Whether the process is one of the container's. */
-static bool read_line(char *line, bool thaw)
-{
-    char *controllers = strchr(line, ':'), *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
-
-    if (path == NULL)
-        return false;
-    path++;
-    path[strcspn(path, "\n")] = '\0';
-    if (below_name(path) == NULL)
-        return false;
-    if (thaw && strncmp(controllers, ":freezer:", strlen(":freezer:")) == 0)
-        thaw_from(path);
-    return true;
-}
-
-static bool is_member(pid_t pid, bool thaw)
+static bool is_member(pid_t pid)
 {
     char name[64], *line = NULL;
     size_t size = 0;
@@ -73,64 +50,74 @@ static bool is_member(pid_t pid, bool thaw)
     file = fopen(name, "re");
     if (file == NULL)
         return false;
-    while (getline(&line, &size, file) > 0)
-        found = read_line(line, thaw) || found;
+    while (!found && getline(&line, &size, file) > 0)
+        found = is_ours(line);
     free(line);
     (void)fclose(file);
     return found;
 }
 
 /*
- * By its descriptor, which is of one process for ever. False where nothing of it runs: one that has ended stays a member
- * until its parent asks about it, which may be a while, and keeps no group.
+ * Kills it by its descriptor, which is of one process for ever, and gives that. -1 where nothing of it runs: one that has
+ * ended stays a member until its parent asks about it, which may be a while, and keeps no group.
  */
-static bool end(pid_t pid)
+static int end(pid_t pid)
 {
     struct pollfd process = {.events = POLLIN};
-    bool runs;
 
     process.fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (process.fd < 0)
-        return false;
-    runs = poll(&process, 1, 0) == 0 && is_member(pid, false);
-    if (runs) {
+        return -1;
+    if (poll(&process, 1, 0) == 0 && is_member(pid)) {
         (void)syscall(SYS_pidfd_send_signal, process.fd, SIGKILL, NULL, 0);
-        (void)is_member(pid, true);
-        if (poll(&process, 1, END_MS) == 0) {
-            errno = ETIMEDOUT;
-            fail("end process %d", pid);
-        }
+        return process.fd;
     }
     close(process.fd);
-    return runs;
+    return -1;
 }
 
-/* Whether there was one. */
-static bool end_all(void)
+/* The number of one of them; 0 where there was none. Does not wait long. */
+static pid_t end_all(void)
 {
     DIR *processes = opendir("/proc");
+    struct pollfd one = {.fd = -1, .events = POLLIN};
     struct dirent *entry;
-    bool found = false;
+    pid_t found = 0;
 
     if (processes == NULL)
         fail("open /proc");
     while ((entry = readdir(processes)) != NULL) {
         pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+        int process = pid > 0 && is_member(pid) ? end(pid) : -1;
 
-        if (pid > 0 && is_member(pid, false))
-            found = end(pid) || found;
+        if (process < 0)
+            continue;
+        if (one.fd >= 0)
+            close(one.fd);
+        one.fd = process;
+        found = pid;
     }
     closedir(processes);
+    if (found == 0)
+        return 0;
+    groups_thaw_all();
+    (void)poll(&one, 1, ROUND_MS);
+    close(one.fd);
     return found;
 }
 
 int clear_groups(const char *name)
 {
+    int64_t until = now_ms() + END_MS;
+    pid_t left;
+
     group_name = name;
     groups_open(name);
-    /* Whoever was being made while we looked. */
-    for (int rounds = 0; rounds < 100 && end_all(); rounds++)
-        ;
+    while ((left = end_all()) != 0)
+        if (now_ms() > until) {
+            errno = ETIMEDOUT;
+            fail("end process %d", left);
+        }
     if (!groups_remove(true))
         fail("remove the groups %s", name);
     return EXIT_SUCCESS;

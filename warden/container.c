@@ -28,9 +28,14 @@
 /* How often a container is looked at that is to stand still: the kernel tells nobody when it does (v1). */
 #define FIRST_LOOK_MS 1
 #define LONGEST_LOOK_MS 64
+#define LONGEST_THAW_MS 1000
+/* How often it is looked whether the init waits for what it cannot wait for, which nobody tells of. */
+#define EXITING_LOOK_MS 5000
 
 static void look_whether_frozen(void);
 static void lxc_told(void);
+static void thaw_ending(void);
+static void look_whether_exiting(void);
 static void init_started(pid_t pid);
 static void init_ended(struct ending how);
 static void init_reboots(void);
@@ -49,11 +54,13 @@ static bool is_rebooting; /* an init asked for the next one */
 /* Of this run; a reboot inside begins anew. */
 static pid_t starter; /* lxc-start; 0: none */
 static int init = -1; /* a pidfd; -1: none that is known */
+static pid_t init_pid; /* its number, while there is the pidfd */
 static struct evidence run;
 
 static struct asker beginner, freezer, thawer;
 static struct alarm look = {.ring = look_whether_frozen};
 static int64_t look_ms;
+static struct alarm exiting_look = {.ring = look_whether_exiting};
 static int exit_status;
 
 void container_open(const struct options *given, const char *terminal)
@@ -65,6 +72,7 @@ void container_open(const struct options *given, const char *terminal)
     groups_open(options->cgroup);
     loop_alarm(&look);
     lxc_state_open(options, lxc_told);
+    loop_alarm(&exiting_look);
 }
 
 static void forget_init(void)
@@ -106,6 +114,10 @@ static void begin_to_freeze(void)
 
 static void look_whether_frozen(void)
 {
+    if (phase == ENDING) {
+        thaw_ending();
+        return;
+    }
     if (stillness != FREEZING || phase != RUNNING)
         return;
     if (!groups_are_frozen()) {
@@ -143,6 +155,23 @@ static void lxc_told(void)
         tell("STOP", NULL);
         answer(&freezer, NULL);
     }
+
+/* Its init waits for all that is in it, also for what the container froze itself, or does so at the last moment. */
+static void thaw_ending(void)
+{
+    groups_thaw_all();
+    look.due = now_ms() + look_ms;
+    look_ms = look_ms * 2 < LONGEST_THAW_MS ? look_ms * 2 : LONGEST_THAW_MS;
+}
+
+/* All in there are to die with the init: what the container froze itself does not, and holds it up for ever. */
+static void look_whether_exiting(void)
+{
+    bool is_held_up = phase == RUNNING && stillness == THAWED && init >= 0 && is_exiting(init_pid, starter);
+
+    exiting_look.due = phase == RUNNING ? now_ms() + (is_held_up ? LONGEST_THAW_MS : EXITING_LOOK_MS) : 0;
+    if (is_held_up)
+        groups_thaw_all();
 }
 
 static void kill_init(void)
@@ -153,6 +182,8 @@ static void kill_init(void)
     lxc_state_interrupt();
     thaw();
     phase = ENDING;
+    look_ms = FIRST_LOOK_MS;
+    thaw_ending();
 }
 
 /* By the time the log is read the pid may be somebody else's. */
@@ -173,6 +204,8 @@ static void init_started(pid_t pid)
 
     forget_init();
     init = open_init(pid);
+    init_pid = pid;
+    exiting_look.due = now_ms() + EXITING_LOOK_MS;
     run.is_started = was_begun = true;
     is_rebooting = false;
     run.is_ended = false;
@@ -403,6 +436,9 @@ static bool is_to_go_on(void)
 
 void container_children_told(bool is_any_left)
 {
+    /* The agent's end may be a part of the container's. */
+    if (starter > 0)
+        look_whether_exiting();
     if (phase == IDLE || starter > 0)
         return;
     if (is_any_left) {

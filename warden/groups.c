@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -26,10 +27,11 @@
 /* How long groups of those who have ended may be in use. */
 #define MOST_ROUNDS 200
 #define ROUND_MS 5
+/* Directories at once. */
+#define MOST_OPEN 64
 
 static struct {
     char *directory; /* of the name in this hierarchy */
-    size_t mount_length; /* of the part of it that is the hierarchy's place */
     bool is_unified, has_freezer;
 } hierarchies[MOST_HIERARCHIES];
 static size_t hierarchy_count;
@@ -60,7 +62,6 @@ static void read_mount(char *line, const char *name)
         return;
     hierarchies[hierarchy_count].is_unified = strcmp(fields[dash + 1], "cgroup2") == 0;
     hierarchies[hierarchy_count].has_freezer = has_option(fields[dash + 3], "freezer");
-    hierarchies[hierarchy_count].mount_length = strlen(fields[4]);
     if (asprintf(&hierarchies[hierarchy_count].directory, "%s/%s", fields[4], name) < 0)
         fail("asprintf");
     hierarchy_count++;
@@ -139,22 +140,30 @@ bool groups_freeze(bool frozen)
     return is_written;
 }
 
-void groups_thaw(const char *path)
+/* As nftw(3) comes by, in the directory of what it names. */
+static int thaw_group(const char *path, const struct stat *status, int type, struct FTW *place)
 {
-    for (size_t i = 0; i < hierarchy_count; i++) {
-        char *file;
-        int fd;
+    char file[NAME_MAX + sizeof "/freezer.state"];
+    int fd;
 
-        if (!hierarchies[i].has_freezer ||
-            asprintf(&file, "%.*s%s/freezer.state", (int)hierarchies[i].mount_length, hierarchies[i].directory, path) < 0)
-            continue;
-        fd = open(file, O_WRONLY | O_CLOEXEC);
-        free(file);
-        if (fd < 0)
-            continue;
-        (void)!write(fd, "THAWED", strlen("THAWED"));
-        close(fd);
-    }
+    (void)status;
+    if (type != FTW_D)
+        return 0;
+    (void)snprintf(file, sizeof file, "%s/freezer.state", path + place->base);
+    fd = open(file, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    (void)!write(fd, "THAWED", strlen("THAWED"));
+    close(fd);
+    return 0;
+}
+
+void groups_thaw_all(void)
+{
+    for (size_t i = 0; i < hierarchy_count; i++)
+        if (hierarchies[i].has_freezer)
+            (void)nftw(hierarchies[i].directory, thaw_group, MOST_OPEN, FTW_CHDIR | FTW_PHYS);
+    (void)!chdir("/");
 }
 
 bool groups_are_frozen(void)

@@ -16,8 +16,8 @@ char *groups_make_first(void);
 /* False, with errno, where no hierarchy has a freezer for the container. */
 bool groups_freeze(bool frozen);
 
-/* A group of version 1, by its path in the hierarchy with the freezer. */
-void groups_thaw(const char *path);
+/* All groups, also those that the container made and froze itself: in version 1 their processes do not die before. */
+void groups_thaw_all(void);
 
 /* Whether all of the container stands still. */
 bool groups_are_frozen(void);

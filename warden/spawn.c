@@ -12,6 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Of the kernel's own flags of a process (PF_EXITING). */
+#define EXITING 0x4
+
 static void reset_signals(void)
 {
     sigset_t none;
@@ -66,20 +69,36 @@ static FILE *open_proc(pid_t pid, const char *name)
     return fopen(path, "re");
 }
 
-pid_t parent_of(pid_t pid)
+/* Fields of proc(5)'s stat. */
+static bool read_stat(pid_t pid, int *parent, unsigned *flags)
 {
     FILE *file = open_proc(pid, "stat");
     char text[512];
     size_t length = file == NULL ? 0 : fread(text, 1, sizeof text - 1, file);
     const char *name_end;
-    int parent;
 
     if (file != NULL)
         (void)fclose(file);
     text[length] = '\0';
     /* The name before it may hold blanks and brackets. */
     name_end = strrchr(text, ')');
-    return name_end != NULL && sscanf(name_end, ") %*c %d", &parent) == 1 ? parent : 0;
+    return name_end != NULL && sscanf(name_end, ") %*c %d %*d %*d %*d %*d %u", parent, flags) == 2;
+}
+
+pid_t parent_of(pid_t pid)
+{
+    unsigned flags;
+    int parent;
+
+    return read_stat(pid, &parent, &flags) ? parent : 0;
+}
+
+bool is_exiting(pid_t pid, pid_t its_parent)
+{
+    unsigned flags;
+    int parent;
+
+    return read_stat(pid, &parent, &flags) && parent == its_parent && (flags & EXITING) != 0;
 }
 
 void kill_children(void)

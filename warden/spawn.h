@@ -2,6 +2,7 @@
 #ifndef ROOST_WARDEN_SPAWN_H
 #define ROOST_WARDEN_SPAWN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -19,6 +20,9 @@ pid_t spawn(char *const *arguments, const struct files *files);
 
 /* Of a process that is not reaped; 0 where there is none. */
 pid_t parent_of(pid_t pid);
+
+/* Whether it is on its way out, which takes an init until the last process of its namespace is gone. */
+bool is_exiting(pid_t pid, pid_t its_parent);
 
 /* Kills every child, also those that became ours when their parent ended. */
 void kill_children(void);
