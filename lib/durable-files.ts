@@ -24,10 +24,25 @@ export const syncDirectory = async (path: string): Promise<void> => {
   await directory.sync();
 };
 
+/**
+ * As `mkdir` with `recursive`, which says ENOENT of a file system that can take no more: here only of what is missing above.
+ * Resolves with the first that was made.
+ */
+export const makeDirectories = async (path: string, mode?: number): Promise<string | undefined> => {
+  try {
+    await mkdir(path, { mode });
+    return path;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code !== 'ENOENT' && code !== 'EEXIST') throw error;
+    return await mkdir(path, { recursive: true, mode });
+  }
+};
+
 /** Makes `path` and its missing parents, each with `mode` whatever the umask; parents that exist stay as they are. */
 export const ensureDirectory = async (path: string, mode: number): Promise<void> => {
   const wanted = resolve(path);
-  const first = await mkdir(wanted, { recursive: true });
+  const first = await makeDirectories(wanted);
   await chmod(wanted, mode);
   if (first === undefined) return;
   for (let made = wanted; made !== first; ) {

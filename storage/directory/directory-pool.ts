@@ -8,7 +8,7 @@
  * What is half made is called `.partial-…` and is removed by whoever does it again.
  */
 import { constants, type StatsFs } from 'node:fs';
-import { chmod, chown, copyFile, link, mkdir, readFile, rm, stat, statfs } from 'node:fs/promises';
+import { chmod, chown, copyFile, link, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { z } from 'zod';
 import { waitOrAbort } from '../../lib/abort.ts';
@@ -23,6 +23,7 @@ import { deviceName, type GuestId, guestId } from '../../protocol/types.ts';
 import {
   ensureDirectory,
   isMissing,
+  makeDirectories,
   namesIn,
   orIfMissing,
   removeDirectory,
@@ -153,7 +154,7 @@ class DirectoryPool implements Pool {
       const mode = owner ? 0o711 : 0o700;
       await ensureDirectory(this.path, mode);
       await ensureDirectory(this.#guests, mode);
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+      await makeDirectories(directory, 0o700);
       if (owner) await chown(directory, process.geteuid?.() ?? 0, owner.gid);
       await chmod(directory, owner ? 0o710 : 0o700);
       await syncDirectory(this.#guests);
