@@ -7,7 +7,14 @@ import { describe, expect, test } from 'vitest';
 import type { StepObserver } from '../../daemon/operations/steps.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
-import { aGuest, type FakeDaemon, type FakeHouse, fakeHouse, freezeAt } from '../daemon/fake-house.ts';
+import {
+  aContainer,
+  aGuest,
+  type FakeDaemon,
+  type FakeHouse,
+  fakeHouse,
+  freezeAt,
+} from '../daemon/fake-house.ts';
 import {
   commandsWithoutRow,
   type OperationRow,
@@ -23,6 +30,7 @@ const hostOf = (house: FakeHouse, daemon: FakeDaemon): TableHost => ({
   kind: 'fake',
   done: async (name, args) => void (await daemon.client.done(name, args)),
   guest: (name, more) => aGuest(name, more),
+  container: (name, more) => aContainer(name, { boot: { kind: 'root', image: 'system' }, ...more }),
   image: 'base',
   file: '/images/further.raw',
   layout: '/images/layout',

@@ -22,6 +22,8 @@ export interface TableHost {
   done<N extends CommandName>(name: N, args: CommandInput<N>): Promise<void>;
   /** A spec that this host can start; it powers off when the button is pressed. */
   guest(name: string, more?: Partial<GuestSpecInput>): GuestSpecInput;
+  /** A spec of a container of the image `system`; the same. */
+  container(name: string, more?: Partial<GuestSpecInput>): GuestSpecInput;
   /** The image under the guests' disks, there from the beginning. */
   readonly image: string;
   /** Path of a raw disk on the host that can be imported. */
@@ -36,6 +38,8 @@ export interface TableHost {
 
 export interface OperationRow<N extends CommandName = CommandName> {
   readonly command: N;
+  /** It is about containers. */
+  readonly ofContainer?: boolean;
   /** What tells it from other rows of its command. */
   readonly when?: string;
   readonly only?: TableHost['kind'];
@@ -91,18 +95,70 @@ const withDrive = async (host: TableHost): Promise<void> => {
   await host.done('guest-create', { ...one(host, { cdroms: [{}] }), start: true });
 };
 
-/** A stopped container. */
-const container = async (host: TableHost): Promise<void> => {
+/** A container with a NIC. */
+const contained = (host: TableHost): GuestSpecInput => host.container('one', { nics: [{ network: 'lan' }] });
+
+const system = async (host: TableHost): Promise<void> => {
   await network(host);
   await host.done('image-import', { name: 'system', kind: 'root', path: host.root });
-  await host.done('guest-create', {
-    name: 'one',
-    driver: 'lxc',
-    memoryBytes: MEBIBYTE,
-    boot: { kind: 'root', image: 'system' },
-    nics: [{ network: 'lan' }],
-  });
 };
+const stoppedContainer = async (host: TableHost): Promise<void> => {
+  await system(host);
+  await host.done('guest-create', contained(host));
+};
+const runningContainer = async (host: TableHost): Promise<void> => {
+  await system(host);
+  await host.done('guest-create', { ...contained(host), start: true });
+};
+const pausedContainer = async (host: TableHost): Promise<void> => {
+  await runningContainer(host);
+  await host.done('guest-pause', { guest: 'one' });
+};
+
+type Asked = Pick<OperationRow, 'command' | 'when' | 'prepare' | 'ask' | 'onceOnly' | 'twofold'>;
+
+/** What is asked of containers, each with the word that it is of one. */
+const ofContainers: readonly Asked[] = [
+  { command: 'guest-create', prepare: system, ask: contained },
+  {
+    command: 'guest-create',
+    when: 'and start',
+    prepare: system,
+    ask: (host) => ({ ...contained(host), start: true }),
+    twofold: true,
+  },
+  {
+    command: 'guest-update',
+    prepare: runningContainer,
+    ask: () => ({ guest: 'one', memoryBytes: 48 * MEBIBYTE, limits: { processes: 64 } }),
+  },
+  { command: 'guest-start', prepare: stoppedContainer, ask: () => ({ guest: 'one' }) },
+  {
+    command: 'guest-start',
+    when: 'paused',
+    prepare: stoppedContainer,
+    ask: () => ({ guest: 'one', paused: true }),
+  },
+  { command: 'guest-stop', prepare: runningContainer, ask: () => ({ guest: 'one' }) },
+  {
+    command: 'guest-stop',
+    when: 'by force, paused,',
+    prepare: pausedContainer,
+    ask: () => ({ guest: 'one', force: true }),
+  },
+  { command: 'guest-pause', prepare: runningContainer, ask: () => ({ guest: 'one' }) },
+  { command: 'guest-resume', prepare: pausedContainer, ask: () => ({ guest: 'one' }) },
+  { command: 'guest-reset', prepare: runningContainer, ask: () => ({ guest: 'one' }), onceOnly: true },
+  { command: 'guest-delete', prepare: stoppedContainer, ask: () => ({ guest: 'one' }) },
+  {
+    command: 'guest-delete',
+    when: 'by force, running,',
+    prepare: runningContainer,
+    ask: () => ({ guest: 'one', force: true }),
+  },
+  { command: 'guest-reset-state', prepare: runningContainer, ask: () => ({ guest: 'one', force: true }) },
+  { command: 'fsck-repair', prepare: runningContainer, ask: () => ({}) },
+];
 
 export const operationTable: readonly OperationRow[] = [
   row({ command: 'guest-create', prepare: network, ask: (host) => one(host) }),
@@ -242,18 +298,18 @@ export const operationTable: readonly OperationRow[] = [
     command: 'guest-clone',
     // A real one needs liblxc; see test/integration/container-copies.test.ts. So of those below.
     only: 'fake',
-    prepare: container,
+    prepare: stoppedContainer,
     ask: () => ({ guest: 'one', name: 'two' }),
   }),
   row({
     command: 'guest-clone',
     when: 'and start',
     only: 'fake',
-    prepare: container,
+    prepare: stoppedContainer,
     ask: () => ({ guest: 'one', name: 'two', start: true }),
     twofold: true,
   }),
-  row({ command: 'guest-save', only: 'fake', prepare: container, ask: () => ({ guest: 'one' }) }),
+  row({ command: 'guest-save', only: 'fake', prepare: stoppedContainer, ask: () => ({ guest: 'one' }) }),
   row({ command: 'host-shutdown-guests', prepare: running, bears: 'guest-stop', ask: () => ({}) }),
   row({ command: 'fsck-repair', prepare: running, ask: () => ({}) }),
   row({
@@ -307,6 +363,13 @@ export const operationTable: readonly OperationRow[] = [
     ask: () => ({ name: 'lan', kind: 'isolated' }),
   }),
   row({ command: 'network-delete', prepare: network, ask: () => ({ network: 'lan' }) }),
+  ...ofContainers.map(
+    (asked): OperationRow => ({
+      ...asked,
+      when: `${asked.when ?? ''} of a container`.trim(),
+      ofContainer: true,
+    }),
+  ),
 ];
 
 export const titleOf = ({ command, when }: OperationRow): string =>
@@ -337,6 +400,7 @@ const volatile: ReadonlySet<string> = new Set([
   'mac',
   'ipv4',
   'serial',
+  // By the instance.
   'idRange',
   'bridge',
   'sha256',

@@ -9,6 +9,7 @@ import { expect, it } from 'vitest';
 import { isEnded, type OperationView } from '../../protocol/operation.ts';
 import { bootSectorDisk } from '../guests/boot-sector.ts';
 import { busyboxRoot } from '../harness/busybox-root.ts';
+import { container } from '../harness/containers.ts';
 import { describeWith } from '../harness/needs.ts';
 import { smallLayout } from '../harness/oci-layout.ts';
 import { type OperationRow, rowsFor, type TableHost, titleOf, viewOf } from '../harness/operation-table.ts';
@@ -24,7 +25,7 @@ interface Prepared {
 
 /** A home in which the operation can be asked for. */
 const prepared = async (row: OperationRow): Promise<Prepared> => {
-  const home = await testDaemonHome();
+  const home = await testDaemonHome({ hasControlGroups: row.ofContainer === true });
   const file = join(await testDirectory(), 'further.raw');
   await writeFile(file, bootSectorDisk('idle'));
   const { path: layout } = await smallLayout(join(await testDirectory(), 'layout'));
@@ -39,6 +40,7 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
       if (ended.state !== 'succeeded') throw new Error(JSON.stringify(ended));
     },
     guest: (name, more) => tinyGuest(name, 'acpi', { stopTimeoutMs: 20_000, ...more }),
+    container: (name, more) => ({ ...container(name, { image: 'system' }), stopTimeoutMs: 20_000, ...more }),
     image: 'acpi',
     file,
     layout,
@@ -133,7 +135,7 @@ const fail = async (row: OperationRow, place: string, view: unknown, isLast: boo
 };
 
 describeWith(
-  ['root', 'qemu', 'qemu-img', 'nft', 'ip', 'dnsmasq', 'tun'],
+  ['root', 'qemu', 'qemu-img', 'lxc', 'nft', 'ip', 'dnsmasq', 'tun'],
   'every operation at every step',
   () => {
     it.each(rowsFor('real').map((row) => [titleOf(row), row] as const))(
