@@ -26,6 +26,7 @@ const tortures: readonly Torture[] = [
   { name: 'random-kills', what: 'daemon and QEMUs killed and stopped at random' },
   { name: 'boots', what: 'a thousand boots, one after another' },
   { name: 'forks', what: 'a hundred forks at once' },
+  { name: 'containers', what: 'containers that live and die under daemons that are killed' },
   { name: 'stopped-guests', what: 'a list of guests of which some are stopped' },
   { name: 'frames', what: 'generated frames against socket and WebSocket', inMemory: true },
   { name: 'database-faults', what: 'a database whose writes fail, one after the other' },
