@@ -40,7 +40,13 @@ const prepared = async (row: OperationRow): Promise<Prepared> => {
       if (ended.state !== 'succeeded') throw new Error(JSON.stringify(ended));
     },
     guest: (name, more) => tinyGuest(name, 'acpi', { stopTimeoutMs: 20_000, ...more }),
-    container: (name, more) => ({ ...container(name, { image: 'system' }), stopTimeoutMs: 20_000, ...more }),
+    container: (name, more) => ({
+      ...container(name, { image: 'system' }),
+      // When it comes up is by chance.
+      agent: { enabled: false },
+      stopTimeoutMs: 20_000,
+      ...more,
+    }),
     image: 'acpi',
     file,
     layout,
