@@ -155,6 +155,7 @@ static void lxc_told(void)
         tell("STOP", NULL);
         answer(&freezer, NULL);
     }
+}
 
 /* Its init waits for all that is in it, also for what the container froze itself, or does so at the last moment. */
 static void thaw_ending(void)
@@ -262,8 +263,8 @@ bool container_can_run(void)
 
 void container_look_around(void)
 {
-    if (phase == RUNNING && run.init >= 0)
-        (void)syscall(SYS_pidfd_send_signal, run.init, SIGCHLD, NULL, 0);
+    if (phase == RUNNING && init >= 0)
+        (void)syscall(SYS_pidfd_send_signal, init, SIGCHLD, NULL, 0);
 }
 
 static bool is_ending(struct asker *asker)

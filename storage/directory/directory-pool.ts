@@ -151,9 +151,7 @@ class DirectoryPool implements Pool {
   async prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void> {
     const directory = this.#guestDirectory(guest);
     await withStorageErrors(`make ${directory}`, async () => {
-      const mode = owner ? 0o711 : 0o700;
-      await ensureDirectory(this.path, mode);
-      await ensureDirectory(this.#guests, mode);
+      for (const parent of [this.path, this.#guests]) await ensureDirectory(parent, owner ? 0o711 : 0o700);
       await makeDirectories(directory, 0o700);
       if (owner) await chown(directory, process.geteuid?.() ?? 0, owner.gid);
       await chmod(directory, owner ? 0o710 : 0o700);

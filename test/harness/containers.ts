@@ -9,7 +9,7 @@ import type { CommandInput } from '../../protocol/commands.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { busyboxRoot } from './busybox-root.ts';
 import { listControlGroups, listLoops, listProcesses } from './host-objects.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from './real-daemon.ts';
+import { type DaemonHome, type RealDaemon, type StartOptions, testDaemonHome } from './real-daemon.ts';
 import { type RoostRun, runRoost } from './roost-cli.ts';
 import { TestClient } from './test-client.ts';
 import { makeDirectory } from './test-directory.ts';
@@ -45,9 +45,9 @@ export interface ContainerHome {
 }
 
 /** A daemon of the test's own that has an image `busybox`. */
-export const beginWithBusybox = async (): Promise<ContainerHome> => {
+export const beginWithBusybox = async (options?: StartOptions): Promise<ContainerHome> => {
   const home = await testDaemonHome({ hasControlGroups: true });
-  const daemon = await home.start();
+  const daemon = await home.start(options);
   trackInstance((await daemon.client.call('query-daemon', {})).instance);
   const directory = await makeDirectory('busybox');
   const path = await busyboxRoot(directory);
