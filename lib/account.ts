@@ -21,6 +21,8 @@ export type AccountEntry =
   /** A command to a guest's monitor. */
   | {
       readonly kind: 'monitor';
+      /** Whose monitor it is: `QEMU`. */
+      readonly program: string;
       readonly command: string;
       readonly arguments?: string;
       readonly ms: number;

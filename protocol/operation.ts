@@ -74,6 +74,7 @@ export const accountEntry = z.discriminatedUnion('kind', [
   }),
   z.strictObject({
     kind: z.literal('monitor').describe("A command to the guest's monitor"),
+    program: z.string().optional().describe('Whose monitor it is; absent in what an older daemon kept'),
     command: z.string(),
     arguments: z.string().optional().describe('As JSON'),
     ms: z.number(),

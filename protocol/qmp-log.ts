@@ -6,9 +6,9 @@ import { millisecondsSinceEpoch } from './types.ts';
 export const qmpLogKinds = {
   session: 'The line to the monitor came up or went down',
   command: 'The daemon asked',
-  reply: 'QEMU answered',
-  error: 'QEMU refused',
-  event: 'QEMU told by itself',
+  reply: 'The monitor answered',
+  error: 'The monitor refused',
+  event: 'The monitor told by itself',
   skipped: 'So much came at once that entries are missing',
 } as const;
 export type QmpLogKind = keyof typeof qmpLogKinds;
@@ -32,7 +32,7 @@ export const qmpLogEntry = z.strictObject({
 export type QmpLogEntry = Readonly<z.infer<typeof qmpLogEntry>>;
 
 export const unansweredCommand = z.strictObject({
-  name: z.string().describe('Of the command; greeting where QEMU has not even greeted'),
+  name: z.string().describe('Of the command; greeting where the monitor has not even greeted'),
   at: millisecondsSinceEpoch.describe('When it was asked'),
   ageMs: z.int().nonnegative(),
 });

@@ -20,7 +20,7 @@ const entryText = (entry: Entry): string => {
     case 'monitor': {
       const args = entry.arguments === undefined ? '' : ` ${entry.arguments}`;
       const end = entry.error === undefined ? '' : `: ${entry.error}`;
-      return `told QEMU ${entry.command}${args} (${entry.ms} ms)${end}`;
+      return `told ${entry.program ?? 'the monitor'} ${entry.command}${args} (${entry.ms} ms)${end}`;
     }
     case 'process':
       return `started process ${entry.pid}: ${commandLine(entry.argv)}`;

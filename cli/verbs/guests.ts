@@ -292,8 +292,8 @@ const logs: Verb = {
   flags: [
     { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },
     { name: 'console', description: 'Its serial console, also where it runs a container image' },
-    { name: 'process', description: 'Standard error of QEMU' },
-    { name: 'events', description: "QEMU's own event log" },
+    { name: 'process', description: "Standard error of its process: QEMU, or a container's warden" },
+    { name: 'events', description: "The process's own event log" },
     {
       name: 'bytes',
       short: 'n',

@@ -115,7 +115,7 @@ const qmpLog: Verb = {
   words: 'qmp-log',
   command: 'query-guest-qmp-log',
   details:
-    'Marks: > asked, < answered, ! refused, * told by QEMU itself, - of the session. What waits for an answer comes last.',
+    'Marks: > asked, < answered, ! refused, * told by the monitor itself, - of the session. What waits for an answer comes last.',
   positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
   flags: [
     { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },

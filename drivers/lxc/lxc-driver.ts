@@ -50,7 +50,7 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   readonly name = 'lxc';
   readonly verbs = lxcVerbs;
   readonly nicEnd = 'veth';
-  protected readonly program = 'The warden';
+  protected readonly program = 'roost-warden';
   protected readonly groups: ContainerGroups;
   readonly #options: LxcDriverOptions;
 

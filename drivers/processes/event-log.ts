@@ -168,7 +168,7 @@ async function readChunk(
 ): Promise<number> {
   for (let done = 0; ; ) {
     const from = done;
-    const part = working('events of QEMU', () => readLines(chunk.subarray(from), offset + from, tell));
+    const part = working('events of a guest', () => readLines(chunk.subarray(from), offset + from, tell));
     done += part.bytes;
     if (!part.isCutShort) return done;
     await nextTurn();

@@ -26,7 +26,7 @@ const LONGEST_RETRY_MS = 30_000;
 export interface MonitorOptions {
   readonly path: string;
   readonly pid: number;
-  /** Whose monitor it is, for people: `QEMU`. */
+  /** Whose monitor it is, for people: `QEMU`, `roost-warden`. */
   readonly program: string;
   /** After how long an unanswered command counts as silence, in milliseconds. */
   readonly silenceAfterMs: number;
@@ -93,12 +93,12 @@ export class Monitor {
     this.#silence.asked();
     try {
       const value = await answer;
-      if (isAccounted()) enter(accountOf(command, commandArguments, startedAt));
+      if (isAccounted()) enter(this.#accountOf(command, commandArguments, startedAt));
       return value;
     } catch (error) {
       const told = toContractError(error, command, this.#options.program);
       const words = told instanceof Error ? told.message : String(told);
-      if (isAccounted()) enter({ ...accountOf(command, commandArguments, startedAt), error: words });
+      if (isAccounted()) enter({ ...this.#accountOf(command, commandArguments, startedAt), error: words });
       throw told;
     }
   }
@@ -124,6 +124,17 @@ export class Monitor {
     const client = this.#client;
     this.#client = undefined;
     await client?.close();
+  }
+
+  #accountOf(
+    command: string,
+    commandArguments: object,
+    startedAt: number,
+  ): AccountEntry & { kind: 'monitor' } {
+    const { program } = this.#options;
+    const text = JSON.stringify(redact(commandArguments));
+    const given = text === '{}' ? {} : { arguments: text };
+    return { kind: 'monitor', program, command, ms: tookMs(startedAt), ...given };
   }
 
   #isAnswerOwed(): boolean {
@@ -185,15 +196,6 @@ export class Monitor {
     }
   }
 }
-
-const accountOf = (
-  command: string,
-  commandArguments: object,
-  startedAt: number,
-): Extract<AccountEntry, { kind: 'monitor' }> => {
-  const text = JSON.stringify(redact(commandArguments));
-  return { kind: 'monitor', command, ms: tookMs(startedAt), ...(text === '{}' ? {} : { arguments: text }) };
-};
 
 const pause = async (delayMs: number, signal: AbortSignal): Promise<void> => {
   const over = deferred<void>();

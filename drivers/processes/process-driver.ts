@@ -77,7 +77,7 @@ export abstract class ProcessDriver implements Common {
 
   protected abstract readonly groups: ProcessGroups;
 
-  /** What runs the guests, for people: `QEMU`. */
+  /** What runs the guests, for people, at the beginning of a sentence or within one: `QEMU`, `roost-warden`. */
   protected abstract readonly program: string;
 
   /** The host's end of the agent of a process that is taken over. */

@@ -384,7 +384,7 @@ export const queryGuestLog = defineCommand({
       .enum(guestLogStreams)
       .optional()
       .describe(
-        "console: the guest's serial console, the default; program: what the main program of a container image writes, the default of a guest that has one; process: standard error of QEMU; events: QEMU's own event log",
+        "console: the guest's serial console, the default; program: what the main program of a container image writes, the default of a guest that has one; process: standard error of its process, QEMU or a container's warden; events: that process's own event log",
       ),
     offset: z.int().nonnegative().optional().describe('Byte to start at; without it the last maxBytes'),
     maxBytes: z.int().min(1).max(65_536).default(32_768),

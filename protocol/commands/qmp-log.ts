@@ -6,9 +6,9 @@ import { guestReference } from '../types.ts';
 
 export const queryGuestQmpLog = defineCommand({
   name: 'query-guest-qmp-log',
-  summary: "Show what the daemon and a guest's QEMU said to each other by QMP",
+  summary: "Show what the daemon and a guest's monitor said to each other by QMP",
   description:
-    "Commands, answers, errors and events, and what waits for an answer. Kept with the guest's logs, at most 1 MiB, over restarts of the daemon; one that is killed loses the last tenth of a second. Secrets are hidden, of a huge message only the beginning is kept. What is said to the guest's agent is not in it.",
+    "The monitor is QEMU's, or that of the warden which is a container's process. Commands, answers, errors and events, and what waits for an answer. Kept with the guest's logs, at most 1 MiB, over restarts of the daemon; one that is killed loses the last tenth of a second. Secrets are hidden, of a huge message only the beginning is kept. What is said to the guest's agent is not in it.",
   role: 'read',
   nature: 'query',
   since: '0.2.0',

@@ -43,7 +43,9 @@ const journal: OperationJournal = {
       endedAt: at + 120,
       account: [
         { kind: 'process', argv: ['launcher', '--', 'qemu'], pid: 99 },
-        { kind: 'monitor', command: 'query-kvm', ms: 0.3 },
+        { kind: 'monitor', program: 'QEMU', command: 'query-kvm', ms: 0.3 },
+        { kind: 'monitor', program: 'roost-warden', command: 'cont', ms: 0.4 },
+        { kind: 'monitor', command: 'stop', ms: 0.5 },
         { kind: 'removed', object: 'process /x.lock' },
         { kind: 'note', text: 'gave up' },
       ],
@@ -68,6 +70,8 @@ Not undone: ports: nft
 2. launch: failed, 60ms
      started process 99: launcher -- qemu
      told QEMU query-kvm (0.3 ms)
+     told roost-warden cont (0.4 ms)
+     told the monitor stop (0.5 ms)
      removed process /x.lock
      gave up
 3. resume: not begun`);

@@ -140,7 +140,7 @@ export class QmpClient implements AsyncDisposable {
 
   /** What QEMU said about itself. */
   get greeting(): QmpGreeting {
-    if (this.#greeting === undefined) throw new QmpProtocolError('QEMU has not greeted yet');
+    if (this.#greeting === undefined) throw new QmpProtocolError('The monitor has not greeted yet');
     return this.#greeting;
   }
 
@@ -252,7 +252,7 @@ export class QmpClient implements AsyncDisposable {
   #receive(chunk: Buffer): void {
     this.#lastHeardAt = performance.now();
     this.#rest(this.#budget.spend(chunk.length));
-    this.#heard.push(...working('parsing what QEMU said', () => this.#reader.push(chunk)));
+    this.#heard.push(...working('parsing what a monitor said', () => this.#reader.push(chunk)));
     if (!this.#handling) this.#handleInTurn();
   }
 
@@ -274,7 +274,7 @@ export class QmpClient implements AsyncDisposable {
   #handle(result: JsonReadResult): void {
     if (this.#end !== undefined) return;
     if (result.kind === 'error') {
-      const error = new QmpProtocolError(`QEMU sent what is not a QMP message: ${result.message}`);
+      const error = new QmpProtocolError(`The monitor sent what is not a QMP message: ${result.message}`);
       this.#finish({ reason: 'protocol-error', error });
       return;
     }

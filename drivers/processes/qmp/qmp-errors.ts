@@ -51,7 +51,7 @@ export class QmpReplyError extends Error implements QmpRequest {
   readonly reply: unknown;
 
   constructor(request: QmpRequest, reply: unknown, cause: unknown) {
-    super(`${request.command}: QEMU's reply has an unexpected shape`, { cause });
+    super(`${request.command}: the reply has an unexpected shape`, { cause });
     this.command = request.command;
     this.arguments = request.arguments;
     this.reply = reply;
@@ -80,7 +80,7 @@ export class QmpProtocolError extends Error {
 
 const endTexts: { readonly [R in QmpEnd['reason']]: string } = {
   closed: 'the QMP session was closed',
-  eof: 'QEMU ended the QMP session',
+  eof: 'the other side ended the QMP session',
   'protocol-error': 'the QMP session broke',
   'socket-error': 'the QMP socket failed',
 };

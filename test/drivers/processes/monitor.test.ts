@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Monitor } from '../../../drivers/processes/monitor.ts';
 import { TranscriptWriter } from '../../../drivers/processes/transcript.ts';
 import { deferred } from '../../../lib/abort.ts';
+import { Account, accounted } from '../../../lib/account.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { FakeQemu, type FakeScript } from '../../fake-qemu/fake-qemu.ts';
 import { testDirectory } from '../../harness/test-directory.ts';
@@ -15,7 +16,11 @@ const newTranscript = async (): Promise<TranscriptWriter> => {
   return transcript;
 };
 
-const openMonitor = async (fake: FakeQemu, heard: string[], silenceAfterMs = 60_000) => {
+const openMonitor = async (
+  fake: FakeQemu,
+  heard: string[],
+  { silenceAfterMs = 60_000, program = 'QEMU' } = {},
+) => {
   const ringing = deferred<void>();
   const silent = deferred<void>();
   const spoke = deferred<void>();
@@ -23,7 +28,7 @@ const openMonitor = async (fake: FakeQemu, heard: string[], silenceAfterMs = 60_
     {
       path: fake.path,
       pid: process.pid,
-      program: 'QEMU',
+      program,
       silenceAfterMs,
       log: silentLog(),
       transcript: await newTranscript(),
@@ -46,6 +51,18 @@ const openMonitor = async (fake: FakeQemu, heard: string[], silenceAfterMs = 60_
 };
 
 describe('Monitor', () => {
+  it('enters into the account of its work what it asked, and of whom', async () => {
+    await using fake = await FakeQemu.listen(async (peer) => {
+      await peer.negotiate();
+      peer.reply(await peer.receive(), {});
+    });
+    const { monitor } = await openMonitor(fake, [], { program: 'roost-warden' });
+    const account = new Account();
+    await accounted(account, () => monitor.execute('stop', {}, signal));
+    expect(account.close()).toMatchObject([{ kind: 'monitor', program: 'roost-warden', command: 'stop' }]);
+    await monitor.close();
+  });
+
   it('connects again when its session ends, and rings because it may have missed something', async () => {
     let connections = 0;
     const script: FakeScript = async (peer) => {
@@ -79,7 +96,7 @@ describe('Monitor', () => {
       else peer.reply(command, { status: 'running', running: true });
     });
     const heard: string[] = [];
-    const { monitor, silent, spoke, rung } = await openMonitor(fake, heard, 20);
+    const { monitor, silent, spoke, rung } = await openMonitor(fake, heard, { silenceAfterMs: 20 });
     await expect(monitor.execute('query-status', {}, signal)).rejects.toMatchObject({ class: 'Unavailable' });
     await silent;
     greeted.resolve();
@@ -139,7 +156,7 @@ describe('Monitor', () => {
       peer.reply(command, { status: 'running', running: true });
     });
     const heard: string[] = [];
-    const { monitor, silent, spoke } = await openMonitor(fake, heard, 20);
+    const { monitor, silent, spoke } = await openMonitor(fake, heard, { silenceAfterMs: 20 });
     const given = new AbortController();
     const waiting = monitor.execute('query-status', {}, given.signal);
     given.abort(new Error('no more patience'));
