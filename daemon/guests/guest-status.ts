@@ -23,6 +23,10 @@ export const isStart = (kind: string): boolean =>
 export const isDeviceWork = (kind: string): boolean =>
   /^guest-(disk|nic|cdrom)-(attach|detach|insert|eject)$/.test(kind);
 
+/** Kinds that wait as long as a guest's process, or its agent, gives no answer. */
+export const waitsForGuest = (kind: string): boolean =>
+  isDeviceWork(kind) || /^guest-(pause|resume|reset|fsfreeze-freeze|fsfreeze-thaw)$/.test(kind);
+
 /** What silence changes: it lasts since the first time that it was found, whichever daemon found it. */
 export const silentStatus = (
   { process }: GuestStatus,

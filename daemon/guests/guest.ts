@@ -18,12 +18,13 @@ import type {
   ObservedState,
 } from '../../drivers/driver.ts';
 import { Mailbox } from '../../lib/mailbox.ts';
-import { type ErrorClass, toRoostError } from '../../protocol/errors.ts';
+import type { ErrorClass } from '../../protocol/errors.ts';
 import type { GuestView } from '../../protocol/guest.ts';
 import type { Actor, GuestId, NetworkId, OperationId } from '../../protocol/types.ts';
 import type { EventLog } from '../event-log.ts';
 import type { GuestRecord, GuestStatus } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
+import { cancelQuietly } from '../operations/cancel-quietly.ts';
 import type { LeftOver } from '../operations/settle.ts';
 import { AbsentDriver } from './absent-driver.ts';
 import type { Standing } from './admit.ts';
@@ -40,6 +41,7 @@ import {
   placeAmong,
   processOf,
   silentStatus,
+  waitsForGuest,
   withoutOldSilence,
 } from './guest-status.ts';
 import { guestView } from './guest-view.ts';
@@ -298,26 +300,29 @@ export class Guest {
 
   /** Cancels a start that is under way, and every one that waits. */
   cancelStarts(): void {
-    for (const operation of this.#unfinished) if (isStart(operation.kind)) this.#cancelQuietly(operation.id);
+    this.#cancelEvery(isStart);
   }
 
   /** Cancels the change of a device that is under way: it may wait for the guest, which is about to end. */
   cancelDeviceWork(): void {
     const [current] = this.#unfinished;
-    if (current && isDeviceWork(current.kind)) this.#cancelQuietly(current.id);
+    if (current && isDeviceWork(current.kind)) cancelQuietly(this.house.operations, current.id);
   }
 
   /** Cancels everything but one operation; what cannot be cancelled goes on to its end. */
   cancelAllBut(kept: OperationId): void {
-    for (const operation of this.#unfinished) if (operation.id !== kept) this.#cancelQuietly(operation.id);
+    this.#cancelEvery((_kind, id) => id !== kept);
   }
 
-  /** Tells a stop that waits for the guest not to wait any longer. */
+  /** Whoever waits for the guest is to wait no longer, and whoever was to: an end by force comes behind them. */
   forceNow(): void {
     this.#forced?.();
+    this.#cancelEvery(waitsForGuest);
+    // A template is made of it while it runs.
+    if (this.heldBy !== undefined && this.isLive()) cancelQuietly(this.house.operations, this.heldBy);
   }
 
-  /** Resolves when somebody wants the running stop to wait no longer. */
+  /** Resolves when somebody wants what is under way to wait no longer for the guest. */
   forced(): Promise<void> {
     return new Promise((resolve) => {
       this.#forced = resolve;
@@ -510,11 +515,7 @@ export class Guest {
     return current && { id: current.id, kind: current.kind, queued: this.#unfinished.length - 1 };
   }
 
-  #cancelQuietly(id: OperationId): void {
-    try {
-      this.house.operations.cancel(id);
-    } catch (error) {
-      if (toRoostError(error).class !== 'FailedPrecondition') throw error;
-    }
+  #cancelEvery(fits: (kind: string, id: OperationId) => boolean): void {
+    for (const { kind, id } of this.#unfinished) if (fits(kind, id)) cancelQuietly(this.house.operations, id);
   }
 }

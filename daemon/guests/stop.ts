@@ -21,7 +21,7 @@ const deadlineOf = (guest: Guest, operation: OperationRecord): number => {
 };
 
 /** Whether somebody who will not wait stands behind this operation. */
-const forceWaits = (guest: Guest, operation: OperationRecord): boolean =>
+export const forceWaits = (guest: Guest, operation: OperationRecord): boolean =>
   guest.unfinished.some(
     (other) =>
       other.id !== operation.id &&

@@ -191,6 +191,30 @@ describe('a guest that ignores its power button', () => {
     expect(house.host.isAlive('web1')).toBe(false);
   });
 
+  test.each([
+    ['guest-pause', {}],
+    ['guest-disk-resize', { disk: 'disk0', sizeBytes: 2 ** 21 }],
+  ] as const)('by force is behind no %s that waits for a process which stands still', async (kind, more) => {
+    const { house, client } = await begin();
+    await client.done('guest-create', aGuest('web1', { start: true }));
+    house.host.silence('web1');
+    const underWay = await client.call(kind, { guest: 'web1', ...more });
+    const queued = await client.call('guest-disk-resize', {
+      guest: 'web1',
+      disk: 'disk0',
+      sizeBytes: 2 ** 22,
+    });
+    const word = await client.call('guest-pause', { guest: 'web1' });
+    await client.done('guest-stop', { guest: 'web1', force: true });
+    for (const { operation } of [underWay, queued, word])
+      expect((await client.call('operation-wait', { operation })).state).toBe('cancelled');
+    expect(house.host.isAlive('web1')).toBe(false);
+    expect(await client.call('query-guest', { guest: 'web1' })).toMatchObject({
+      state: 'stopped',
+      disks: [{ sizeBytes: 2 ** 20 }],
+    });
+  });
+
   test('keeps its deadline through a restart of the daemon', async () => {
     const { house, daemon, client } = await begin();
     house.host.deaf.add('web1');
@@ -666,21 +690,22 @@ describe('a guest that was started paused', () => {
 
 describe('a deletion by force that is cancelled before its turn', () => {
   test('leaves the guest running, as was asked for', async () => {
-    const { house, client } = await begin();
+    const { house, daemon, client } = await begin();
     await client.done('guest-create', aGuest('web1', { start: true }));
     const held = deferred<void>();
     const begun = deferred<void>();
-    house.host.before = async (call) => {
-      if (call !== 'pause') return;
+    house.beforePool = async (effect) => {
+      if (effect !== 'writeRecord') return;
       begun.resolve();
       await held.promise;
     };
-    const pause = await client.call('guest-pause', { guest: 'web1' });
+    const other = await daemon.connect();
+    const labelling = other.call('guest-update', { guest: 'web1', labels: { tier: 'front' } });
     await begun.promise;
     const removal = await client.call('guest-delete', { guest: 'web1', force: true });
     await client.call('operation-cancel', { operation: removal.operation });
     held.resolve();
-    await client.call('operation-wait', { operation: pause.operation });
+    await labelling;
     expect(await client.call('query-guest', { guest: 'web1' })).toMatchObject({ target: 'running' });
     expect(house.host.isAlive('web1')).toBe(true);
   });
