@@ -85,7 +85,12 @@ export const agentVerbs: readonly Verb[] = [
       { name: 'user', short: 'u', member: 'user', value: 'user' },
       { name: 'workdir', short: 'w', member: 'workingDirectory', value: 'path' },
       { name: 'env', short: 'e', member: 'env', value: 'NAME=value' },
-      { name: 'detach', short: 'd', description: 'Print its process id and do not wait for its end' },
+      {
+        name: 'detach',
+        short: 'd',
+        description:
+          "Do not wait for its end, and print its process id in the guest, as 'roost top' shows it; roost exec NAME sh -c 'kill PID' ends it",
+      },
     ],
     run: execInGuest,
   },

@@ -95,7 +95,7 @@ export const runningVerbs: readonly Verb[] = [
     command: 'guest-signal',
     summary: "Send a guest's main program a signal",
     details:
-      'Of a guest that runs a container image, which ends with its main program. SIGKILL unless another is given.',
+      'Of a guest that runs a container image, which ends with its main program. SIGKILL unless another is given. Other processes of a guest are signalled by its own shell: roost exec NAME sh -c "kill PID".',
     positionals: [{ name: 'NAME', member: 'guest', complete: 'guest', variadic: true }],
     flags: [
       {

@@ -60,7 +60,7 @@ export class AgentExecs {
     return this.#last;
   }
 
-  /** Resolves with the number by which its status is asked for. Errors: those of `MicrovmAgent.exec`. */
+  /** Resolves with its pid in the guest, by which its status is asked for. Errors: those of `MicrovmAgent.exec`. */
   async start(
     agent: MicrovmAgent,
     {
@@ -73,10 +73,9 @@ export class AgentExecs {
     }: ExecRequest & { readonly environment: readonly string[] },
     signal: AbortSignal,
   ): Promise<number> {
-    const number = this.number();
     const program = await agent.exec(
       {
-        process: number,
+        process: this.number(),
         argv: [path, ...arg],
         environment: env ?? environment,
         stdin: inputData !== undefined,
@@ -86,11 +85,12 @@ export class AgentExecs {
       signal,
     );
     const run: Run = { out: new Captured(), err: new Captured(), end: undefined, lost: false };
-    this.#keep(number, run);
+    const pid = program.pid ?? program.process;
+    this.#keep(pid, run);
     program.stdin?.on('error', () => undefined);
     if (inputData !== undefined) program.stdin?.end(Buffer.from(inputData, 'base64'));
     void this.#carry(agent, program, run);
-    return number;
+    return pid;
   }
 
   async #carry(agent: MicrovmAgent, program: AgentProcess, run: Run): Promise<void> {
@@ -107,27 +107,29 @@ export class AgentExecs {
     }
   }
 
-  #keep(number: number, run: Run): void {
-    this.#runs.set(number, run);
+  #keep(pid: number, run: Run): void {
+    // The guest gives a pid anew; of one that has ended under it nobody can ask any more.
+    this.#runs.delete(pid);
+    this.#runs.set(pid, run);
     if (this.#runs.size <= MAX_KEPT) return;
     const oldest = [...this.#runs].find(([, each]) => each.end !== undefined || each.lost);
     if (oldest) this.#runs.delete(oldest[0]);
   }
 
   /** How it is; it is forgotten once it was told to have exited. Errors: NotFound, Unavailable when the session broke. */
-  async status(number: number): Promise<ExecStatus> {
-    const run = this.#runs.get(number);
+  async status(pid: number): Promise<ExecStatus> {
+    const run = this.#runs.get(pid);
     if (!run || run.lost) {
-      this.#runs.delete(number);
+      this.#runs.delete(pid);
       throw new RoostError(
         run ? 'Unavailable' : 'NotFound',
-        run ? `What became of program ${number} is not known` : `No program ${number} was started here`,
-        { data: { pid: number }, hint: 'It may run on: the session that started it is gone.' },
+        run ? `What became of program ${pid} is not known` : `No program ${pid} was started here`,
+        { data: { pid }, hint: 'It may run on: the session that started it is gone.' },
       );
     }
     const { end, out, err } = run;
     if (!end) return { exited: false };
-    this.#runs.delete(number);
+    this.#runs.delete(pid);
     const [outData, errData] = [out.base64(), err.base64()];
     return {
       exited: true,

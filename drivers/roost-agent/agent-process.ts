@@ -67,6 +67,14 @@ export interface AttachToProcess {
 
 type Wanted = Pick<ExecInGuest, 'stdin' | 'stdout' | 'stderr'>;
 
+const pidOf = (reply: FieldReader): number => {
+  try {
+    return required(reply.u32('pid'), 'pid');
+  } catch (error) {
+    throw nonsense('exec', error);
+  }
+};
+
 interface OpenStreams {
   readonly fields: FieldWriter;
   readonly ids: readonly (number | undefined)[];
@@ -77,6 +85,8 @@ interface OpenStreams {
 
 export class AgentProcess {
   readonly process: number;
+  /** What the guest's kernel calls it; undefined of one that was taken up. */
+  readonly pid: number | undefined;
   readonly stdin: Writable | undefined;
   readonly stdout: Readable | undefined;
   readonly stderr: Readable | undefined;
@@ -89,9 +99,11 @@ export class AgentProcess {
     process: number,
     streams: OpenStreams,
     end: Promise<FieldReader>,
+    pid?: number,
   ) {
     this.#session = session;
     this.process = process;
+    this.pid = pid;
     this.#streams = streams;
     this.#end = end;
     this.stdin = streams.stdin;
@@ -104,8 +116,9 @@ export class AgentProcess {
     const { process } = request;
     const end = session.expectEnd(process);
     const streams = openStreams(session, request);
+    let reply: FieldReader;
     try {
-      await session.call('exec', execFields(request, streams.fields), signal, {
+      reply = await session.call('exec', execFields(request, streams.fields), signal, {
         // Started all the same, with nobody who wants it.
         onLate: () => void abolish(session, process, end),
         onRefused: () => session.forgetEnd(process),
@@ -114,7 +127,7 @@ export class AgentProcess {
       session.forgetStreams(streams.ids);
       throw error;
     }
-    return new AgentProcess(session, request.process, streams, end);
+    return new AgentProcess(session, request.process, streams, end, pidOf(reply));
   }
 
   /** Takes up a program of an earlier session; what it wrote while nobody read waits in its pipe. */

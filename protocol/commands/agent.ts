@@ -57,7 +57,11 @@ export const guestExec = defineCommand({
   role: 'operate',
   ...wait,
   arguments: z.strictObject({ ...asked, ...execRequest.shape }),
-  returns: z.strictObject({ pid: z.int().describe('Its process id in the guest') }),
+  returns: z.strictObject({
+    pid: z
+      .int()
+      .describe('Its process id in the guest, as query-guest-processes and programs in the guest know it'),
+  }),
 });
 
 export const guestExecStatus = defineCommand({

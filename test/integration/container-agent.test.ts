@@ -90,11 +90,18 @@ describeWith(['root', 'lxc', 'sqfstar', 'nft', 'ip', 'dnsmasq'], 'in a container
     const at = await beginWithBusybox();
     const { home, daemon } = at;
     await startContainer(at, 'one');
-    expect(
-      await runRoost(home, ['exec', '-d', 'one', 'sh', '-c', 'echo $$ >/run/pid; exec sleep 1000']),
-    ).toMatchObject({ code: 0 });
+    const detached = await runRoost(home, [
+      'exec',
+      '-d',
+      'one',
+      'sh',
+      '-c',
+      'echo $$ >/run/pid; exec sleep 1000',
+    ]);
     const pid = await shellIn(at, 'one')('until [ -s /run/pid ]; do sleep 0.05; done; cat /run/pid');
     expect(pid).toMatch(/^\d+$/);
+    expect(detached).toMatchObject({ code: 0, stdout: `${pid}\n` });
+    expect((await runRoost(home, ['top', 'one'])).stdout).toMatch(new RegExp(`^ *${pid} `, 'm'));
     await daemon.kill9();
     const next = await home.start();
     await agentUp(next, 'one');
