@@ -121,6 +121,7 @@ const report = (outcome: Outcome, context: Context, several: boolean): number =>
   if (context.json) return 0;
   const did = done(outcome.operation.result ?? {});
   context.print([subject, did, outcome.also && `and ${outcome.also}`].filter(Boolean).join(' '));
+  for (const warning of warningsOf(outcome.operation.result ?? {})) context.note(`${subject}: ${warning}`);
   for (const text of gaveUpOn(outcome.operation)) context.note(`${subject}: gave up on ${text}`);
   return 0;
 };

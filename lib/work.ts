@@ -1,4 +1,4 @@
-/** What a piece of long work gets from its owner: when to stop, and where to tell how far it is. */
+/** What a piece of long work gets from its owner: when to stop, and where to tell how far it is and what came of it. */
 export interface Progress {
   readonly done: number;
   readonly total?: number;
@@ -11,4 +11,6 @@ export interface Progress {
 export interface Work {
   readonly signal: AbortSignal;
   readonly progress: (progress: Progress) => void;
+  /** For whoever asked: the work is done, and this is not as they may think. */
+  readonly warn?: (text: string) => void;
 }

@@ -77,6 +77,14 @@ const stepView = ({ name, state, startedAt, endedAt }: StepRecord): OperationVie
   ...(endedAt === undefined ? {} : { endedAt }),
 });
 
+/** The result of an operation, with what its steps said besides. */
+const withWarnings = (
+  state: EndState,
+  result: ReturnType<Finish>,
+  { warnings }: Stepping,
+): ReturnType<Finish> =>
+  state === 'succeeded' && warnings.size > 0 ? { ...result, warnings: [...warnings] } : result;
+
 export class Operations {
   readonly #inventory: Inventory;
   readonly #events: EventLog;
@@ -169,7 +177,8 @@ export class Operations {
       resolve = settle;
     });
     const steps = [...this.#inventory.operations.steps(record.id)];
-    this.#live.set(record.id, { record, steps, controller: new AbortController(), ended, resolve, withdraw });
+    const controller = new AbortController();
+    this.#live.set(record.id, { record, steps, controller, warnings: new Set(), ended, resolve, withdraw });
     this.#announce(record);
     return true;
   }
@@ -274,7 +283,7 @@ export class Operations {
     const { operations, db } = this.#inventory;
     try {
       db.soon(() => {
-        const result = finish(state, clean);
+        const result = withWarnings(state, finish(state, clean), live);
         if (live.isBehind)
           for (const [place, step] of steps.entries()) operations.writeStep(record.id, place, step);
         this.#write(live, {

@@ -24,6 +24,8 @@ export interface Stepping {
   steps: StepRecord[];
   readonly controller: AbortController;
   progress?: Progress;
+  /** What its steps have to say to whoever asked. */
+  readonly warnings: Set<string>;
   /** The journal lacks something of `steps`, because it took no writes. */
   isBehind?: boolean;
 }
@@ -87,6 +89,7 @@ export class StepRunner {
     const progress = (at: Progress): void => {
       live.progress = at;
     };
+    const warn = (text: string): void => void live.warnings.add(text);
     let earlier: Account | undefined;
     for (const [position, step] of steps.entries()) {
       const account = new Account();
@@ -99,7 +102,7 @@ export class StepRunner {
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'before' });
         const name = `${live.record.kind}/${step.name}`;
         await this.#untilLetGo(live, step, account, signal, async () =>
-          working(name, () => accounted(account, () => step.do({ signal, progress }))),
+          working(name, () => accounted(account, () => step.do({ signal, progress, warn }))),
         );
         if (this.suspended) throw daemonStopping();
         await this.#observeStep({ kind: live.record.kind, step: step.name, moment: 'after' });

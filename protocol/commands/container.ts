@@ -12,7 +12,7 @@ export const guestSave = defineCommand({
   name: 'guest-save',
   summary: 'Save a stopped container as an image: a new version of its name',
   description:
-    'The image is of kind root, and has all that the container sees of its root file system: what it wrote, and of the image under it what it left. Owners, modes, links and file capabilities stay as they are; access control lists are left out. So do the host name and machine id that are in its files. The container stays stopped until it is read; a start waits for that.',
+    'The image is of kind root, and has all that the container sees of its root file system: what it wrote, and of the image under it what it left. Owners, modes, links, file capabilities and the host name and machine id in its files stay as they are; access control lists are left out, and `warnings` in what the operation resulted in tell of those that were there. The container stays stopped until it is read; a start waits for that.',
   role: 'operate',
   nature: 'change',
   since,

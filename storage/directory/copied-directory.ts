@@ -7,16 +7,16 @@
  * `.d` behind the result's name, for the guest's user: `tree`, the squashfs, and `disk`, the qcow2 file.
  */
 import { constants } from 'node:fs';
-import { access, chown, mkdir, open, realpath, rename, stat, statfs } from 'node:fs/promises';
+import { chown, mkdir, open, realpath, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExecError } from '../../lib/exec-result.ts';
-import { runTool } from '../../lib/run-tool.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { type Confinement, confined } from '../files/confined-tool.ts';
 import { orIfMissing, removeDirectory } from '../files/durable-files.ts';
 import { failureFacts, saysFull } from '../files/storage-errors.ts';
 import { convertToQcow2 } from '../qcow2/qemu-img.ts';
+import { mksquashfs, packTree, requireMksquashfs, roomIn } from './pack-tree.ts';
 
 export interface DirectoryCopy {
   /** Absolute. */
@@ -29,12 +29,10 @@ export interface DirectoryCopy {
   readonly confinement?: Confinement | undefined;
 }
 
-const MKSQUASHFS = '/usr/bin/mksquashfs';
 /** Where the launcher shows a directory. */
 const SHOWN_AT = '/mnt';
 /** Made by the kernel: to read all that is in there never ends well. */
 const KERNEL_PLACES = ['/proc', '/sys', '/dev'] as const;
-const MAX_PART_OF_FREE_SPACE = 0.9;
 /** From this exit code on the launcher or env(1) speaks, not the tool. */
 const LAUNCH_FAILED = 125;
 
@@ -69,37 +67,8 @@ export const requireCopyable = async (directory: string, poolPath: string): Prom
     throw notCopied(directory, `the kernel's own ${KERNEL_PLACES.join(', ')} cannot be`);
   const pool = await orIfMissing(realpath(poolPath), poolPath);
   if (isBelow(pool, real)) throw notCopied(directory, `the disks of guests lie in it, at ${poolPath}`);
-  try {
-    await access(MKSQUASHFS, constants.X_OK);
-  } catch (cause) {
-    throw new RoostError('Unsupported', 'Directories cannot be copied to disks: mksquashfs is missing', {
-      data: { packages: ['squashfs-tools'] },
-      hint: 'On Debian: apt-get install squashfs-tools',
-      cause,
-    });
-  }
+  await requireMksquashfs('Directories cannot be copied to disks');
 };
-
-const percentages = /(\d{1,3})%/g;
-
-/** The last percentage of the bar, `[=====  ] 120/240  50%`. */
-export const lastPercentage = (text: string): number | undefined => {
-  const last = [...text.matchAll(percentages)].at(-1)?.[1];
-  return last === undefined ? undefined : Math.min(Number(last), 100);
-};
-
-/** What cannot be read ends it: a copy that lacks a file would be told of nowhere. */
-const packOptions = [
-  '-comp',
-  'lz4',
-  '-noappend',
-  '-no-recovery',
-  '-mem',
-  '256M',
-  '-exit-on-error',
-  '-quiet',
-  '-progress',
-] as const;
 
 /** The command line that packs a directory to `tree` below the current one. Pure. */
 export const packArgs = (
@@ -108,31 +77,18 @@ export const packArgs = (
   maxFileBytes: number,
 ): [string, ...string[]] => {
   const isShown = confinement?.identity !== undefined;
-  const tool = [MKSQUASHFS, isShown ? SHOWN_AT : directory, 'tree', ...packOptions] as const;
-  if (!confinement) return [...tool];
-  return confined([...tool], confinement, maxFileBytes, { options: isShown ? ['--view', directory] : [] });
+  const tool = mksquashfs(isShown ? SHOWN_AT : directory);
+  if (!confinement) return tool;
+  return confined(tool, confinement, maxFileBytes, { options: isShown ? ['--view', directory] : [] });
 };
 
 const pack = async (
   { directory, confinement }: DirectoryCopy,
   { cwd, maxFileBytes, work }: { readonly cwd: string; readonly maxFileBytes: number; readonly work: Work },
 ): Promise<void> => {
-  let heard = '';
-  const onStdout = (text: string): void => {
-    heard = (heard + text).slice(-64);
-    tell(lastPercentage(heard));
-  };
-  const tell = (done = 0): void =>
-    work.progress({ done, total: 100, unit: 'percent', message: `Packing ${directory}` });
-  tell();
   try {
-    await runTool(packArgs(directory, confinement, maxFileBytes), {
-      signal: work.signal,
-      cwd,
-      env: { LC_ALL: 'C', PATH: '/usr/bin:/bin' },
-      timeoutMs: 0,
-      onStdout,
-    });
+    const argv = packArgs(directory, confinement, maxFileBytes);
+    await packTree(argv, { message: `Packing ${directory}`, cwd, work });
   } catch (error) {
     throw toPackError(directory, error);
   }
@@ -160,12 +116,6 @@ const lengthen = async (path: string, sizeBytes: number): Promise<void> => {
   if ((await file.stat()).isFile()) await file.truncate(sizeBytes);
 };
 
-/** Of the file system that `path` is on, as far as one disk may go. */
-const roomFor = async (path: string, sizeBytes: number): Promise<number> => {
-  const { bavail, bsize } = await statfs(path);
-  return Math.max(Math.min(sizeBytes, Math.floor(bavail * bsize * MAX_PART_OF_FREE_SPACE)), 1);
-};
-
 /** Removes what an earlier call left half done at that path. */
 export const clearCopy = (path: string): Promise<void> => removeDirectory(workplaceOf(path));
 
@@ -180,9 +130,9 @@ export const copyDirectory = async (copy: DirectoryCopy, work: Work): Promise<vo
   await mkdir(cwd, { mode: 0o700 });
   const { identity } = confinement ?? {};
   if (identity) await chown(cwd, identity.uid, identity.gid);
-  await pack(copy, { cwd, maxFileBytes: await roomFor(cwd, sizeBytes), work });
+  await pack(copy, { cwd, maxFileBytes: await roomIn(cwd, sizeBytes), work });
   await lengthen(join(cwd, 'tree'), sizeBytes);
-  const run = { signal: work.signal, confinement, cwd, maxFileBytes: await roomFor(cwd, sizeBytes) };
+  const run = { signal: work.signal, confinement, cwd, maxFileBytes: await roomIn(cwd, sizeBytes) };
   await convertToQcow2(
     { from: { format: 'raw', path: 'tree' }, to: 'disk', onFraction: () => undefined },
     run,

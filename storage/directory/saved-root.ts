@@ -6,16 +6,14 @@
  *
  * `.d` behind the result's name: `run`, over which the warden mounts, and `made`, for that identity, with `tree` in it.
  */
-import { constants } from 'node:fs';
-import { access, chown, mkdir, stat, statfs } from 'node:fs/promises';
+import { chown, mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { runTool } from '../../lib/run-tool.ts';
 import type { Work } from '../../lib/work.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { RootSource } from '../../protocol/root-source.ts';
 import { confined, type Identity } from '../files/confined-tool.ts';
 import { orIfMissing, removeDirectory, renameDurably, settleFile } from '../files/durable-files.ts';
-import { lastPercentage } from './copied-directory.ts';
+import { mksquashfs, packTree, requireMksquashfs, roomIn, uncompressedInodes } from './pack-tree.ts';
 import { requireRoot } from './root-directory.ts';
 
 export interface RootPacking {
@@ -25,25 +23,8 @@ export interface RootPacking {
   readonly packer: Identity;
 }
 
-const MKSQUASHFS = '/usr/bin/mksquashfs';
 /** Where the launcher shows what the warden has mounted. */
 const SHOWN_AT = '/mnt';
-const MAX_PART_OF_FREE_SPACE = 0.9;
-
-/** As roots of containers are packed, see storage/oci/tree/merge.ts; what cannot be read ends it. */
-const packOptions = [
-  '-noappend',
-  '-no-recovery',
-  '-comp',
-  'lz4',
-  '-noI',
-  '-noId',
-  '-mem',
-  '256M',
-  '-exit-on-error',
-  '-quiet',
-  '-progress',
-] as const;
 
 /** Errors: Unsupported with what is missing. */
 export const requirePacking = async (packing: RootPacking | undefined): Promise<RootPacking> => {
@@ -51,15 +32,8 @@ export const requirePacking = async (packing: RootPacking | undefined): Promise<
     throw new RoostError('Unsupported', 'This daemon may not mount what a container has written', {
       hint: 'Run it as root.',
     });
-  const isThere = await orIfMissing(
-    access(MKSQUASHFS, constants.X_OK).then(() => true),
-    false,
-  );
-  if (isThere) return packing;
-  throw new RoostError('Unsupported', 'Containers cannot be saved as images: mksquashfs is missing', {
-    data: { packages: ['squashfs-tools'] },
-    hint: 'On Debian: apt-get install squashfs-tools',
-  });
+  await requireMksquashfs('Containers cannot be saved as images');
+  return packing;
 };
 
 /** The command line that packs a root to `tree` in `made` below the directory. Pure. */
@@ -70,7 +44,6 @@ export const savingArgs = (
   maxFileBytes: number,
 ): [string, ...string[]] => {
   const run = join(place, 'run');
-  const tool = [MKSQUASHFS, SHOWN_AT, 'tree', ...packOptions] as const;
   return [
     wardenPath,
     '--mounted',
@@ -84,15 +57,10 @@ export const savingArgs = (
     // Back from what is mounted, and before anything of the host is covered.
     '/usr/bin/env',
     `--chdir=${join(place, 'made')}`,
-    ...confined([...tool], { launcherPath, identity: packer }, maxFileBytes, {
+    ...confined(mksquashfs(SHOWN_AT, uncompressedInodes), { launcherPath, identity: packer }, maxFileBytes, {
       options: ['--view', join(run, 'merged')],
     }),
   ];
-};
-
-const roomIn = async (directory: string): Promise<number> => {
-  const { bavail, bsize } = await statfs(directory);
-  return Math.max(Math.floor(bavail * bsize * MAX_PART_OF_FREE_SPACE), 1);
 };
 
 const prepare = async (place: string, { uid, gid }: Identity): Promise<void> => {
@@ -101,22 +69,6 @@ const prepare = async (place: string, { uid, gid }: Identity): Promise<void> => 
   await mkdir(join(place, 'run'), { mode: 0o700 });
   await mkdir(join(place, 'made'), { mode: 0o700 });
   await chown(join(place, 'made'), uid, gid);
-};
-
-const pack = async (root: RootSource, place: string, packing: RootPacking, work: Work): Promise<void> => {
-  let heard = '';
-  const tell = (done = 0): void =>
-    work.progress({ done, total: 100, unit: 'percent', message: 'Packing the root' });
-  tell();
-  await runTool(savingArgs(root, place, packing, await roomIn(place)), {
-    signal: work.signal,
-    env: { LC_ALL: 'C', PATH: '/usr/bin:/bin' },
-    timeoutMs: 0,
-    onStdout: (text) => {
-      heard = (heard + text).slice(-64);
-      tell(lastPercentage(heard));
-    },
-  });
 };
 
 /**
@@ -135,7 +87,8 @@ export const saveRoot = async (
   await requireRoot(root.directory, work.signal);
   await prepare(place, packing.packer);
   try {
-    await pack(root, place, packing, work);
+    const argv = savingArgs(root, place, packing, await roomIn(place));
+    await packTree(argv, { message: 'Packing the root', work });
     const tree = join(place, 'made', 'tree');
     await settleFile(tree, { mode: 0o400, owner: { uid: 0, gid: 0 } });
     work.signal.throwIfAborted();

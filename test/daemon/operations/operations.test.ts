@@ -92,6 +92,23 @@ describe('an operation that goes well', () => {
     });
   });
 
+  test('has what its steps had to say in its result, and one that failed has not', async () => {
+    const operations = engine();
+    const saying: Step = {
+      name: 'a',
+      do: ({ warn }) => {
+        warn?.('no lists');
+        warn?.('no lists');
+      },
+    };
+    const well = await operations.run(accept(operations).id, [saying], { finish: () => ({ image: 'web' }) });
+    expect(well.result).toEqual({ image: 'web', warnings: ['no lists'] });
+    const failing = noting(['b'], ['do b']).steps;
+    const ended = await operations.run(accept(operations).id, [saying, ...failing]);
+    expect(ended).toMatchObject({ state: 'failed' });
+    expect(ended.result).toBeUndefined();
+  });
+
   test('a wait ends with its own signal; the operation goes on', async () => {
     const operations = engine();
     const { id } = accept(operations);

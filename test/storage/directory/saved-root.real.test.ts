@@ -1,5 +1,5 @@
 /** The root of a container as one squashfs, by a real warden, launcher and mksquashfs. */
-import { chmod, chown, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import type { Progress } from '../../../lib/work.ts';
@@ -55,6 +55,31 @@ const begin = async (): Promise<Begun> => {
     path: join(place, 'root.squashfs'),
     files: () => readdir(place),
   };
+};
+
+/** An access control list, as acl(5) has it: uid 1000 may read the file. */
+const giveList = (path: string): Promise<unknown> => {
+  const entries = [
+    [1, 6, -1],
+    [2, 4, 1000],
+    [4, 4, -1],
+    [16, 4, -1],
+    [32, 4, -1],
+  ] as const;
+  const list = Buffer.alloc(4 + entries.length * 8);
+  list.writeUInt32LE(2);
+  for (const [index, [tag, permissions, id]] of entries.entries()) {
+    list.writeUInt16LE(tag, 4 + index * 8);
+    list.writeUInt16LE(permissions, 6 + index * 8);
+    list.writeInt32LE(id, 8 + index * 8);
+  }
+  return run(
+    'python3',
+    '-c',
+    'import os, sys; os.setxattr(sys.argv[1], "system.posix_acl_access", bytes.fromhex(sys.argv[2]))',
+    path,
+    list.toString('hex'),
+  );
 };
 
 /** As overlayfs does, and who is in the container. */
@@ -123,6 +148,19 @@ describeWith(['root', 'sqfstar'], 'a root that is saved', () => {
     });
     expect(await readFile(join(tree, 'etc/kept'), 'utf8')).toBe('etc/kept');
     expect(await run('stat', '--format=%h', join(tree, 'bin/twin'))).toBe('2\n');
+  });
+
+  it('says of access control lists that they are left out', async () => {
+    const { pool, root, upper, path } = await begin();
+    await writeFile(join(upper, 'listed'), '');
+    const quiet: string[] = [];
+    await pool.saveRoot(root, path, { ...work(), warn: (text) => quiet.push(text) });
+    expect(quiet).toEqual([]);
+    await rm(path);
+    await giveList(join(upper, 'listed'));
+    const told: string[] = [];
+    await pool.saveRoot(root, path, { ...work(), warn: (text) => told.push(text) });
+    expect(told).toEqual([expect.stringMatching(/^Left out: 1 attributes .*system\.posix_acl_access/)]);
   });
 
   it('is packed as images of roots are', async () => {
