@@ -84,8 +84,7 @@ export const rootRecipe = (input: RecipeInput): readonly Action[] => [
     directories: [JOURNAL],
     enabledUnits: ['systemd-networkd.service'],
     disabledUnits: ['apt-daily.timer', 'apt-daily-upgrade.timer'],
-    // The latter is the host's resolv.conf.
-    removed: ['/etc/hostname', '/etc/.resolv.conf.systemd-resolved.bak'],
+    removed: ['/etc/hostname'],
   }),
   ...pack,
 ];

@@ -36,6 +36,8 @@ const parents = (paths: readonly string[]): readonly string[] => {
 /** What mmdebstrap, apt and the packages' scripts left that is of this build alone, or would be the same in each guest. */
 const remains = [
   '/overlay.tar',
+  // Of the host: systemd-resolved puts aside what mmdebstrap had copied.
+  '/etc/.resolv.conf.systemd-resolved.bak',
   '/etc/apt/apt.conf.d/99mmdebstrap',
   '/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
   '/var/lib/dbus/machine-id',
