@@ -13,6 +13,7 @@ import { issuesOf } from '../../protocol/wire.ts';
 import { changeCloudInit } from '../cloud-init/change-cloud-init.ts';
 import type { StoredSpec } from '../inventory/guest-table.ts';
 import { refuseOtherRoot } from './container-spec.ts';
+import { runsProgram } from './runs-program.ts';
 
 interface Checked<T> {
   safeParse(
@@ -51,7 +52,7 @@ const changeLimits = (before: LimitsSpec, changes: GuestChanges['limits'] = {}):
 
 /** Errors: InvalidArgument. */
 export const changeSpec = (spec: StoredSpec, changes: SpecChanges): StoredSpec => {
-  if (spec.program && changes.boot?.kind === 'disk')
+  if (runsProgram(spec) && changes.boot?.kind === 'disk')
     throw new RoostError('InvalidArgument', 'A guest that runs a container image boots by a kernel', {
       hint: 'Name a kernel and an initial ramdisk, or leave boot out.',
     });

@@ -40,6 +40,7 @@ import {
 } from './refusals.ts';
 import type { GuestRegistry } from './registry.ts';
 import { resolveCreation } from './resolve-creation.ts';
+import { runsProgram } from './runs-program.ts';
 import { couldHaveWaited, type TakenOver, takeOver } from './take-over.ts';
 import type { TemplateBudget } from './template-budget.ts';
 import type { WaitingGuests } from './waiting.ts';
@@ -154,7 +155,7 @@ export class GuestCreations {
     if (!asked) refuseHostPaths(spec.filesystems, asker);
     refuseTakenName(this.#house, name);
     const id = randomUUID() as GuestId;
-    const system = asked && asked.record.spec.program === undefined ? asked : undefined;
+    const system = asked && !runsProgram(asked.record.spec) ? asked : undefined;
     const copies = asked ? 'of-template' : 'new';
     const { like, machine, driver, warnings } = system
       ? { ...forkOfSystem(system, args), warnings: [] }

@@ -13,6 +13,7 @@ import type {
   StoredSpec,
 } from '../inventory/guest-table.ts';
 import { programDisks } from './resolve-program.ts';
+import { runsProgram } from './runs-program.ts';
 
 export const MAX_DISKS = 16;
 export const MAX_NICS = 8;
@@ -89,7 +90,7 @@ export const requireNic = (spec: StoredSpec, name: string): StoredNic => {
 
 /** Errors: FailedPrecondition for the only thing that a guest could boot from, and for the disks of its program. */
 export const refuseNeededDisk = (spec: StoredSpec, name: string): void => {
-  if (spec.program && (name === programDisks.root || name === programDisks.upper))
+  if (runsProgram(spec) && (name === programDisks.root || name === programDisks.upper))
     throw new RoostError('FailedPrecondition', `Disk ${name} holds the program that the guest runs`, {
       data: { disk: name },
       hint: 'It goes with the guest.',

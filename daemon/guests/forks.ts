@@ -12,6 +12,7 @@ import type { GuestRecord, StoredCloudInit, StoredDisk, StoredSpec } from '../in
 import { copiesIn } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 import { randomMac } from './resolve-spec.ts';
+import { runsProgram } from './runs-program.ts';
 
 const isGoing = (guest: Guest): boolean =>
   guest.removed || guest.unfinished.some(({ kind }) => kind === 'guest-delete');
@@ -75,7 +76,7 @@ export const isKept = async ({ driver, place }: Guest): Promise<boolean> =>
 
 /** Whether memory that was made with one record goes with another. */
 export const isAlike = ({ record, driver }: Guest, spec: StoredSpec, machine: PinnedMachine): boolean =>
-  spec.program !== undefined &&
+  runsProgram(spec) &&
   spec.cloudInit === undefined &&
   spec.cdroms.length === 0 &&
   spec.filesystems.length === 0 &&
@@ -89,7 +90,7 @@ export const templateFor = (
   machine: PinnedMachine,
   candidates: readonly Guest[],
 ): Guest | undefined => {
-  if (spec.program === undefined || spec.filesystems.length > 0) return undefined;
+  if (!runsProgram(spec) || spec.filesystems.length > 0) return undefined;
   return candidates
     .filter((guest) => isTemplate(guest) && isAlike(guest, spec, machine))
     .toSorted((one, other) => madeAt(other) - madeAt(one))[0];

@@ -6,6 +6,7 @@ import type { IdentityTeller } from '../../drivers/driver.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Guest } from './guest.ts';
 import { inTime } from './in-time.ts';
+import { runsProgram } from './runs-program.ts';
 import { forkToSetUp, linksOf, machineIdOf, markRenewed, placesOf } from './who-it-is.ts';
 
 /** While it works for others. */
@@ -44,7 +45,7 @@ export const setUpSystem = async (guest: Guest, signal: AbortSignal): Promise<vo
 
 /** Whether nobody may hear it yet on its networks: it would speak as its template. */
 export const isUnheard = (guest: Guest): boolean =>
-  guest.record.spec.program === undefined && forkToSetUp(guest)?.isItself === false;
+  !runsProgram(guest.record.spec) && forkToSetUp(guest)?.isItself === false;
 
 /** Errors: FailedPrecondition for a guest without the channel to an agent. */
 const requireTeller = ({ handle, name }: Guest): IdentityTeller => {

@@ -7,6 +7,7 @@ import { filesystemsToMount } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 import { endedEarly, inTime } from './in-time.ts';
 import { leaveSystem, setUpSystem } from './inside-system.ts';
+import { runsProgram } from './runs-program.ts';
 import { forkToSetUp, markRenewed, placesOf, setupOf } from './who-it-is.ts';
 
 /** From the first instruction to the init's answer it takes a second or two; each try has longer than the one before. */
@@ -70,7 +71,7 @@ export const prepareForForks = async (
 
 /** Leaves the program of a running guest as the forks of its memory are to find it; it runs on. Errors: as `setUpInside`. */
 export const leaveProgram = async (guest: Guest, token: string, signal: AbortSignal): Promise<void> => {
-  if (guest.record.spec.program === undefined) return await leaveSystem(guest, token, signal);
+  if (!runsProgram(guest.record.spec)) return await leaveSystem(guest, token, signal);
   await withInit(guest, LEAVE_TIMEOUT_MS, signal, (init, limit) => init.leaveProgram(token, limit));
 };
 
@@ -130,7 +131,7 @@ export const endWithProgram = (guest: Guest, { exitCode, signal }: ProgramEnd): 
 
 /** Errors: Unsupported for a guest that boots no container image, FailedPrecondition when it does not run. */
 export const requireInit = ({ handle, name, state, record }: Guest): GuestInit => {
-  if (record.spec.program === undefined)
+  if (!runsProgram(record.spec))
     throw new RoostError('Unsupported', `Guest ${name} runs no program of a container image`, {
       data: { guest: name },
       hint: 'Use its console, its agent or SSH; `roost stop --force` ends it.',

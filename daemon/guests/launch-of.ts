@@ -14,6 +14,7 @@ import { portNumberOf } from './device-record.ts';
 import { servedFilesystems } from './filesystems.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
+import { runsProgram } from './runs-program.ts';
 
 /** Number of the file that a disk writes into in a round. */
 const layerOf = ({ layer = 0 }: Pick<StoredDisk, 'layer'>, round: number): Pick<VolumeSpec, 'layer'> =>
@@ -185,7 +186,7 @@ export const launchOf = (
     cpu,
     qemu,
     agent: agent.enabled,
-    ...(guest.record.spec.program === undefined ? {} : { ownInit: true }),
+    ...(runsProgram(guest.record.spec) ? { ownInit: true } : {}),
     boot: bootOf(guest),
     limits,
     ...(guest.record.machine.firmware
@@ -228,7 +229,7 @@ export const existenceObjects = (guest: Guest): readonly HostObject[] => [
 export const runObjects = (guest: Guest): readonly HostObject[] =>
   guest.driver.runObjects(guest.place, {
     agent: guest.record.spec.agent.enabled,
-    ownInit: guest.record.spec.program !== undefined,
+    ownInit: runsProgram(guest.record.spec),
     filesystems: servedFilesystems(guest),
   });
 

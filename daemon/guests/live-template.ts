@@ -24,6 +24,7 @@ import { leaveProgram, setUpInside } from './inside.ts';
 import { ensureFirmwareVariables, volumeSpecOf } from './launch-of.ts';
 import { preparePool } from './mend.ts';
 import type { Procedure } from './perform.ts';
+import { runsProgram } from './runs-program.ts';
 import { begin } from './start.ts';
 import { share } from './template.ts';
 
@@ -357,7 +358,7 @@ export const refuseUnforkable = (guest: Guest): void => {
       data: { guest: name },
       hint: 'docs/microvms.md says what can be forked, and what it takes.',
     });
-  if (guest.record.spec.program === undefined && agent.view.state !== 'connected')
+  if (!runsProgram(guest.record.spec) && agent.view.state !== 'connected')
     throw new RoostError('FailedPrecondition', `The agent of guest ${name} is ${agent.view.state}`, {
       data: { guest: name, agent: agent.view.state },
       hint: 'Forks become themselves by it: install qemu-guest-agent in the guest, or wait until it has started.',
@@ -368,7 +369,7 @@ const whyUnforkable = ({ driver, record: { spec } }: Guest): string | undefined 
   if (!driver.verbs.has('fork')) return `driver ${driver.name} has no forks`;
   if (spec.filesystems.length > 0)
     return 'it shares directories of the host, whose files are in use in its memory';
-  if (spec.program === undefined) return whySystemIsUnforkable(spec);
+  if (!runsProgram(spec)) return whySystemIsUnforkable(spec);
   return spec.cloudInit !== undefined || spec.cdroms.length > 0
     ? 'it has a medium that is its own'
     : undefined;

@@ -1,6 +1,7 @@
 /** Where a guest stands, for whoever decides what may be asked of it. */
 import type { Standing } from './admit.ts';
 import type { Guest } from './guest.ts';
+import { runsProgram } from './runs-program.ts';
 
 export const standingOf = (guest: Guest): Standing => ({
   name: guest.name,
@@ -17,6 +18,6 @@ export const standingOf = (guest: Guest): Standing => ({
   isTemplate: guest.record.spec.template !== undefined,
   isWarm: guest.record.spec.template?.madeOf !== undefined,
   isWaiting: guest.isWaiting,
-  runsProgram: guest.record.spec.program !== undefined,
+  runsProgram: runsProgram(guest.record.spec),
   hasFilesystems: guest.record.spec.filesystems.length > 0,
 });

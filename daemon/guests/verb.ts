@@ -3,6 +3,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { Guest } from './guest.ts';
 import { setUpInside } from './inside.ts';
 import type { Procedure } from './perform.ts';
+import { runsProgram } from './runs-program.ts';
 
 /** It is not booted again: the longest deadline of a boot counts. */
 const LAST_TRY = 3;
@@ -29,7 +30,7 @@ export const verb = (guest: Guest, name: 'pause' | 'resume' | 'reset'): Procedur
               hint: 'Start it first.',
             },
           );
-        if (name === 'reset' && guest.record.spec.program) throw resetsNot(guest);
+        if (name === 'reset' && runsProgram(guest.record.spec)) throw resetsNot(guest);
         if (name === 'pause') await guest.freezing.letGo('pause', signal);
         await handle[name](signal);
         if (name === 'reset') guest.freezing.forget('reset');

@@ -2,6 +2,7 @@
 import { RoostError } from '../../../protocol/errors.ts';
 import type { GuestView } from '../../../protocol/guest.ts';
 import { ByteSession } from '../../guests/byte-session.ts';
+import { runsProgram } from '../../guests/runs-program.ts';
 import type { Handlers } from '../call.ts';
 import { afterName, pageOf } from '../page.ts';
 import type { AgentCommands, ProgramCommands } from './agent.ts';
@@ -82,7 +83,7 @@ export const guestHandlers = ({
   'query-guest-cloud-init': ({ guest }) => guests.seedFiles(guest),
   'query-guest-log': async ({ guest: reference, stream, offset, maxBytes }) => {
     const guest = guests.registry.find(reference);
-    const written = stream ?? (guest.record.spec.program === undefined ? 'console' : 'program');
+    const written = stream ?? (runsProgram(guest.record.spec) ? 'program' : 'console');
     const part = await guest.driver.readLog(guest.place, written, {
       maxBytes,
       ...(offset === undefined ? {} : { offset }),
