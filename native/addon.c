@@ -25,6 +25,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */)
         FUNCTION("signalPidfd", signal_pidfd),
         FUNCTION("spawnDetached", spawn_detached),
         FUNCTION("reap", reap),
+        FUNCTION("readTicks", read_ticks),
         FUNCTION("openPipe", open_pipe),
         FUNCTION("watchReadable", watch_readable),
         FUNCTION("closeWatch", close_watch),

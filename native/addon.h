@@ -74,6 +74,7 @@ napi_value lock_file(napi_env env, napi_callback_info info);
 /* memory.c */
 napi_value create_memory(napi_env env, napi_callback_info info);
 napi_value seal_memory(napi_env env, napi_callback_info info);
+napi_value read_ticks(napi_env env, napi_callback_info info);
 
 /* links.c */
 napi_value open_tap(napi_env env, napi_callback_info info);

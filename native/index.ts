@@ -1,6 +1,6 @@
 /**
  * The system calls that Node lacks: locks, shared memory, taps, neighbour events, listening descriptors and descriptors sent to others,
- * children by posix_spawn, pidfds, peer credentials, sd_notify.
+ * children by posix_spawn, pidfds, peer credentials, sd_notify; and the time stamp counter.
  *
  * Rules kept here: every descriptor is close-on-exec and belongs to the caller, who closes it with
  * `fs.closeSync`; nothing waits; every failure is a {@link NativeError}. The addon is loaded on first use, so
@@ -39,6 +39,12 @@ export interface SpawnRequest {
   readonly cwd: string;
   /** The child has the i-th of these as its descriptor i, and no others. They stay the caller's. */
   readonly descriptors: readonly number[];
+}
+
+/** The processor's time stamp counter, and a clock that nobody adjusts, at the same moment. */
+export interface Ticks {
+  readonly ticks: number;
+  readonly nanoseconds: number;
 }
 
 /** How a child ended: one of the two is a number. */
@@ -81,6 +87,7 @@ interface Addon {
     descriptors: readonly number[],
   ): Promise<number>;
   reap(pid: number): ChildEnd | undefined;
+  readTicks(): Ticks | null;
   openPipe(): [number, number];
   openPidfd(pid: number): number;
   signalPidfd(fd: number, signal: number): void;
@@ -279,4 +286,9 @@ export function sdNotify(message: string): boolean {
 /** A group's number, or undefined when there is no such group. Asks NSS and may wait: for start-up only. */
 export function groupId(name: string): number | undefined {
   return addon().groupId(name);
+}
+
+/** Undefined where the processor has no such counter. */
+export function readTicks(): Ticks | undefined {
+  return addon().readTicks() ?? undefined;
 }

@@ -3,8 +3,9 @@
  * initramfs of `guest/`, and a root file system of busybox made on the spot.
  */
 import { execFileSync } from 'node:child_process';
-import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { tscKhz } from '../../drivers/qemu/time-stamp-counter.ts';
 import { MicrovmAgent } from '../../drivers/roost-agent/microvm-agent.ts';
 import { buildInitramfs } from '../../guest/initramfs.ts';
 import { extractPvhKernel } from '../../guest/pvh-kernel.ts';
@@ -82,11 +83,6 @@ export interface MicrovmOptions {
 }
 
 /** What KVM would tell the kernel, and without it nobody does: without, it hangs now and then. */
-const tscKhz = async (): Promise<number> => {
-  const mhz = /cpu MHz\s*: ([\d.]+)/.exec(await readFile('/proc/cpuinfo', 'utf8'))?.[1];
-  return Math.round(Number(mhz ?? 2000) * 1000);
-};
-
 export const microvmSockets = (
   directory: string,
 ): { readonly control: string; readonly streams: string } => ({
