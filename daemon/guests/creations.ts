@@ -167,6 +167,7 @@ export class GuestCreations {
     if (asked && !template) throw unlikeTemplate(asked);
     const resolved = template ? asForkOf(like, template.id, roundOf(template)) : like;
     const busy = await busyPorts(resolved.nics, this.#house);
+    await this.#waiting.giveWay(resolved.nics);
     using _promised = start ? await this.#memory.promise({ name, spec: resolved, driver }) : undefined;
     const waits = template && couldHaveWaited(args, like, template) ? template : undefined;
     using reserved = waits && this.#waiting.reserve(waits, like, machine);

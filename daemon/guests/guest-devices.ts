@@ -107,6 +107,7 @@ export class GuestDevices {
         data: { mac: args.mac },
         hint: 'Choose another one, or leave it out to get a free one.',
       });
+    await this.#house.waiting.giveWay([{ network: network.id, ipv4: args.ipv4 }]);
     this.#house.networks.allocate(network, args.ipv4, []);
     return await this.#withName(guest, 'nic', args.name, false, async (name) => {
       const wanted: NicAttachment = { ...args, name, network: network.id };

@@ -4,7 +4,7 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Log } from '../../lib/log.ts';
 import type { IdRange } from '../../protocol/container.ts';
 import type { DriverName } from '../../protocol/guest.ts';
-import type { GuestId, InstanceId } from '../../protocol/types.ts';
+import type { GuestId, InstanceId, NetworkId } from '../../protocol/types.ts';
 import type { Pool } from '../../storage/pool.ts';
 import type { EventLog } from '../event-log.ts';
 import type { Images } from '../images.ts';
@@ -40,6 +40,10 @@ export interface House {
   readonly waiting: {
     /** Ends them; does nothing where there are none. Errors: HostError. */
     readonly endOf: (template: GuestId, signal: AbortSignal) => Promise<void>;
+    /** Ends those that have one of these addresses, so that whoever wishes for it gets it. */
+    readonly giveWay: (
+      wished: readonly { readonly network: NetworkId; readonly ipv4?: string | undefined }[],
+    ) => Promise<void>;
     /** How many are ready for whoever asks. */
     readonly readyOf: (template: GuestId) => number;
   };

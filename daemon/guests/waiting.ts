@@ -7,7 +7,7 @@ import type { PinnedMachine } from '../../drivers/driver.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { Accepted } from '../../protocol/operation.ts';
 import type { GuestId } from '../../protocol/types.ts';
-import type { StoredSpec } from '../inventory/guest-table.ts';
+import type { StoredNic, StoredSpec } from '../inventory/guest-table.ts';
 import { isAlike, isTemplate } from './forks.ts';
 import type { Guest } from './guest.ts';
 import { isStart } from './guest-status.ts';
@@ -30,6 +30,8 @@ export interface WaitingOptions {
   /** Deletes one, by force. */
   readonly end: (guest: Guest, actor: typeof WAITING_ACTOR) => Promise<Accepted>;
 }
+
+type WishedAddress = Pick<StoredNic, 'network'> & { readonly ipv4?: string | undefined };
 
 interface KnownDemand extends Demand {
   readonly template: Guest;
@@ -123,6 +125,20 @@ export class WaitingGuests {
         hint: 'See why with `roost explain`, and try again.',
       },
     );
+  }
+
+  /**
+   * Ends those that have an address which somebody wishes for: each has the one that was free, and any other would do.
+   * Resolves when they are gone, or could not be ended.
+   */
+  async giveWay(wished: readonly WishedAddress[]): Promise<void> {
+    const isWished = ({ network, ipv4 }: WishedAddress): boolean =>
+      ipv4 !== undefined && wished.some((wish) => wish.network === network && wish.ipv4 === ipv4);
+    const holders = this.#options.registry
+      .waiting()
+      .filter((guest) => !this.#reserved.has(guest) && guest.record.spec.nics.some(isWished));
+    await Promise.all(holders.map((guest) => this.#end(guest)));
+    if (holders.length > 0) this.wake();
   }
 
   readyOf(template: GuestId): number {

@@ -110,6 +110,22 @@ describeWith(
       await leaveNothing({ home, daemon });
     });
 
+    test('gives its address up to whoever wishes for that', async () => {
+      const { home, daemon } = await beginWaiting();
+      const { id } = await waiting(daemon);
+      const one = (await daemon.guest('one')).nics[0]?.ipv4 ?? '';
+      const next = one.replace(/\d+$/, (last) => String(Number(last) + 1));
+      const nics = [{ network: 'lan', ipv4: next }];
+      await daemon.succeed('guest-create', boxGuest('fixed', { nics }));
+      expect((await daemon.guest('fixed')).nics[0]?.ipv4).toBe(next);
+      const { operations } = await daemon.client.call('query-operations', {});
+      expect(operations.find(({ kind }) => kind === 'guest-delete')?.subject.id).toBe(id);
+      const taken = daemon.client.call('guest-create', boxGuest('late', { nics }));
+      await expect(taken).rejects.toMatchObject({ wire: { class: 'AlreadyExists' } });
+      await untilWaiting({ home, daemon }, 'mother', 1);
+      await leaveNothing({ home, daemon });
+    });
+
     test('outlives the daemon, and the same request twice gets the same guest', async () => {
       const { home, daemon } = await beginWaiting();
       const { id } = await waiting(daemon);

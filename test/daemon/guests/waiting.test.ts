@@ -5,6 +5,7 @@ import type { Guest } from '../../../daemon/guests/guest.ts';
 import { WaitingGuests, type WaitingOptions } from '../../../daemon/guests/waiting.ts';
 import { type Deferred, deferred } from '../../../lib/abort.ts';
 import { silentLog } from '../../../lib/log.ts';
+import type { NetworkId } from '../../../protocol/types.ts';
 import { ManualClock } from '../manual-clock.ts';
 
 const QUIET_MS = 100;
@@ -49,7 +50,7 @@ const begin = () => {
         unfinished: [],
         handle: {},
         status: { state: 'paused', applied: { prepared: true } },
-        record: { spec: { forkOf: 'mother' } },
+        record: { spec: { forkOf: 'mother', nics: [{ network: 'lan', ipv4: `10.0.0.${makings.length}` }] } },
       } as unknown as Guest);
     },
     end: async (guest: Guest) => {
@@ -79,6 +80,25 @@ const begin = () => {
 };
 
 describe('guests that wait', () => {
+  it('give way to whoever wishes for an address of theirs, and to nobody else', async () => {
+    const { template, there, makings, ends, waiting, pass, isMade } = begin();
+    waiting.asked(template);
+    await pass(QUIET_MS);
+    await isMade();
+    const [network, other] = ['lan', 'dmz'] as NetworkId[];
+    if (!network || !other) throw new Error('no networks');
+    await waiting.giveWay([
+      { network, ipv4: '10.0.0.9' },
+      { network: other, ipv4: '10.0.0.1' },
+      { network, ipv4: undefined },
+    ]);
+    expect(ends).toHaveLength(0);
+    await waiting.giveWay([{ network, ipv4: '10.0.0.1' }]);
+    expect({ ended: ends.length, there: there.size }).toEqual({ ended: 1, there: 0 });
+    await pass(QUIET_MS);
+    expect(makings).toHaveLength(2);
+  });
+
   it('are made one after the other, as many as were asked for, and end when nobody asks any more', async () => {
     const { template, there, makings, ends, waiting, pass, isMade, isQuiet } = begin();
     waiting.asked(template);
