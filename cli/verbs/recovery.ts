@@ -124,19 +124,22 @@ const qmpLog: Verb = {
   run: showQmpLog,
 };
 
+const ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
+
 const adopt = change({
   words: 'adopt',
   command: 'guest-adopt',
   positionals: [
     {
-      name: 'PID|SOCKET',
-      description: 'Pid of its process, or path of its monitor socket',
+      name: 'PID|SOCKET|ID',
+      description: 'Pid of its process, path of its monitor socket, or id of a stopped guest',
       complete: 'file',
     },
   ],
   prepare: (_args, { positionals }) => {
-    const named = String(positionals['PID|SOCKET']);
-    return /^\d+$/.test(named) ? { pid: Number(named) } : { socket: resolve(named) };
+    const named = String(positionals['PID|SOCKET|ID']);
+    if (/^\d+$/.test(named)) return { pid: Number(named) };
+    return ID.test(named) ? { guest: named } : { socket: resolve(named) };
   },
   done: (_args, { unknown }) =>
     Array.isArray(unknown)

@@ -148,7 +148,7 @@ const strayRecord = (
   cause: `here lie the record and the disks of guest ${name}, which is not in the inventory`,
   mend: {
     by: 'person',
-    how: "take it back with 'roost adopt' while it runs, or remove the directory yourself",
+    how: `take it back with 'roost adopt ${owner.id}', or remove the directory yourself`,
   },
 });
 

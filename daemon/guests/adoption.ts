@@ -1,6 +1,7 @@
 /**
- * guest-adopt: takes over a live process of this instance whose guest is lost from the inventory. Whose it is, the lock
- * tells that it holds; what the guest is, its record tells that lies beside the disks, or else the process itself.
+ * guest-adopt: takes over a guest of this instance that is lost from the inventory. One that runs is known by its live
+ * process. Whose that is, the lock tells that it holds; what the guest is, its record tells that lies beside the disks, or
+ * else the process itself. One that is stopped is known by that record alone.
  */
 import { z } from 'zod';
 import type { Driver, FoundProcess, GuestPlace } from '../../drivers/driver.ts';
@@ -8,12 +9,15 @@ import type { CommandArguments } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { Accepted } from '../../protocol/operation.ts';
-import { guestId, guestName } from '../../protocol/types.ts';
+import { type GuestId, guestId, guestName } from '../../protocol/types.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import { imagesUsed } from '../inventory/images-used.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
+import { settleForwards } from '../port-forwards.ts';
+import { refuseLeftovers } from './gather.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
+import { overlaps } from './id-range.ts';
 import { existenceObjects, recordRun } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { placeOf } from './place.ts';
@@ -25,6 +29,7 @@ import type { GuestRegistry } from './registry.ts';
 /** What is needed of a record beside the disks; its spec and machine are as this daemon's pool wrote them. */
 const keptRecord = z.looseObject({
   id: guestId,
+  instance: z.string().optional(),
   number: z.int().positive(),
   name: guestName,
   spec: z.looseObject({ driver: z.string(), disks: z.array(z.unknown()), nics: z.array(z.unknown()) }),
@@ -33,6 +38,11 @@ const keptRecord = z.looseObject({
   generation: z.int().positive(),
 });
 type KeptRecord = RebuiltRecord['record'];
+
+/** What is to be taken over; `found` is its process, where it runs. */
+interface Adopted extends RebuiltRecord {
+  readonly found?: FoundProcess;
+}
 
 export class Adoptions {
   readonly #house: House;
@@ -47,27 +57,30 @@ export class Adoptions {
   }
 
   /**
-   * Errors: NotFound for a process that is none of a guest or has no record beside its disks; FailedPrecondition for one of
-   * another instance, or whose guest is in the inventory; AlreadyExists when its name or an address is taken.
+   * Errors: NotFound for a process that is none of a guest, and where there is no record beside the disks; FailedPrecondition
+   * for one of another instance, or that is in the inventory, and for a stopped one that runs; AlreadyExists when its name,
+   * its number, an address, a port of the host or ids are taken.
    */
   async adopt(args: CommandArguments<'guest-adopt'>, asker: Asker): Promise<Accepted> {
     const { inventory, operations, clock } = this.#house;
     const before = operations.repeated(args.idempotencyKey, 'guest-adopt');
     if (before) return { operation: before.id, id: before.subject.id };
-    const { found, driver } = await this.#find(args);
-    await this.#refuseForeign(found);
-    const { record: kept, unknown } = await this.#record(found, driver);
+    const { record: kept, unknown, found } = await this.#lost(args);
     const outcome = await inventory.db.durably(() => {
       const repeated = operations.repeated(args.idempotencyKey, 'guest-adopt');
       if (repeated) return { operation: repeated, guest: undefined };
       this.#refuseTaken(kept);
       const { number, generation, ...rest } = kept;
       const record = inventory.guests.insert(
-        { ...rest, target: 'running', targetActor: asker.actor },
+        { ...rest, target: found ? 'running' : 'stopped', targetActor: asker.actor },
         number === undefined ? undefined : { number, generation },
       );
       const guest = this.#registry.created(record);
-      inventory.guests.writeStatus(guest.id, guest.status);
+      inventory.guests.writeStatus(guest.id, {
+        ...guest.status,
+        // Whether a fork has run is lost; with the memory that it began with its disks would be ruined.
+        ...(record.spec.forkOf === undefined ? {} : { forkedAt: clock.now() }),
+      });
       inventory.ledger.record(
         { kind: 'guest', id: guest.id },
         'existence',
@@ -79,7 +92,7 @@ export class Adoptions {
         kind: 'guest-adopt',
         subject: { kind: 'guest', id: guest.id, name: guest.name },
         actor: asker.actor,
-        arguments: { ...args, pid: found.process.pid, unknown },
+        arguments: { ...args, ...(found ? { pid: found.process.pid } : {}), unknown },
         idempotencyKey: args.idempotencyKey,
       });
       return { operation, guest };
@@ -87,11 +100,43 @@ export class Adoptions {
     const { operation, guest } = outcome;
     if (guest) {
       guest.markReconciled();
-      guest.setStatus({ state: 'unknown', reason: 'it is being adopted' });
+      const forked = guest.record.spec.forkOf === undefined ? {} : { forkedAt: clock.now() };
+      guest.setStatus({ state: 'unknown', reason: 'it is being adopted', ...forked });
       this.#registry.add(guest);
       guest.enqueue(operation);
     }
     return { operation: operation.id, id: operation.subject.id };
+  }
+
+  async #lost(args: CommandArguments<'guest-adopt'>): Promise<Adopted> {
+    if (args.guest !== undefined) return await this.#stopped(args.guest);
+    const { found, driver } = await this.#find(args);
+    await this.#refuseForeign(found);
+    return { ...(await this.#record(found, driver)), found };
+  }
+
+  async #stopped(id: GuestId): Promise<Adopted> {
+    const known = this.#registry.byId(id);
+    if (known)
+      throw new RoostError('FailedPrecondition', `Guest ${known.name} is in the inventory`, {
+        data: { guest: known.name },
+        hint: 'There is nothing to adopt.',
+      });
+    for (const driver of this.#house.drivers.values()) {
+      const process = (await driver.processes()).find(({ guest }) => guest === id)?.process;
+      if (!process && (await driver.probe(this.#placeOf(id))) === 'gone') continue;
+      throw new RoostError('FailedPrecondition', `Guest ${id} runs, or it cannot be told whether it does`, {
+        data: { guest: id, ...(process ? { pid: process.pid } : {}) },
+        hint: process ? `Adopt it by its pid: ${process.pid}` : 'See what query-fsck says of it.',
+      });
+    }
+    const kept = await this.#kept(id);
+    if (!kept)
+      throw new RoostError('NotFound', `There is no record of a guest ${id} beside the disks`, {
+        data: { guest: id },
+        hint: 'query-fsck lists those that can be adopted; without its record it cannot be told what a stopped guest is.',
+      });
+    return { record: kept, unknown: [] };
   }
 
   async #find({
@@ -146,16 +191,8 @@ export class Adoptions {
 
   /** As it lies beside the disks; without one, as the process tells it. */
   async #record(found: FoundProcess, driver: Driver): Promise<RebuiltRecord> {
-    const { records } = await this.#house.pool.readRecords();
-    const mine = records
-      .map((record) => keptRecord.safeParse(record).data)
-      .find((record) => record?.id === found.guest);
-    if (mine) {
-      const { id, number, name, createdAt, generation } = mine;
-      const spec = mine.spec as unknown as GuestRecord['spec'];
-      const machine = mine.machine as unknown as GuestRecord['machine'];
-      return { record: { id, number, name, spec, machine, createdAt, generation }, unknown: [] };
-    }
+    const kept = await this.#kept(found.guest);
+    if (kept) return { record: kept, unknown: [] };
     const rebuilt = await rebuildRecord(this.#house, driver, found, {
       place: this.#placeOf(found.guest),
       hostObjects: this.#hostObjects,
@@ -165,6 +202,19 @@ export class Adoptions {
       data: { pid: found.process.pid, guest: found.guest },
       hint: 'Its driver cannot tell what it is without. Shut it down from inside, or end the process.',
     });
+  }
+
+  async #kept(guest: GuestId): Promise<KeptRecord | undefined> {
+    const { pool, instance } = this.#house;
+    const { records } = await pool.readRecords();
+    const mine = records
+      .map((record) => keptRecord.safeParse(record).data)
+      .find((record) => record?.id === guest && (record.instance ?? instance) === instance);
+    if (!mine) return undefined;
+    const { id, number, name, createdAt, generation } = mine;
+    const spec = mine.spec as unknown as GuestRecord['spec'];
+    const machine = mine.machine as unknown as GuestRecord['machine'];
+    return { id, number, name, spec, machine, createdAt, generation };
   }
 
   #refuseTaken({ id, number, name, spec }: KeptRecord): void {
@@ -181,7 +231,13 @@ export class Adoptions {
     for (const nic of spec.nics) {
       networks.require(nic.network);
       if (inventory.guests.macTaken(nic.mac)) refuse(`the MAC address ${nic.mac} belongs to another NIC`);
+      if (nic.ipv4 !== undefined && inventory.guests.addressesOf(nic.network).includes(nic.ipv4))
+        refuse(`the address ${nic.ipv4} is kept for another NIC`);
+      settleForwards(name, nic.forwards ?? [], inventory.guests.forwards(), new Set());
     }
+    const { idRange } = spec;
+    if (idRange && inventory.guests.idRanges().some((taken) => overlaps(taken, idRange)))
+      refuse(`ids of the host from ${idRange.first} on are another container's`);
     for (const image of imagesUsed({ ...spec, keptDisks: [], cdroms: [] })) images.require(image);
   }
 
@@ -189,6 +245,15 @@ export class Adoptions {
     return placeOf(this.#house, { id, number: 0 });
   }
 }
+
+/** What a run of it has left on the host, with the rows of that. */
+const clear = (guest: Guest): Procedure['steps'][number] => ({
+  name: 'clear',
+  do: async () => {
+    refuseLeftovers(guest, await guest.freeRun());
+    guest.setStatus({ state: 'stopped', reason: undefined });
+  },
+});
 
 const attach = (guest: Guest, operation: OperationRecord): Procedure['steps'][number] => ({
   name: 'attach',
@@ -213,7 +278,10 @@ const attach = (guest: Guest, operation: OperationRecord): Procedure['steps'][nu
 export const adoption = (guest: Guest, operation: OperationRecord): Procedure => {
   const { inventory } = guest.house;
   return {
-    steps: [attach(guest, operation), { name: 'record', do: () => guest.saveRecord() }],
+    steps: [
+      operation.arguments['pid'] === undefined ? clear(guest) : attach(guest, operation),
+      { name: 'record', do: () => guest.saveRecord() },
+    ],
     finish: (state) => {
       const { unknown = [] } = operation.arguments as { readonly unknown?: readonly string[] };
       if (state === 'succeeded') return { guest: guest.id, ...(unknown.length === 0 ? {} : { unknown }) };

@@ -16,7 +16,7 @@ export const ID_RANGES = 12_288;
 /** The upper part of what systemd's UIDS-GIDS document leaves to containers. */
 export const FIRST_CONTAINER_ID = 1_073_741_824;
 
-const overlaps = (one: IdRange, other: IdRange): boolean =>
+export const overlaps = (one: IdRange, other: IdRange): boolean =>
   one.first < other.first + other.count && other.first < one.first + one.count;
 
 /** Two instances on one host begin at different places. */

@@ -210,9 +210,9 @@ export const guestResetState = defineCommand({
 
 export const guestAdopt = defineCommand({
   name: 'guest-adopt',
-  summary: 'Take over a running guest of this instance that is lost from the inventory',
+  summary: 'Take over a guest of this instance that is lost from the inventory',
   description:
-    'Named by the pid of its process or by one of its sockets; query-fsck lists such processes. The guest is rebuilt from its record beside its disks, or, where that is lost too, from what its process tells, and goes on running; the result lists what that does not know. Refused for a process that was not launched by Roost or belongs to another instance.',
+    'One that runs is named by the pid of its process or by one of its sockets, a stopped one by its id; query-fsck lists both. The guest is rebuilt from its record beside its disks, or, where that is lost too, from what its process tells, and goes on as it is; the result lists what that does not know. Refused where its name, number, an address or a port of the host is taken, for a process that was not launched by Roost or belongs to another instance.',
   role: 'admin',
   nature: 'change',
   since: '0.2.0',
@@ -220,11 +220,12 @@ export const guestAdopt = defineCommand({
     .strictObject({
       pid: z.int().positive().optional().describe('Pid of its process'),
       socket: z.string().startsWith('/').max(4096).optional().describe('Path of its monitor socket'),
+      guest: guestId.optional().describe('Id of a stopped one'),
       ...changing,
     })
     .refine(
-      ({ pid, socket }) => (pid === undefined) !== (socket === undefined),
-      'needs either a pid or a socket',
+      ({ pid, socket, guest: id }) => [pid, socket, id].filter((named) => named !== undefined).length === 1,
+      'needs one of a pid, a socket and an id',
     ),
   returns: accepted,
 });

@@ -20,7 +20,7 @@ interface Lost {
 }
 
 /** A guest runs, and a restarted daemon knows nothing of it. */
-const lose = async (asked = aGuest('web1')): Promise<Lost> => {
+const lose = async (asked = aGuest('web1'), state: 'running' | 'stopped' = 'running'): Promise<Lost> => {
   const house = await fakeHouse();
   const daemon = await house.start();
   await importRoot(house, daemon);
@@ -32,6 +32,7 @@ const lose = async (asked = aGuest('web1')): Promise<Lost> => {
   })) as GuestId;
   await daemon.client.done('guest-start', { guest: 'web1' });
   const { process } = await daemon.client.call('query-guest', { guest: 'web1' });
+  if (state === 'stopped') await daemon.client.done('guest-stop', { guest: 'web1' });
   daemon.daemon.inventory.guests.delete(id);
   daemon.daemon.inventory.ledger.release({ kind: 'guest', id });
   await daemon.stop();
@@ -77,6 +78,55 @@ test.each(['pid', 'socket'] as const)(
     await expectAgreement(daemon);
   },
 );
+
+test('a stopped one is the guest that it was by its id, and can be started', async () => {
+  const { house, id } = await lose(aGuest('web1'), 'stopped');
+  const daemon = await house.start();
+  const { differences } = await daemon.client.call('query-fsck', {});
+  expect(differences.find(({ kind }) => kind === 'stray-record')?.mend.how).toContain(`roost adopt ${id}`);
+  await daemon.client.done('guest-adopt', { guest: id });
+  expect(await daemon.client.call('query-guest', { guest: 'web1' })).toMatchObject({
+    id,
+    state: 'stopped',
+    target: 'stopped',
+    labels: { tier: 'web' },
+    nics: [{ network: 'lan', ipv4: expect.any(String) }],
+  });
+  await expectAgreement(daemon);
+  await daemon.client.done('guest-start', { guest: 'web1' });
+  await expectAgreement(daemon);
+  await expect(daemon.client.call('guest-adopt', { guest: id })).rejects.toMatchObject({
+    class: 'FailedPrecondition',
+  });
+});
+
+test('a stopped one is refused while another has what it had, and comes back once that is given up', async () => {
+  const { house, id } = await lose(aGuest('web1'), 'stopped');
+  const daemon = await house.start();
+  const { client } = daemon;
+  // Whoever comes first to the network gets the address that nobody is known to have.
+  await client.done('guest-create', aGuest('other', { nics: [{ network: 'lan' }] }));
+  const refused = client.call('guest-adopt', { guest: id });
+  await expect(refused).rejects.toMatchObject({ class: 'AlreadyExists' });
+  await expect(client.call('query-guest', { guest: id })).rejects.toMatchObject({ class: 'NotFound' });
+  await client.done('guest-delete', { guest: 'other' });
+  await client.done('guest-adopt', { guest: id });
+  await expectAgreement(daemon);
+});
+
+test('one that runs is not taken for a stopped one, nor what has no record', async () => {
+  const { house, id, pid } = await lose();
+  const daemon = await house.start();
+  await expect(daemon.client.call('guest-adopt', { guest: id })).rejects.toMatchObject({
+    class: 'FailedPrecondition',
+    data: { pid },
+  });
+  const nobody = '00000000-0000-4000-8000-000000000001' as GuestId;
+  await expect(daemon.client.call('guest-adopt', { guest: nobody })).rejects.toMatchObject({
+    class: 'NotFound',
+  });
+  expect(house.host.isAlive('web1')).toBe(true);
+});
 
 test('a container has its root, its ids and its limits as before', async () => {
   const { house, id, pid } = await lose(aContainer('web1', { limits: { processes: 64 } }));
