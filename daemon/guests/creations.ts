@@ -18,6 +18,7 @@ import {
   isTemplate,
   isToBeRemade,
   isWarm,
+  onRoundOf,
   requireTemplate,
   roundOf,
   templateFor,
@@ -185,7 +186,8 @@ export class GuestCreations {
         const taken = takeOver(reserved.guest, { name, spec: resolved }, told);
         if (taken) return { kind: 'taken', ...taken } as const;
       }
-      const stored = allocateFor(this.#house, { name, spec: isFork ? resolved : like, busy });
+      const recorded = isFork ? onRoundOf(resolved, template) : like;
+      const stored = allocateFor(this.#house, { name, spec: recorded, busy });
       const target = start ? 'running' : 'stopped';
       const guest = this.#insert({ id, name, spec: stored, machine }, target, asker);
       const creation = operations.insert({

@@ -12,6 +12,7 @@ import { type Remains, takeAway } from './free-run.ts';
 import type { Guest } from './guest.ts';
 import type { Procedure } from './perform.ts';
 import { endProcess, keepRunning } from './stop.ts';
+import { pruneUnder } from './template-rounds.ts';
 
 /** What a forced operation goes on without, in words; filled by its steps. */
 export type GivenUp = string[];
@@ -121,7 +122,9 @@ export const deletion = (guest: Guest, operation: OperationRecord): Procedure =>
     },
     withdraw: () => keepRunning(guest, operation),
     after: (ended) => {
-      if (ended.state === 'succeeded') guest.remove();
+      if (ended.state !== 'succeeded') return;
+      guest.remove();
+      pruneUnder(guest);
     },
   };
 };

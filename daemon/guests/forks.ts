@@ -113,7 +113,14 @@ export const asForkOf = (spec: StoredSpec, template: GuestId, round = 0): Stored
   }),
 });
 
-export const roundOf = ({ record }: Guest): number => record.spec.template?.round ?? 0;
+export const roundOf = ({ record }: Pick<Guest, 'record'>): number => record.spec.template?.round ?? 0;
+
+/**
+ * In the transaction that records a fork: on the round that the template is in now. It may have been made anew since the fork
+ * was thought of, and a round that nobody is recorded on goes.
+ */
+export const onRoundOf = (spec: StoredSpec, template: Guest): StoredSpec =>
+  asForkOf(spec, template.id, roundOf({ record: template.recorded() }));
 
 /** Whether a guest's memory may begin as the template's: what that knows of disks is of the round that they lie on. */
 export const goesWithMemoryOf = (

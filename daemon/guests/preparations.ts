@@ -7,7 +7,7 @@ import { RoostError } from '../../protocol/errors.ts';
 import type { GuestId } from '../../protocol/types.ts';
 import type { GuestRecord } from '../inventory/guest-table.ts';
 import type { OperationRecord } from '../inventory/operation-table.ts';
-import { asForkOf, forkSpec, isTemplate, roundOf, templateFor, unlikeTemplate } from './forks.ts';
+import { asForkOf, forkSpec, isTemplate, onRoundOf, roundOf, templateFor, unlikeTemplate } from './forks.ts';
 import type { Guest } from './guest.ts';
 import type { House } from './house.ts';
 import { recordRun } from './launch-of.ts';
@@ -77,7 +77,7 @@ export class Preparations {
     const [house, registry] = [this.#house, this.#registry];
     if (!isTemplate(template) || template.unfinished.length > 0)
       throw new RoostError('Cancelled', `Guest ${template.name} is to be forked no more`);
-    const stored = allocateFor(house, { name: made.name, spec, busy: new Set() });
+    const stored = allocateFor(house, { name: made.name, spec: onRoundOf(spec, template), busy: new Set() });
     const asker = { actor: WAITING_ACTOR } as const;
     const guest = insertGuest({ house, registry }, { ...made, spec: stored }, 'stopped', asker);
     recordRun(guest);

@@ -14,6 +14,7 @@ import { prepareForForks } from './inside.ts';
 import { volumeSpecOf, volumeSpecs } from './launch-of.ts';
 import type { Procedure } from './perform.ts';
 import { begin } from './start.ts';
+import { pruneRounds } from './template-rounds.ts';
 
 const keep = (guest: Guest): Step => ({
   name: 'keep',
@@ -134,6 +135,9 @@ export const templateCreation = (guest: Guest, operation: OperationRecord): Proc
     steps: isMade ? [] : [...(template ? [another(guest, operation)] : []), ...steps],
     finish: () => ({ guest: guest.id }),
     withdraw,
-    after: ended,
+    after: async (end) => {
+      await ended(end);
+      if (end.state === 'succeeded') await pruneRounds(guest);
+    },
   };
 };

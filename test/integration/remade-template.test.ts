@@ -1,5 +1,7 @@
 /** A template that has lost its memory: it is made anew beside the guests that lie on what it was. */
-import { expect, test } from 'vitest';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test, vi } from 'vitest';
 import type { GuestView } from '../../protocol/guest.ts';
 import { MEBIBYTE } from '../../protocol/types.ts';
 import { boxGuest } from '../harness/box-guests.ts';
@@ -89,6 +91,41 @@ describeWith(['root', 'qemu', 'qemu-img', 'sqfstar'], 'a template that has lost 
     await Promise.all(names.map((name) => next.succeed('guest-start', { guest: name })));
     await expectWho({ home, daemon: next }, names);
     await leaveNothing({ home, daemon: next });
+  });
+
+  test('keeps of what it was before what a fork lies on, and no more', async () => {
+    const { home, daemon } = await begin();
+    const { id } = await daemon.guest('mother');
+    const files = async (): Promise<readonly string[]> =>
+      (await readdir(join(home.stateDirectory, 'pools/default/guests', id)))
+        .filter((name) => /^upper.*\.qcow2$/.test(name))
+        .sort();
+    const [first = ''] = await files();
+    const remake = async (cold: string): Promise<void> => {
+      await loseMemory(daemon);
+      await fork(daemon, cold);
+      await daemon.guestWhen('mother', isKept);
+    };
+    await remake('one');
+    expect(await fork(daemon, 'on-second')).toMatchObject({ state: 'running' });
+    await writeWho(home, 'on-second');
+    const second = (await files()).filter((name) => name !== first);
+    expect(second).toHaveLength(1);
+    await remake('also-on-second');
+    expect(await files()).toHaveLength(3);
+    await daemon.succeed('guest-delete', { guest: 'also-on-second', force: true });
+    expect(await files()).toHaveLength(3);
+    await daemon.succeed('guest-stop', { guest: 'on-second', force: true });
+    await daemon.succeed('guest-start', { guest: 'on-second' });
+    await expectWho({ home, daemon }, ['on-second']);
+    await daemon.succeed('guest-delete', { guest: 'on-second', force: true });
+    await vi.waitUntil(async () => (await files()).length === 2, { timeout: 30_000 });
+    expect(await files()).not.toContain(second[0]);
+    const last = await fork(daemon, 'last');
+    expect(await wasForked(last)).toBe(true);
+    await daemon.succeed('guest-stop', { guest: 'last', force: true });
+    await daemon.succeed('guest-start', { guest: 'last' });
+    await leaveNothing({ home, daemon });
   });
 
   test('because somebody stopped it, is made anew when somebody says so', async () => {
