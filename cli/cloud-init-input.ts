@@ -1,16 +1,19 @@
 /**
  * What `create` and `update` say to cloud-init beyond a plain mapping of flags: texts from files, keys from files, and the
- * hash of a password, which itself goes no further than the tool that hashes it. Loads the contract; imported only when
- * one of these flags is given.
+ * hash of a password, which itself goes no further than the tool that hashes it. Imported only when one of
+ * these flags is given.
  */
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { exec } from '../lib/exec.ts';
-import { ExecError } from '../lib/exec-result.ts';
-import { sshKeyPattern } from '../protocol/cloud-init.ts';
+import { promisify } from 'node:util';
+import { sshKeyPattern } from '../protocol/ssh-key-pattern.ts';
 import { CliFailure, usageFailure } from './failure.ts';
 import type { Context } from './io.ts';
 import { readPassword } from './secret.ts';
 import type { Arguments, Invocation } from './verb.ts';
+
+const run = promisify(execFile);
+const HASHING_TIMEOUT_MS = 60_000;
 
 /** A text as it lies in a file. Throws CliFailure. */
 const readText = async (path: string): Promise<string> => {
@@ -46,14 +49,17 @@ const readKeys = async (given: string): Promise<readonly string[]> => {
 
 /** SHA-512 crypt, which every image of the last ten years takes. The password goes to the tool's standard input. */
 const hashPassword = async (password: string, signal: AbortSignal): Promise<string> => {
+  signal.throwIfAborted();
+  const running = run('openssl', ['passwd', '-6', '-stdin'], { signal, timeout: HASHING_TIMEOUT_MS });
+  // One that ends without reading says so by its end.
+  running.child.stdin?.on('error', () => undefined).end(`${password}\n`);
   try {
-    const { stdout } = await exec(['openssl', 'passwd', '-6', '-stdin'], { signal, input: `${password}\n` });
-    return stdout.trim();
+    return (await running).stdout.trim();
   } catch (error) {
-    if (!(error instanceof ExecError)) throw error;
+    signal.throwIfAborted();
     throw new CliFailure({
       class: 'HostError',
-      desc: `The password could not be hashed: ${error.message}`,
+      desc: `The password could not be hashed: ${error instanceof Error ? error.message.trim() : String(error)}`,
       hint: 'Install openssl, or give a hash of your own with --password-hash.',
     });
   }

@@ -3,7 +3,6 @@
  * closing zero), through a descriptor of their directory.
  */
 import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 
 /** Longest path, in bytes, that fits a unix socket address. */
@@ -32,6 +31,8 @@ export interface ConnectablePath {
  */
 export async function connectablePath(path: string): Promise<ConnectablePath> {
   if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return { path, release: async () => undefined };
+  // Seldom needed, and everybody who connects loads this file.
+  const { open } = await import('node:fs/promises');
   const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
   const short = `/proc/self/fd/${directory.fd}/${basename(path)}`;
   if (Buffer.byteLength(short) > MAX_SOCKET_PATH_BYTES) {

@@ -3,6 +3,7 @@
  * settings make a cloud-config; whoever needs more gives texts of his own, which go to the guest as they are.
  */
 import { z } from 'zod';
+import { sshKeyPattern } from './ssh-key-pattern.ts';
 
 /** Name of the seed's device and label of its file system. No disk may be called so. */
 export const SEED_DEVICE = 'cidata';
@@ -13,9 +14,6 @@ const MAX_OTHER_DATA = 64 * KIBIBYTE;
 
 const text = (max: number): z.ZodString => z.string().min(1).max(max);
 
-/** One line of an authorized_keys file (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"): options, type, key, comment. */
-export const sshKeyPattern =
-  /^(?:[^\s"]+(?:"[^"]*"[^\s"]*)* )?(?:ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,3}(?: \P{Cc}*)?$/u;
 const sshKey = z
   .string()
   .max(16 * KIBIBYTE)

@@ -1,8 +1,6 @@
 /** Verbs that the agent in a guest carries out. */
 import type { AgentInfo, AgentInterface, FsfreezeStatus } from '../../protocol/agent.ts';
 import { change } from '../change.ts';
-import { copyFile } from '../copy.ts';
-import { execInGuest } from '../exec.ts';
 import type { Context } from '../io.ts';
 import { renderFields, renderTable } from '../print/table.ts';
 import type { Positional, Verb } from '../verb.ts';
@@ -92,7 +90,7 @@ export const agentVerbs: readonly Verb[] = [
           "Do not wait for its end, and print its process id in the guest, as 'roost top' shows it; roost exec NAME sh -c 'kill PID' ends it",
       },
     ],
-    run: execInGuest,
+    run: async (...given) => (await import('../exec.ts')).execInGuest(...given),
   },
   {
     words: 'cp',
@@ -105,7 +103,7 @@ export const agentVerbs: readonly Verb[] = [
       { name: 'TO', description: 'A file or directory here, or NAME:/path', complete: 'file' },
     ],
     flags: [],
-    run: copyFile,
+    run: async (...given) => (await import('../copy.ts')).copyFile(...given),
   },
   change({
     words: 'freeze',

@@ -1,10 +1,7 @@
 /** Verbs on the host, the daemon, its events and the contract itself. */
-import { text } from 'node:stream/consumers';
 import { packageText, versionText } from '../../protocol/version.ts';
 import { CliFailure, usageFailure } from '../failure.ts';
-import { parseJsonObject } from '../guest-input.ts';
 import { printDaemon, printHost } from '../print/host.ts';
-import { showEvents } from '../show-events.ts';
 import { argumentsOf, query, type Verb } from '../verb.ts';
 
 const events: Verb = {
@@ -21,7 +18,7 @@ const events: Verb = {
     { name: 'event', short: 'e', member: 'events', description: 'Only these events; may be given again' },
     { name: 'all', short: 'a', description: 'Every kind of event' },
   ],
-  run: showEvents,
+  run: async (...given) => (await import('../show-events.ts')).showEvents(...given),
 };
 
 const version: Verb = {
@@ -73,8 +70,9 @@ const api: Verb = {
     const instead = notAlone[command];
     if (instead !== undefined) throw usageFailure(`'${command}' cannot be called alone`, instead);
     const given = positionals['JSON'] ?? '{}';
-    const json = given === '-' ? await text(io.stdin) : String(given);
-    const args = parseJsonObject(json, given === '-' ? 'Standard input' : 'The argument');
+    const { parseJsonObject, readJsonObject } = await import('../guest-input.ts');
+    const args =
+      given === '-' ? await readJsonObject(given, io) : parseJsonObject(String(given), 'The argument');
     printJson(await (await client()).callAny(command, args, { signal }));
     return 0;
   },

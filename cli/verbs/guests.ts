@@ -1,8 +1,5 @@
 /** Verbs on guests. */
 import { change } from '../change.ts';
-import { attachConsole } from '../console.ts';
-import { prepareCreate, prepareUpdate } from '../guest-input.ts';
-import { showLog } from '../logs.ts';
 import { listFields, printGuests, printPlan, printSeed, wideFields } from '../print/guest.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
 import { afterWithReady, readyFlags } from '../waiting.ts';
@@ -212,7 +209,7 @@ const create = change({
     { name: 'start', short: 's', member: 'start' },
     ...readyFlags,
   ],
-  prepare: prepareCreate,
+  prepare: async (...given) => (await import('../guest-input.ts')).prepareCreate(...given),
   after: afterWithReady,
   done: (args) => (args['start'] === true ? 'created and started' : 'created'),
 });
@@ -248,7 +245,7 @@ const update = change({
     },
     fromJson,
   ],
-  prepare: prepareUpdate,
+  prepare: async (...given) => (await import('../guest-input.ts')).prepareUpdate(...given),
   done: 'updated',
 });
 
@@ -302,7 +299,7 @@ const logs: Verb = {
       description: 'Only the end, this long (default: 32KiB)',
     },
   ],
-  run: showLog,
+  run: async (...given) => (await import('../logs.ts')).showLog(...given),
 };
 
 const consoleVerb: Verb = {
@@ -318,7 +315,7 @@ const consoleVerb: Verb = {
       description: 'Show the end of what it wrote before, this long (default: 4KiB)',
     },
   ],
-  run: attachConsole,
+  run: async (...given) => (await import('../console.ts')).attachConsole(...given),
 };
 
 export const guestVerbs: readonly Verb[] = [

@@ -1,11 +1,10 @@
 /** Verbs on images. */
-import { readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import type { ImageKind, ImageSourceFormat } from '../../protocol/image.ts';
 import { imageLabel, parseImageReference } from '../../protocol/image-reference.ts';
 import { change } from '../change.ts';
+import type { Io } from '../io.ts';
 import { printImage, printImages } from '../print/images.ts';
-import { readRegistryPassword } from '../secret.ts';
 import { type Flag, type Positional, query, type Verb } from '../verb.ts';
 
 const image: Positional = { name: 'IMAGE', member: 'image', variadic: true, complete: 'image' };
@@ -53,11 +52,22 @@ const authoritiesIn = async (
   flags: Readonly<Record<string, unknown>>,
 ): Promise<{ readonly certificateAuthorities?: string }> => {
   const file = flags[caFile.name];
-  return typeof file === 'string' ? { certificateAuthorities: await readFile(file, 'utf8') } : {};
+  if (typeof file !== 'string') return {};
+  const { readFile } = await import('node:fs/promises');
+  return { certificateAuthorities: await readFile(file, 'utf8') };
 };
 
 /** Without what may follow the path. */
 const pathOf = (url: string): string => url.replace(/[?#].*$/s, '');
+
+const credentialsOf = async (
+  username: unknown,
+  io: Io,
+): Promise<{ readonly credentials?: { readonly username: string; readonly password: string } }> => {
+  if (typeof username !== 'string') return {};
+  const { readRegistryPassword } = await import('../secret.ts');
+  return { credentials: { username, password: await readRegistryPassword(io, username) } };
+};
 
 const importImage = change({
   words: 'image import',
@@ -112,11 +122,7 @@ const pullImage = change({
     { name: 'plain-http', member: 'plainHttp', negatable: true },
   ],
   prepare: async (args, { flags }, { io }) => {
-    const { username } = flags;
-    const credentials =
-      typeof username === 'string'
-        ? { credentials: { username, password: await readRegistryPassword(io, username) } }
-        : {};
+    const credentials = await credentialsOf(flags['username'], io);
     return {
       ...args,
       ...(typeof args['name'] === 'string' ? parseImageReference(args['name']) : {}),

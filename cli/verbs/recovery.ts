@@ -11,7 +11,6 @@ import type { Context } from '../io.ts';
 import { lastingWait } from '../lasting.ts';
 import { printHistory, printJournal } from '../print/explain.ts';
 import { printDifferences, printFsck } from '../print/fsck.ts';
-import { showQmpLog } from '../qmp-log.ts';
 import { query, type Verb } from '../verb.ts';
 
 /** Mends, and gives the operation as it ended. */
@@ -121,7 +120,7 @@ const qmpLog: Verb = {
     { name: 'follow', short: 'f', description: 'Go on with what comes, until Ctrl-C' },
     { name: 'lines', short: 'n', member: 'limit', description: 'Only the last of them, so many' },
   ],
-  run: showQmpLog,
+  run: async (...given) => (await import('../qmp-log.ts')).showQmpLog(...given),
 };
 
 const ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;

@@ -1,9 +1,4 @@
 /** Running container images. */
-import { attachToGuest } from '../attach.ts';
-import { killGuests } from '../kill.ts';
-import { runImage } from '../run-image.ts';
-import { createTemplate, fork } from '../templates.ts';
-import { topOfGuest } from '../top.ts';
 import type { Verb } from '../verb.ts';
 
 export const runningVerbs: readonly Verb[] = [
@@ -77,7 +72,7 @@ export const runningVerbs: readonly Verb[] = [
         description: 'microvm unless given; q35 takes devices while it runs',
       },
     ],
-    run: runImage,
+    run: async (...given) => (await import('../run-image.ts')).runImage(...given),
   },
   {
     words: 'attach',
@@ -88,7 +83,7 @@ export const runningVerbs: readonly Verb[] = [
       'Of a guest that runs a container image. Its input is yours where it was made with -i, its terminal where it was made with -t: then Ctrl-] leaves, and the guest goes on. Exits as the program does.',
     positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
     flags: [{ name: 'no-input', description: 'Only watch' }],
-    run: attachToGuest,
+    run: async (...given) => (await import('../attach.ts')).attachToGuest(...given),
   },
   {
     words: 'kill',
@@ -106,7 +101,7 @@ export const runningVerbs: readonly Verb[] = [
         description: 'By name, as HUP or SIGHUP, or by number',
       },
     ],
-    run: killGuests,
+    run: async (...given) => (await import('../kill.ts')).killGuests(...given),
   },
   {
     words: 'top',
@@ -115,7 +110,7 @@ export const runningVerbs: readonly Verb[] = [
     details: 'As the guest tells them. Where no container image runs it needs ps(1) and the guest agent.',
     positionals: [{ name: 'NAME', member: 'guest', complete: 'guest' }],
     flags: [],
-    run: topOfGuest,
+    run: async (...given) => (await import('../top.ts')).topOfGuest(...given),
   },
   {
     words: 'template create',
@@ -158,7 +153,7 @@ export const runningVerbs: readonly Verb[] = [
       { name: 'cpus', short: 'c', type: 'integer', description: 'Number of virtual CPUs' },
       { name: 'machine', type: 'string', value: 'machine', description: 'microvm unless given' },
     ],
-    run: createTemplate,
+    run: async (...given) => (await import('../templates.ts')).createTemplate(...given),
   },
   {
     words: 'fork',
@@ -181,6 +176,6 @@ export const runningVerbs: readonly Verb[] = [
       { name: 'env', short: 'e', member: 'program.environment', value: 'NAME=value' },
       { name: 'entrypoint', type: 'string', value: 'program', description: "In place of the image's" },
     ],
-    run: fork,
+    run: async (...given) => (await import('../templates.ts')).fork(...given),
   },
 ];
