@@ -4,11 +4,10 @@
  * own file names. Names come from the daemon, quickly or not at all; nothing here ever fails aloud.
  */
 import { deadline } from '../lib/abort.ts';
-import { commandNames } from '../protocol/commands.ts';
 import type { ImageView } from '../protocol/image.ts';
 import { imageLabel } from '../protocol/image-reference.ts';
 import { type Client, connect } from './client.ts';
-import { summaryOf } from './contract.ts';
+import { commandNames, summaryOf } from './contract.ts';
 import { verbSummary } from './contract-texts.ts';
 import { type FlagForm, flagForms } from './flags.ts';
 import type { Io } from './io.ts';

@@ -1,5 +1,6 @@
 /** Everything help needs of the contract, in one place that is loaded only when it is wanted. */
-import { type Facts, factsOfMember, summaryOf } from './contract.ts';
+import { factsOfMember, summaryOf } from './contract.ts';
+import type { Facts } from './facts.ts';
 import { flagForms, flagSyntax, globalFlags, helpText } from './flags.ts';
 import type { ContractTexts } from './program.ts';
 import type { Positional, Verb } from './verb.ts';

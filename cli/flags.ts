@@ -2,7 +2,8 @@
  * Flags with what the contract says of the arguments they fill: type, choices, default and description. Loads the
  * contract, so it is imported only when flags, help or completion are wanted.
  */
-import { type Facts, factsOfMember } from './contract.ts';
+import { factsOfMember } from './contract.ts';
+import type { Facts } from './facts.ts';
 import { formatDuration, formatSize, parseDuration, parseInteger, parseSize, UnitError } from './units.ts';
 import type { Flag, Verb } from './verb.ts';
 

@@ -1,6 +1,6 @@
 /**
- * One run of `roost`: finds the verb, parses, calls it, and turns whatever happens into lines and an exit code. The
- * contract with its schemas is loaded only if the command line has flags or asks for help: it costs more than the rest.
+ * One run of `roost`: finds the verb, parses, calls it, and turns whatever happens into lines and an exit code. What the
+ * contract says is loaded only if the command line has flags or asks for help.
  */
 import { join } from 'node:path';
 import { CommanderError } from 'commander';
@@ -67,10 +67,21 @@ const reportFailure = (error: unknown, io: Io, { json, rest }: Scanned): number 
   return failure.exitCode;
 };
 
+/** As little as the command line needs. */
+const whatToBuild = (
+  verb: Verb | undefined,
+  words: readonly string[],
+): { readonly offered: readonly Verb[]; readonly needsContract: boolean } => {
+  // Whatever follows, only the version is printed.
+  if (words[0] === '--version' || words[0] === '-V') return { offered: [], needsContract: false };
+  if (verb === undefined) return { offered: verbs, needsContract: true };
+  return { offered: [verb], needsContract: words.some((word) => word.startsWith('-') && word !== '-') };
+};
+
 const parseAndRun = async (io: Io, scanned: Scanned): Promise<number> => {
   const verb = findVerb(scanned.rest);
-  const plain = verb !== undefined && !scanned.rest.some((word) => word.startsWith('-') && word !== '-');
-  const contract = plain ? undefined : (await import('./contract-texts.ts')).contractTexts;
+  const { needsContract, offered } = whatToBuild(verb, scanned.rest);
+  const contract = needsContract ? (await import('./contract-texts.ts')).contractTexts : undefined;
   let code = 0;
   const onVerb = async (chosen: Verb, invocation: Invocation, wait: boolean): Promise<void> => {
     const socketPath = scanned.socket ?? defaultSocketPath(io);
@@ -94,7 +105,7 @@ const parseAndRun = async (io: Io, scanned: Scanned): Promise<number> => {
     }
   };
   const program = buildProgram({
-    verbs: verb ? [verb] : verbs,
+    verbs: offered,
     contract,
     out: (text) => void io.stdout.write(text),
     error: (text) => void io.stderr.write(text),

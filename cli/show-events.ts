@@ -19,7 +19,7 @@ const flags: readonly Flag[] = [
 const filterOf = async (invocation: Invocation): Promise<Filter> => {
   const args: Arguments = argumentsOf({ positionals: [], flags }, invocation);
   if (invocation.flags['all'] !== true) return args;
-  const { eventNames } = await import('../protocol/events.ts');
+  const { eventNames } = await import('./contract-facts.ts');
   return { ...args, events: [...eventNames] };
 };
 

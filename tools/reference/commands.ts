@@ -1,10 +1,17 @@
 /** docs/reference/commands.md: every command of the contract. */
-import { declarationOf, type Facts, factsOf, factsOfArguments } from '../../cli/contract.ts';
+import { factsOfArguments } from '../../cli/contract.ts';
+import { type Facts, factsOf } from '../../cli/facts.ts';
 import { verbs } from '../../cli/verbs.ts';
 import type { CommandDeclaration } from '../../protocol/command.ts';
-import { type CommandName, commandNames } from '../../protocol/commands.ts';
+import { type CommandName, commandNames, findCommand } from '../../protocol/commands.ts';
 import { exampleRequest } from './example.ts';
 import { anchor, argumentsTable, GENERATED, membersTable, table } from './markdown.ts';
+
+const declarationOf = (name: CommandName): CommandDeclaration => {
+  const command = findCommand(name);
+  if (!command) throw new Error(`The contract has no command '${name}'`);
+  return command;
+};
 
 const natures: Readonly<Record<CommandDeclaration['nature'], string>> = {
   query: 'answers at once',

@@ -1,5 +1,5 @@
 /** docs/reference/events.md: every event of the contract. */
-import { factsOf } from '../../cli/contract.ts';
+import { factsOf } from '../../cli/facts.ts';
 import { type EventName, eventNames, events } from '../../protocol/events.ts';
 import { GENERATED, membersTable } from './markdown.ts';
 

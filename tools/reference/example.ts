@@ -1,5 +1,5 @@
 /** Example values of the contract: the required arguments of a command, with telling values. */
-import type { Facts } from '../../cli/contract.ts';
+import type { Facts } from '../../cli/facts.ts';
 
 /** Values by the name of the member; the rest follows from the type. */
 const telling: Readonly<Record<string, unknown>> = {

@@ -1,5 +1,5 @@
 /** Markdown of the reference: tables, and the contract's types in words. */
-import type { Facts } from '../../cli/contract.ts';
+import type { Facts } from '../../cli/facts.ts';
 import { eventNames } from '../../protocol/events.ts';
 
 export const GENERATED = '\n<!-- Made by `npm run docs` from the contract; changes here are lost. -->';
