@@ -1,5 +1,5 @@
 /** The control groups of a container, in every hierarchy of the host: listed, limited, and removed with what is in them. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExecError } from '../../lib/exec-result.ts';
@@ -43,6 +43,8 @@ export class ContainerGroups implements ProcessGroups {
    */
   async remove(place: GuestPlace): Promise<void> {
     const name = containerGroup(place);
+    // Nobody is in groups that are not there; an end is followed by another look, which mostly finds nothing.
+    if (!this.objects(place).some((group) => existsSync(group.name))) return;
     try {
       const argv = [this.#wardenPath, '--clear', '--cgroup', name] as const;
       // Bounded by itself, and what it belongs to cannot be given up.
@@ -86,11 +88,13 @@ export class ContainerGroups implements ProcessGroups {
   }
 
   async #prepare(place: GuestPlace): Promise<void> {
-    for (const { mount, version, controllers } of hierarchies()) {
+    const made = hierarchies().map(async ({ mount, version, controllers }) => {
       const group = join(mount, containerGroup(place));
       await mkdir(group, { recursive: true });
       if (version === 1 && controllers.includes('cpuset')) await inheritCpus(mount, group);
-    }
+    });
+    // All of them have come to an end before they may be taken away again.
+    for (const one of await Promise.allSettled(made)) if (one.status === 'rejected') throw one.reason;
   }
 
   /** Number of the container's init on the host; undefined while it has none. */
