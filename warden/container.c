@@ -13,6 +13,7 @@
 #include "lxc-state.h"
 #include "process.h"
 #include "spawn.h"
+#include "standing.h"
 #include "verdict.h"
 
 #include <errno.h>
@@ -67,12 +68,12 @@ void container_open(const struct options *given, const char *terminal)
 {
     options = given;
     lxc_start = lxc_start_line(options, terminal);
-    check_configuration(options);
     lxc_log_open(options->lxc_log, &reader);
     groups_open(options->cgroup);
     loop_alarm(&look);
     lxc_state_open(options, lxc_told);
     loop_alarm(&exiting_look);
+    stand_by(lxc_start);
 }
 
 static void forget_init(void)
@@ -84,17 +85,11 @@ static void forget_init(void)
 
 static void begin(void)
 {
-    char *group;
-
-    /* What an earlier run left is in the way of this one. */
-    (void)groups_remove(false);
-    group = groups_make_first();
     lxc_log_forget();
     lxc_state_forget();
     run = (struct evidence){0};
     is_rebooting = false;
-    starter = spawn(lxc_start, &(struct files){.of = {-1, STDERR_FILENO}, .count = 2, .group = group});
-    free(group);
+    starter = begin_standing(lxc_start);
     phase = BEGINNING;
 }
 
@@ -384,6 +379,7 @@ void container_end_by_signal(void)
 
 void container_child_ended(pid_t child, int status)
 {
+    standing_ended(child);
     if (child != starter)
         return;
     starter = 0;
@@ -413,6 +409,7 @@ static void finish(void)
     struct verdict verdict = judge(&run);
     struct ending ending = ending_of(&run);
 
+    dismiss_standing();
     if (verdict.is_failure)
         say_failure();
     refuse(&beginner, GENERIC, "The container was ended meanwhile");

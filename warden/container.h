@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* `terminal` is the console's name. Fails where liblxc does not understand the configuration. */
+/* `terminal` is the console's name. What is mounted later is the container's as well. */
 void container_open(const struct options *options, const char *terminal);
 
 /* A state of QEMU's, as `query-status` has it. */

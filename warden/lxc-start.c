@@ -12,6 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static struct {
+    pid_t pid;
+    int words; /* what it complains of */
+} lxc_info;
+
 static void add(char ***at, const char *argument)
 {
     *(*at)++ = (char *)argument;
@@ -70,27 +75,34 @@ static void first_words(char *text)
 }
 
 /* lxc-start would say it only when the container is to run. */
-void check_configuration(const struct options *options)
+void begin_check(const struct options *options)
 {
-    char *path = path_in(options->programs, "lxc-info"), said[2048];
+    char *path = path_in(options->programs, "lxc-info");
     char *const arguments[] = {path, "-P", (char *)options->lxcpath, "-n", (char *)options->name,
                                "-c", "lxc.uts.name", "-o", "/dev/stderr", "-l", "ERROR", NULL};
-    int ends[2], status;
-    size_t length = 0;
-    ssize_t got;
-    pid_t child;
+    int ends[2];
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         fail("pipe");
-    child = spawn(arguments, &(struct files){.of = {-1, ends[1]}, .count = 2});
+    lxc_info.pid = spawn(arguments, &(struct files){.of = {-1, ends[1]}, .count = 2});
+    lxc_info.words = ends[0];
     close(ends[1]);
-    while ((got = read(ends[0], said + length, sizeof said - 1 - length)) > 0)
+    free(path);
+}
+
+void end_check(const struct options *options)
+{
+    char said[2048];
+    size_t length = 0;
+    ssize_t got;
+    int status;
+
+    while ((got = read(lxc_info.words, said + length, sizeof said - 1 - length)) > 0)
         length += (size_t)got;
     said[length] = '\0';
-    close(ends[0]);
-    if (waitpid(child, &status, 0) != child)
+    close(lxc_info.words);
+    if (waitpid(lxc_info.pid, &status, 0) != lxc_info.pid)
         fail("wait for lxc-info");
-    free(path);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return;
     first_words(said);

@@ -7,7 +7,8 @@
 /* Its command line, for a container whose console is this terminal. */
 char **lxc_start_line(const struct options *options, const char *terminal);
 
-/* Has liblxc read the configuration; fails in its words. */
-void check_configuration(const struct options *options);
+/* Has liblxc read the configuration, and waits until it has; fails in its words. */
+void begin_check(const struct options *options);
+void end_check(const struct options *options);
 
 #endif

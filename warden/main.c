@@ -10,6 +10,7 @@
 #include "console.h"
 #include "container.h"
 #include "loop.h"
+#include "lxc-start.h"
 #include "lxc-state.h"
 #include "monitor.h"
 #include "options.h"
@@ -128,6 +129,7 @@ static int run_in_root(const struct options *options)
 {
     int error;
 
+    own_mounts();
     mount_root(options);
     if (chdir("merged") < 0)
         fail("chdir merged");
@@ -142,13 +144,17 @@ static int keep_container(struct options *options)
     take_descriptors(options);
     write_identity();
     umask(022);
+    own_mounts();
+    hide_from_liblxc();
+    take_signals();
+    /* Both take a while, and have it while the mounts are made. */
+    container_open(options, console_open());
+    begin_check(options);
     mount_root(options);
     if (options->halt_signal == 0)
         options->halt_signal = options->program[0] == NULL && root_has_systemd() ? SIGRTMIN + 3 : SIGPWR;
-    hide_from_liblxc();
-    take_signals();
     agent_open(options);
-    container_open(options, console_open());
+    end_check(options);
     monitor_open();
     loop_run();
     console_close();

@@ -36,7 +36,7 @@
 /* Files of liblxc that belong to all containers of a host. */
 #define LIBLXC_RUN "/run/lxc"
 
-static void make_namespace(void)
+void own_mounts(void)
 {
     if (unshare(CLONE_NEWNS) < 0)
         fail("unshare the mounts");
@@ -229,7 +229,6 @@ void mount_root(const struct options *options)
     int range = options->id_count > 0 ? open_range(options->first_id, options->id_count) : -1;
     int lower, upper;
 
-    make_namespace();
     /* Before the run directory is covered, in which they may lie. */
     lower = options->image != NULL ? mount_image(below) : copy_mount(below);
     upper = copy_mount(options->upper);

@@ -41,24 +41,70 @@ static void take_files(const struct files *files)
     }
 }
 
-pid_t spawn(char *const *arguments, const struct files *files)
+/* 0 in the child, which dies with this process. */
+static pid_t fork_for(const char *program)
 {
     pid_t self = getpid(), child = fork();
-    int error;
 
     if (child < 0)
-        fail("fork for %s", arguments[0]);
-    if (child > 0)
-        return child;
-    die_with(self);
-    if (files->group != NULL)
-        write_text(files->group, "0");
-    reset_signals();
-    take_files(files);
+        fail("fork for %s", program);
+    if (child == 0)
+        die_with(self);
+    return child;
+}
+
+_Noreturn static void become(char *const *arguments)
+{
+    int error;
+
     execv(arguments[0], arguments);
     error = errno;
     fprintf(stderr, "%s: %s: %s\n", program_name, arguments[0], strerror(error));
     _exit(error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+}
+
+static void join_group(const struct files *files)
+{
+    if (files->group != NULL)
+        write_text(files->group, "0");
+}
+
+pid_t spawn(char *const *arguments, const struct files *files)
+{
+    pid_t child = fork_for(arguments[0]);
+
+    if (child > 0)
+        return child;
+    join_group(files);
+    reset_signals();
+    take_files(files);
+    become(arguments);
+}
+
+pid_t spawn_standing_by(char *const *arguments, const struct files *files, int *word)
+{
+    unsigned last = (unsigned)files->count + 1;
+    int ends[2];
+    pid_t child;
+    char byte;
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        fail("pipe");
+    child = fork_for(arguments[0]);
+    if (child > 0) {
+        close(ends[0]);
+        *word = ends[1];
+        return child;
+    }
+    reset_signals();
+    take_files(files);
+    /* Nothing of the warden's is kept by one that only waits, its lock least of all. */
+    if (dup3(ends[0], (int)last, O_CLOEXEC) < 0 || close_range(last + 1, ~0U, 0) < 0)
+        fail("close_range");
+    join_group(files);
+    if (read((int)last, &byte, 1) != 1)
+        _exit(EXIT_SUCCESS);
+    become(arguments);
 }
 
 static FILE *open_proc(pid_t pid, const char *name)

@@ -18,6 +18,10 @@ struct files {
 
 pid_t spawn(char *const *arguments, const struct files *files);
 
+/* One that stands in its group, has its files, and executes nothing before a byte is written to `word`; it ends when that is
+ * closed without. */
+pid_t spawn_standing_by(char *const *arguments, const struct files *files, int *word);
+
 /* Of a process that is not reaped; 0 where there is none. */
 pid_t parent_of(pid_t pid);
 

@@ -3,10 +3,9 @@
  * directory of its own. Needs root.
  */
 import { chmodSync, closeSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { vi } from 'vitest';
 import { parseBlackBox } from '../../drivers/processes/qmp/black-box.ts';
 import { QmpClient } from '../../drivers/processes/qmp/qmp-client.ts';
 import type { QmpEvent } from '../../drivers/processes/qmp/qmp-types.ts';
@@ -190,15 +189,8 @@ export class WardenProcess implements AsyncDisposable {
 
   /** What whoever kills a warden does behind it (docs/warden.md). */
   async clear(): Promise<void> {
-    // There where the freezer is.
-    for (const group of await this.groups())
-      if (group.endsWith('/payload'))
-        await writeFile(join(group, 'freezer.state'), 'THAWED').catch(() => undefined);
-    const removed = async (): Promise<boolean> => {
-      for (const group of await this.groups()) await rmdir(group).catch(() => undefined);
-      return (await this.groups()).length === 0;
-    };
-    await vi.waitUntil(removed, { timeout: 30_000 });
+    const argv = [buildSanitizedWarden(), '--clear', '--cgroup', `roost-${this.name}`] as const;
+    await exec(argv, { signal: AbortSignal.timeout(30_000) });
   }
 
   /** A line to a socket of it, without any session. */

@@ -1,5 +1,5 @@
 /** The warden over a stand-in for liblxc: what it says and when, and how it ends. */
-import { readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { classifySilence } from '../../drivers/processes/qmp/silence.ts';
@@ -40,7 +40,12 @@ describeWith(['root'], 'a warden', () => {
     expect(monitor.greeting.version.package).toBe('roost-warden');
     const status = () => monitor.execute('query-status', {}, { signal });
     expect(await status()).toEqual({ status: 'prelaunch', running: false });
-    expect(await childrenOf(warden.pid)).toEqual([]);
+    // What is to be lxc-start, and neither that nor a keeper of the lock yet.
+    const [standingBy = 0, ...others] = await childrenOf(warden.pid);
+    expect(others).toEqual([]);
+    expect(await readlink(`/proc/${standingBy}/exe`)).toBe(await readlink(`/proc/${warden.pid}/exe`));
+    await expect.poll(() => readdir(`/proc/${standingBy}/fd`)).toEqual(['0', '1', '2', '3']);
+    expect(await readlink(`/proc/${standingBy}/fd/3`)).toMatch(/^pipe:/);
     await monitor.execute('stop', {}, { signal });
     await expect(monitor.execute('system_powerdown', {}, { signal })).rejects.toThrow('no init');
     await monitor.execute('cont', {}, { signal });
