@@ -13,7 +13,9 @@
 #include "lxc-start.h"
 #include "lxc-state.h"
 #include "monitor.h"
+#include "mounts.h"
 #include "options.h"
+#include "probe.h"
 #include "process.h"
 #include "root.h"
 
@@ -129,7 +131,7 @@ static int run_in_root(const struct options *options)
 {
     int error;
 
-    own_mounts();
+    make_namespace();
     mount_root(options);
     if (chdir("merged") < 0)
         fail("chdir merged");
@@ -144,7 +146,7 @@ static int keep_container(struct options *options)
     take_descriptors(options);
     write_identity();
     umask(022);
-    own_mounts();
+    make_namespace();
     hide_from_liblxc();
     take_signals();
     /* Both take a while, and have it while the mounts are made. */
@@ -169,5 +171,7 @@ int main(int count, char **arguments)
     read_options(count, arguments, &options);
     if (options.clear != NULL)
         return clear_groups(options.clear);
+    if (options.probe != NULL)
+        return probe(options.probe);
     return options.mounted ? run_in_root(&options) : keep_container(&options);
 }

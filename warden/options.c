@@ -17,6 +17,7 @@ static const char usage[] =
     "usage: roost-warden OPTION VALUE... [-- INIT [ARGUMENT]...]\n"
     "       roost-warden --mounted OPTION VALUE... -- PROGRAM [ARGUMENT]...\n"
     "       roost-warden --clear --cgroup NAME\n"
+    "       roost-warden --probe [DIRECTORY]...\n"
     "  --lxcpath DIRECTORY --name NAME    the container; its configuration is DIRECTORY/NAME/config\n"
     "  --run DIRECTORY                    where its root file system is mounted, in a namespace of its own\n"
     "  --image FILE | --lower DIRECTORY   what is below: a squashfs image, or a directory\n"
@@ -27,7 +28,7 @@ static const char usage[] =
     "  --halt-signal N                    what asks the init to shut down; SIGRTMIN+3 for systemd, else SIGPWR, unless given\n"
     "  --agent PATH --agent-fds C:S       roost-init, and the sockets on which it listens\n"
     "  --programs DIRECTORY               liblxc's; /usr/bin unless given\n"
-    "--mounted takes --run, --image or --lower, and --upper alone. Paths are absolute.\n";
+    "--mounted takes --run, --image or --lower, and --upper if that is wanted. Paths are absolute.\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void refuse(const char *format, ...)
 {
@@ -146,7 +147,7 @@ static void check_together(const struct options *options, const bool *seen)
             refuse("%s has no meaning for --mounted", rules[i].name);
     if ((options->image == NULL) == (options->lower == NULL))
         refuse("one of --image and --lower is needed");
-    if (options->run == NULL || options->upper == NULL)
+    if (options->run == NULL || (options->upper == NULL && !options->mounted))
         refuse("--run and --upper are needed");
     if (options->mounted) {
         if (options->program[0] == NULL || options->program[0][0] != '/')
@@ -172,6 +173,10 @@ void read_options(int count, char **arguments, struct options *options)
     };
     if (count == 4 && strcmp(arguments[1], "--clear") == 0 && strcmp(arguments[2], "--cgroup") == 0) {
         read_name("--cgroup", arguments[3], &options->clear);
+        return;
+    }
+    if (count > 1 && strcmp(arguments[1], "--probe") == 0) {
+        options->probe = &arguments[2];
         return;
     }
     if (count > 1 && strcmp(arguments[1], "--mounted") == 0) {

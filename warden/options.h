@@ -18,6 +18,7 @@ enum {
 struct options {
     bool mounted; /* run a program in the root file system, and be no warden */
     const char *clear; /* of this group, and be no warden */
+    char **probe;      /* these directories, and be no warden; NULL: none */
     const char *lxcpath, *name, *run, *image, *lower, *upper, *cgroup, *lxc_log, *agent, *programs;
     uid_t first_id, id_count; /* count 0: the ids are those on disk */
     int halt_signal;

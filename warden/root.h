@@ -6,11 +6,8 @@
 
 #include <stdbool.h>
 
-/* Leaves the host's mount namespace. */
-void own_mounts(void);
-
 /* Mounts the root file system at `merged` in the run directory; with the ids on disk and read-only, where the options have no
- * range of ids. Fails with the reason. */
+ * range of ids; what is below alone, where they have no upper. Fails with the reason. */
 void mount_root(const struct options *options);
 
 /* What liblxc would leave on the host, or take from it, is in this namespace nobody's but the container's. */
