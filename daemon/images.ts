@@ -13,6 +13,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { Mailbox } from '../lib/mailbox.ts';
+import type { Work } from '../lib/work.ts';
 import type { BlockSource } from '../protocol/block-source.ts';
 import type { CommandArguments } from '../protocol/commands.ts';
 import { RoostError } from '../protocol/errors.ts';
@@ -127,6 +128,11 @@ export class Images {
 
   source(id: ImageId): BlockSource {
     return this.#options.store.source(id, this.require(id).stored);
+  }
+
+  /** Errors: NotFound; those of `ImageStore.unpack`. */
+  unpack(id: ImageId, work: Work): Promise<void> {
+    return this.#options.store.unpack(id, this.require(id).stored, work);
   }
 
   /** One image as it is told. Errors: NotFound. */

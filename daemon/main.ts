@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { describeContainers, hasLiblxc } from '../drivers/lxc/host-facts.ts';
-import { lxcDriver } from '../drivers/lxc/lxc-driver.ts';
+import { type LxcDriverOptions, lxcDriver } from '../drivers/lxc/lxc-driver.ts';
+import type { RootPlaces } from '../drivers/lxc/mapped-ids.ts';
 import { qemuDriver } from '../drivers/qemu/qemu-driver.ts';
 import { buildInitramfs } from '../guest/initramfs.ts';
 import { extractPvhKernel } from '../guest/pvh-kernel.ts';
@@ -30,10 +31,9 @@ import { recoverInventory } from './recovery/recover.ts';
 import { reportText } from './recovery/report-text.ts';
 import { ServiceManager, takeInheritedSocket, watchdogTimeoutMs } from './service-manager.ts';
 
-/** The parts of a real host. */
-export const realParts = (context: PartsContext): Parts => {
-  const { config, inventory, instance, privileged, imagesGid, log } = context;
-  const importer = importerUidOf(guestUidBase(config.guests.firstUid, instance));
+/** The parts of a real host. `lower`: what roots of containers lie on, whatever the kernel can do. */
+export const realParts = (context: PartsContext, { lower }: Pick<LxcDriverOptions, 'lower'> = {}): Parts => {
+  const { config, inventory, privileged, log } = context;
   const groups = hostControlGroups();
   const driver = qemuDriver({
     binaries: config.qemu.binaries,
@@ -47,9 +47,12 @@ export const realParts = (context: PartsContext): Parts => {
     groups,
     log,
   });
+  const places = placesOf(config);
   const containers = lxcDriver({
     wardenPath: wardenPath(),
     agentPath: initPath(),
+    places,
+    ...(lower === undefined ? {} : { lower }),
     stateRoot: config.stateDirectory,
     log,
   });
@@ -59,42 +62,56 @@ export const realParts = (context: PartsContext): Parts => {
       ? [linuxBridgeBackend({ log, groups }), userNetworkBackend()]
       : [userNetworkBackend()],
     addressing,
-    pool: directoryPool({
-      name: 'default',
-      path: join(config.stateDirectory, 'pools', 'default'),
-      launcherPath: launcherPath(),
-      ...(imagesGid === undefined
-        ? {}
-        : {
-            rootPacking: {
-              wardenPath: wardenPath(),
-              launcherPath: launcherPath(),
-              packer: { uid: importer, gid: importer },
-            },
-          }),
-    }),
-    imageStore: imageStore({
-      path: join(config.stateDirectory, 'images'),
-      launcherPath: launcherPath(),
-      splicePath: splicePath(),
-      ...(imagesGid === undefined ? {} : { imagesGid, importer: { uid: importer, gid: importer } }),
-    }),
+    ...storageOf(context),
     imageBuilder: builders(),
-    ociImages: ociImages({
-      imagesPath: join(config.stateDirectory, 'images'),
-      launcherPath: launcherPath(),
-      splicePath: splicePath(),
-      importer: imagesGid === undefined ? undefined : { uid: importer, gid: importer },
-      registries: config.registries,
-    }),
     describeQemu: async (signal) => ({
       accelerator: await driver.describeAccelerator(),
       qemuBinaries: await driver.describeBinaries(signal),
     }),
-    describeContainers,
+    describeContainers: (signal) => describeContainers({ wardenPath: wardenPath(), places }, signal),
     describeGroups: { kind: groups.kind, why: groups.why },
   };
 };
+
+const storageOf = ({
+  config,
+  instance,
+  imagesGid,
+}: PartsContext): Pick<Parts, 'pool' | 'imageStore' | 'ociImages'> => {
+  const places = placesOf(config);
+  const uid = importerUidOf(guestUidBase(config.guests.firstUid, instance));
+  // Only root reads as somebody else, and mounts.
+  const importer = imagesGid === undefined ? undefined : { uid, gid: uid };
+  const programs = { launcherPath: launcherPath(), wardenPath: wardenPath() };
+  return {
+    pool: directoryPool({
+      name: 'default',
+      path: places.pool,
+      launcherPath: launcherPath(),
+      ...(importer === undefined ? {} : { rootPacking: { ...programs, packer: importer } }),
+    }),
+    imageStore: imageStore({
+      path: places.images,
+      launcherPath: launcherPath(),
+      splicePath: splicePath(),
+      ...(importer === undefined || imagesGid === undefined
+        ? {}
+        : { imagesGid, importer, wardenPath: wardenPath() }),
+    }),
+    ociImages: ociImages({
+      imagesPath: places.images,
+      launcherPath: launcherPath(),
+      splicePath: splicePath(),
+      importer,
+      registries: config.registries,
+    }),
+  };
+};
+
+const placesOf = ({ stateDirectory }: PartsContext['config']): RootPlaces => ({
+  images: join(stateDirectory, 'images'),
+  pool: join(stateDirectory, 'pools', 'default'),
+});
 
 const builders = (): ImageBuilder => {
   const microvm = microvmBuilder({

@@ -614,6 +614,12 @@ export interface Driver {
   /** Why its guests cannot be served directories of this host, in words; undefined where they can. Absent: they can. */
   cannotShare?(): Promise<string | undefined>;
 
+  /**
+   * Whether this host needs `tree` of a container's root to be there. Absent: never.
+   * Errors: Unsupported where neither that nor the image would do.
+   */
+  needsTree?(signal: AbortSignal): Promise<boolean>;
+
   /** Whether a guest of this machine takes and gives devices while it runs. Pure. */
   hotplugs(machine: PinnedMachine): boolean;
 

@@ -18,7 +18,7 @@ const containersView = z.strictObject({
   apparmor: z.boolean().describe('Whether AppArmor confines them besides'),
   idmappedSquashfs: z
     .boolean()
-    .describe('Whether the kernel maps the ids of a squashfs, as their roots need it'),
+    .describe('Whether the kernel maps the ids of a squashfs; where it does not, images are unpacked'),
 });
 
 export const hostView = z.strictObject({

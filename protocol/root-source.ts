@@ -9,4 +9,9 @@ export interface RootSource {
   readonly directory: string;
   /** A squashfs; read-only, and shared by all guests that were made of it. */
   readonly image: BlockSource;
+  /**
+   * Absolute path of the directory with what is in the image, for a driver that takes that in its place; shared and read-only as
+   * well. It is there once the image was unpacked.
+   */
+  readonly tree?: string;
 }

@@ -256,6 +256,14 @@ export interface ImageStore {
    * when it is not there; what an earlier call left in it stays. Gone with the end of `import`, and with `remove`.
    */
   workplace(id: ImageId): Promise<string>;
+  /**
+   * Makes a directory of an image that is a squashfs, with all that is in it as it is there; done already where one is. It is
+   * complete or absent, and goes with the image. May be done again, and by several at once. Errors: Unsupported where the daemon
+   * may not; FailedPrecondition when the image is not there, ResourceExhausted.
+   */
+  unpack(id: ImageId, image: Pick<StoredImage, 'format' | 'virtualSizeBytes'>, work: Work): Promise<void>;
+  /** Where an image is unpacked. Pure: says not whether. */
+  treePath(id: ImageId): string;
   /** May be done again. */
   remove(id: ImageId): Promise<void>;
   /** What an image of kind `oci` wants run. Errors: FailedPrecondition when it is not there. */

@@ -11,10 +11,23 @@ const binaryRow = (binary: HostView['qemuBinaries'][number]): (string | undefine
 ];
 
 const containersText = (containers: NonNullable<HostView['containers']>): string => {
-  const { available, why = 'it is not said why', liblxc, cgroups, lxcfs, apparmor } = containers;
+  const {
+    available,
+    why = 'it is not said why',
+    liblxc,
+    cgroups,
+    lxcfs,
+    apparmor,
+    idmappedSquashfs,
+  } = containers;
   if (!available) return `no: ${why}`;
   const has = (what: string, isThere: boolean): string => (isThere ? what : `no ${what}`);
-  const parts = [`control groups ${cgroups}`, has('lxcfs', lxcfs), has('AppArmor', apparmor)];
+  const parts = [
+    `control groups ${cgroups}`,
+    has('lxcfs', lxcfs),
+    has('AppArmor', apparmor),
+    ...(idmappedSquashfs ? [] : ['images are unpacked']),
+  ];
   return `yes: liblxc ${liblxc ?? 'of an unknown version'}, ${parts.join(', ')}`;
 };
 

@@ -2,6 +2,7 @@
 import { close } from 'node:fs';
 import { promisify } from 'node:util';
 import { enter } from '../../lib/account.ts';
+import type { Work } from '../../lib/work.ts';
 import type { AttachedPort } from '../../network/backend.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
 import { RoostError, toRoostError } from '../../protocol/errors.ts';
@@ -115,8 +116,7 @@ export const leaseVolumes = (guest: Guest, operation: OperationRecord, gathered:
     gathered.sources = await Promise.all(
       volumeSpecs(guest).map((volume) => guest.house.pool.lease(volume, work.signal)),
     );
-    const root = rootSpec(guest);
-    if (root) await guest.house.pool.leaseRoot(root, work.signal);
+    await leaseRoot(guest, work);
     // Here and not when something changes: it tells also of NICs and of the guest's name.
     const seed = seedSpec(guest);
     gathered.seed = seed && (await guest.house.pool.writeSeed(seed, work));
@@ -127,6 +127,15 @@ export const leaseVolumes = (guest: Guest, operation: OperationRecord, gathered:
     if (gathered.left === 'none') refuseLeftovers(guest, await guest.freeRun());
   },
 });
+
+/** The first container of an image has it unpacked for all, where the host needs that. */
+const leaseRoot = async (guest: Guest, work: Work): Promise<void> => {
+  const { boot } = guest.record.spec;
+  const root = rootSpec(guest);
+  if (!root || boot.kind !== 'root') return;
+  if (await guest.driver.needsTree?.(work.signal)) await guest.house.images.unpack(boot.image, work);
+  await guest.house.pool.leaseRoot(root, work.signal);
+};
 
 const beginStart = (guest: Guest): void => {
   const { state } = guest.status;

@@ -157,7 +157,8 @@ const bootOf = (guest: Guest): Launch['boot'] => {
       return boot;
     case 'root': {
       const { image, init, ...begun } = boot;
-      const root = pool.rootSource({ guest: guest.id, image: images.source(image) });
+      const source = pool.rootSource({ guest: guest.id, image: images.source(image) });
+      const root = { ...source, tree: images.store.treePath(image) };
       return { ...begun, root, idRange: requireIdRange(guest), ...(init === undefined ? {} : { init }) };
     }
     case 'kernel':

@@ -1,12 +1,12 @@
 /** What the host gives to containers: liblxc, control groups, filters; looked at when it is needed, since it may change. */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { release } from 'node:os';
 import { join } from 'node:path';
 import { type Hierarchy, writableHierarchies } from '../../lib/control-groups.ts';
 import { runTool } from '../../lib/run-tool.ts';
 import type { ContainerConfigInput } from './container-config.ts';
 import type { Controllers } from './limits.ts';
+import { chooseLower, type MappedIds, type RootPlaces, tryMappedIds, whyNoLower } from './mapped-ids.ts';
 
 const LXC_START = '/usr/bin/lxc-start';
 const SECCOMP_PATH = '/usr/share/lxc/config/common.seccomp';
@@ -70,35 +70,29 @@ export interface ContainersOfHost {
   readonly cgroups: 'v1' | 'v2';
   readonly lxcfs: boolean;
   readonly apparmor: boolean;
-  /** Whether the kernel maps the ids of a squashfs, which the image under a root is. */
+  /** Whether the kernel maps the ids of a squashfs, which an image is; where it does not, images are unpacked. */
   readonly idmappedSquashfs: boolean;
 }
 
 export interface HostFacts {
   readonly isRoot: boolean;
   readonly liblxc: string | undefined;
-  /** As `uname -r` has it. */
-  readonly kernel: string;
+  readonly mapped: MappedIds;
+  readonly places: RootPlaces;
   readonly controllers: Controllers;
   readonly protections: Protections;
 }
 
-/** Since Linux 6.2. */
-const mapsSquashfs = (kernel: string): boolean => {
-  const [major = 0, minor = 0] = kernel.split('.').map((part) => Number.parseInt(part, 10));
-  return major > 6 || (major === 6 && minor >= 2);
-};
-
-const missing = ({ isRoot, liblxc, kernel, controllers }: HostFacts): string | undefined => {
+const missing = ({ isRoot, liblxc, mapped, places, controllers }: HostFacts): string | undefined => {
   if (liblxc === undefined) return "no lxc-start can be run: install Debian's package lxc";
   if (!isRoot) return 'the daemon does not run as root';
-  if (!mapsSquashfs(kernel)) return `Linux ${kernel} maps no ids of a squashfs; 6.2 and newer ones do`;
+  if (chooseLower(mapped) === undefined) return whyNoLower(mapped, places);
   return controllers.size === 0 ? 'no control groups can be made here' : undefined;
 };
 
 /** Pure. */
 export const describeFacts = (facts: HostFacts): ContainersOfHost => {
-  const { liblxc, kernel, controllers, protections: found } = facts;
+  const { liblxc, mapped, controllers, protections: found } = facts;
   const why = missing(facts);
   return {
     available: why === undefined,
@@ -107,18 +101,22 @@ export const describeFacts = (facts: HostFacts): ContainersOfHost => {
     cgroups: controllers.get('memory') === 1 ? 'v1' : 'v2',
     lxcfs: found.lxcfsPath !== undefined,
     apparmor: found.hasAppArmor,
-    idmappedSquashfs: mapsSquashfs(kernel),
+    idmappedSquashfs: mapped.squashfs,
   };
 };
 
-export const describeContainers = async (signal: AbortSignal): Promise<ContainersOfHost> =>
+export const describeContainers = async (
+  { wardenPath, places }: { readonly wardenPath: string; readonly places: RootPlaces },
+  signal: AbortSignal,
+): Promise<ContainersOfHost> =>
   describeFacts({
     isRoot: process.getuid?.() === 0,
     liblxc: await liblxcVersion(signal).catch(() => {
       signal.throwIfAborted();
       return undefined;
     }),
-    kernel: release(),
+    mapped: await tryMappedIds(wardenPath, places, signal),
+    places,
     controllers: controllersIn(hierarchies()),
     protections: protections(),
   });

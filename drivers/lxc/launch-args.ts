@@ -1,11 +1,14 @@
 /** The command line of a container's warden (docs/warden.md), from data alone. */
+import { RoostError } from '../../protocol/errors.ts';
 import type { ContainerBoot, GuestPlace } from '../driver.ts';
 import { descriptorNumbers } from '../processes/process-interface.ts';
 import { containerGroup, lxcLogPath, lxcPath } from './container-files.ts';
+import type { Lower } from './mapped-ids.ts';
 
 export interface WardenArgsInput {
   readonly place: GuestPlace;
   readonly boot: ContainerBoot;
+  readonly lower: Lower;
   readonly wardenPath: string;
   /** Our init, which is the agent in the container. */
   readonly agentPath: string;
@@ -16,9 +19,19 @@ export interface WardenArgsInput {
 /** The channels of the agent are the first that a container's process inherits besides what every process does. */
 const AGENT_DESCRIPTORS = `${descriptorNumbers.further}:${descriptorNumbers.further + 1}`;
 
+const below = ({ root }: ContainerBoot, lower: Lower): readonly string[] => {
+  if (lower === 'image') return ['--image', root.image.path];
+  if (root.tree !== undefined) return ['--lower', root.tree];
+  throw new RoostError(
+    'Internal',
+    `The image of a root in ${root.directory} was to be unpacked, and is said to be nowhere`,
+  );
+};
+
 export const wardenArgs = ({
   place,
   boot,
+  lower,
   wardenPath,
   agentPath,
   agent,
@@ -27,7 +40,7 @@ export const wardenArgs = ({
     ['--lxcpath', lxcPath(place)],
     ['--name', place.id],
     ['--run', place.runDirectory],
-    ['--image', boot.root.image.path],
+    below(boot, lower),
     ['--upper', boot.root.directory],
     ['--ids', `${boot.idRange.first}:${boot.idRange.count}`],
     ['--cgroup', containerGroup(place)],

@@ -32,11 +32,15 @@ import { controllersIn, diskOf, hasLiblxc, hierarchies, protections } from './ho
 import { wardenArgs } from './launch-args.ts';
 import { type Controllers, limitFiles } from './limits.ts';
 import { LxcGuest, lxcVerbs } from './lxc-guest.ts';
+import { chooseLower, type Lower, type RootPlaces, tryMappedIds, whyNoLower } from './mapped-ids.ts';
 
 export interface LxcDriverOptions extends ProcessDriverOptions {
   readonly wardenPath: string;
   /** Path of our init, which is the agent in each container. */
   readonly agentPath: string;
+  readonly places: RootPlaces;
+  /** What roots lie on; found by trying unless given. */
+  readonly lower?: Lower;
 }
 
 /** The warden, lxc-start, the agent, and what the kernel has for them. */
@@ -53,11 +57,14 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   protected readonly program = 'roost-warden';
   protected readonly groups: ContainerGroups;
   readonly #options: LxcDriverOptions;
+  /** Once it was found: a kernel stays what it is. */
+  #lower: Lower | undefined;
 
   constructor(options: LxcDriverOptions) {
     super(options);
     this.#options = options;
     this.groups = new ContainerGroups(options.wardenPath);
+    this.#lower = options.lower;
   }
 
   async pin(spec: GuestSpec, _id: string, signal: AbortSignal): Promise<PinnedMachine> {
@@ -69,6 +76,10 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   async repin(spec: GuestSpec, machine: PinnedMachine, signal: AbortSignal): Promise<PinnedMachine> {
     signal.throwIfAborted();
     return pinContainer(spec, machine);
+  }
+
+  async needsTree(signal: AbortSignal): Promise<boolean> {
+    return (await this.#findLower(signal)) === 'tree';
   }
 
   hotplugs(): boolean {
@@ -86,7 +97,7 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   async plan(launch: Launch, signal: AbortSignal): Promise<LaunchPlan> {
     signal.throwIfAborted();
     return {
-      argv: this.#commandLine(launch, bootOf(launch)),
+      argv: await this.#commandLine(launch, bootOf(launch), signal),
       objects: this.runObjects(launch.place, launch),
     };
   }
@@ -100,7 +111,7 @@ class DriverOfLxc extends ProcessDriver implements Driver {
       place,
       name,
       program: this.program,
-      argv: this.#commandLine(launch, boot),
+      argv: await this.#commandLine(launch, boot, signal),
       group: this.groups.around(place),
       prepare: async () => {
         await letPass(dirname(place.runDirectory));
@@ -175,9 +186,24 @@ class DriverOfLxc extends ProcessDriver implements Driver {
     });
   }
 
-  #commandLine({ place, agent }: Launch, boot: ContainerBoot): readonly string[] {
+  async #commandLine(
+    { place, agent }: Launch,
+    boot: ContainerBoot,
+    signal: AbortSignal,
+  ): Promise<readonly string[]> {
     const { wardenPath, agentPath: path } = this.#options;
-    return wardenArgs({ place, boot, wardenPath, agentPath: path, agent });
+    const lower = await this.#findLower(signal);
+    return wardenArgs({ place, boot, lower, wardenPath, agentPath: path, agent });
+  }
+
+  async #findLower(signal: AbortSignal): Promise<Lower> {
+    const { wardenPath, places } = this.#options;
+    if (this.#lower !== undefined) return this.#lower;
+    const mapped = await tryMappedIds(wardenPath, places, signal);
+    const lower = chooseLower(mapped);
+    if (lower === undefined) throw noLower(whyNoLower(mapped, places));
+    this.#lower = lower;
+    return lower;
   }
 
   async #writeConfig(launch: Launch, boot: ContainerBoot): Promise<void> {
@@ -239,6 +265,12 @@ const letPass = async (directory: string): Promise<void> => {
   const { mode } = await stat(directory);
   if ((mode & 0o001) === 0) await chmod(directory, 0o711);
 };
+
+const noLower = (why: string): RoostError =>
+  new RoostError('Unsupported', `No container can have a root file system here: ${why}`, {
+    data: { driver: 'lxc' },
+    hint: 'Linux 5.19 or newer, with the state directory on ext4, xfs or btrfs, can.',
+  });
 
 const requireLiblxc = (): void => {
   if (hasLiblxc()) return;

@@ -1,16 +1,13 @@
 /**
  * The root of a container, in its guest's directory: `root/upper`, what it wrote, and `root/work`, overlayfs' own. The
  * directory `root` is for root alone, so that no set-uid file that a guest makes can be run by anybody of the host.
- *
- * A guest makes of its tree what it likes: paths longer than the kernel takes, whiteouts, attributes of overlayfs. So
- * trees are copied and removed by tools, which walk them by descriptors and stay in one file system.
  */
-import { chmod, chown, lstat, mkdir, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { waitOrAbort } from '../../lib/abort.ts';
-import { runTool } from '../../lib/run-tool.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import { orIfMissing, renameDurably, syncDirectory } from '../files/durable-files.ts';
+import { isDirectory, makeDirectory, removeTree, runDying, syncAround } from '../files/whole-trees.ts';
 import { PARTIAL } from './seed-file.ts';
 
 export const ROOT = 'root';
@@ -18,28 +15,6 @@ const UPPER = 'upper';
 const WORK = 'work';
 const HALF_MADE = `${PARTIAL}${ROOT}`;
 const HALF_GONE = `${PARTIAL}${ROOT}-removed`;
-
-const isDirectory = async (path: string): Promise<boolean> =>
-  (await orIfMissing(lstat(path), undefined))?.isDirectory() === true;
-
-/** Ends with the daemon, so that it is not in the way of the next one. */
-const runDying = async (argv: readonly string[], signal: AbortSignal): Promise<void> => {
-  await runTool(['setpriv', '--pdeathsig', 'KILL', '--', ...argv], { signal, timeoutMs: 0 });
-};
-
-/** Not cancelled: what is left of a tree would be in the way of whoever tries again. */
-const removeTree = async (path: string): Promise<void> => {
-  if ((await orIfMissing(lstat(path), undefined)) === undefined) return;
-  const { signal } = new AbortController();
-  await runDying(['rm', '--recursive', '--force', '--one-file-system', '--', path], signal);
-};
-
-/** Whatever the daemon's group and umask: a guest sees `upper` as the owner and mode of its own root. */
-const makeDirectory = async (path: string, mode: number): Promise<void> => {
-  await mkdir(path, { mode: 0o700 });
-  if (process.geteuid?.() === 0) await chown(path, 0, 0);
-  await chmod(path, mode);
-};
 
 /** Makes a root under another name, fills it, and gives it its own; done already where one is. */
 const make = async (
@@ -65,6 +40,7 @@ const make = async (
   }
 };
 
+/** A guest sees `upper` as the owner and mode of its own root. */
 export const prepareRoot = (guestDirectory: string, signal: AbortSignal): Promise<void> =>
   make(guestDirectory, signal, (directory) => makeDirectory(join(directory, UPPER), 0o755));
 
@@ -79,7 +55,7 @@ export const cloneRoot = (
     await requireRoot(from, signal);
     const options = ['--archive', '--reflink=auto', '--one-file-system', '--no-target-directory'];
     await runDying(['cp', ...options, '--', join(from, UPPER), join(directory, UPPER)], signal);
-    await runDying(['sync', '--file-system', '--', directory], signal);
+    await syncAround(directory, signal);
   });
 
 /** Under another name first, so that a root that is half gone is never leased. */

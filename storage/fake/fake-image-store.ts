@@ -22,6 +22,7 @@ export class FakeImageStore implements ImageStore {
   readonly #offered = new Map<string, number>();
   readonly #images = new Map<ImageId, StoredImage>();
   readonly #workplaces = new Set<ImageId>();
+  readonly #unpacked = new Set<ImageId>();
   /** Records as they lie there; a test may damage them. */
   readonly records = new Map<ImageId, KeptRecord>();
   readonly #downloaded = new Set<ImageId>();
@@ -104,8 +105,25 @@ export class FakeImageStore implements ImageStore {
     return Promise.resolve(`${this.#path}/.working-${id}`);
   }
 
+  async unpack(...[id, image, { signal }]: Parameters<ImageStore['unpack']>): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#unpacked.has(id)) return;
+    await this.check(id, image);
+    this.#unpacked.add(id);
+  }
+
+  treePath(id: ImageId): string {
+    return `${this.#path}/${id}/tree/root`;
+  }
+
+  /** Images that are unpacked. */
+  get unpacked(): ReadonlySet<ImageId> {
+    return this.#unpacked;
+  }
+
   async remove(id: ImageId): Promise<void> {
     await this.beforeRemove(id);
+    this.#unpacked.delete(id);
     this.#workplaces.delete(id);
     this.#downloaded.delete(id);
     this.#images.delete(id);

@@ -2,7 +2,7 @@
  * The images of this host, one directory each: `<path>/<id>/` with `image.qcow2` (a disk) or `image.raw` (all else; a
  * root file system as a squashfs),
  * `image.json`, its facts, and `record.json`, the daemon's own record; in `oci/` the blobs that an OCI image was made
- * of. Made under `.importing-<id>` and renamed when all of it is on disk,
+ * of, in `tree/` what is in it where that was asked for (image-tree.ts). Made under `.importing-<id>` and renamed when all of it is on disk,
  * so that a directory under its own name is always complete. With privileges all is root's, readable for the group
  * of the guests and written by nobody. What is on its way to become an image lies in `.working-<id>`, and outlives a
  * crash there.
@@ -10,6 +10,7 @@
 import { chmod, chown, mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { Lanes } from '../../lib/lanes.ts';
 import { UndoStack } from '../../lib/undo-stack.ts';
 import type { Work } from '../../lib/work.ts';
 import type { BlockSource } from '../../protocol/block-source.ts';
@@ -39,6 +40,7 @@ import type { ImageImport, ImageStore, KeptRecord, KeptRecords, StoredImage } fr
 import { convertDisk, type DiskSource, MAX_DISK_FILE_BYTES } from './disk-conversion.ts';
 import { download } from './download/download.ts';
 import { copySource, digestOf } from './image-source.ts';
+import { isUnpacked, removeImageTree, treePath, unpackImage } from './image-tree.ts';
 import { packRoot } from './root-archive.ts';
 
 /** No kernel or initial ramdisk is larger; they are loaded into the guest's memory whole. */
@@ -70,6 +72,8 @@ export interface ImageStoreOptions {
   readonly limits?: MergeLimits;
   /** Who fetches and reads strangers' images; without it the daemon itself does. */
   readonly importer?: Identity;
+  /** Path of roost-warden, where the daemon may mount an image; without it none is unpacked. */
+  readonly wardenPath?: string;
   /** See `DownloadOptions`; one second and one minute unless given. */
   readonly retryDelayMs?: number;
   readonly stallSeconds?: number;
@@ -82,6 +86,11 @@ const readFacts = (text: string): StoredImage | undefined => {
     return undefined;
   }
 };
+
+const mayNotUnpack = (): RoostError =>
+  new RoostError('Unsupported', 'This daemon may not mount an image, which unpacking it needs', {
+    hint: 'Run it as root.',
+  });
 
 const shownAs = ({ from }: ImageImport): string => (from.kind === 'file' ? from.path : from.shownAs);
 
@@ -118,6 +127,9 @@ class DirectoryImageStore implements ImageStore {
   readonly #packing: Omit<MergeOptions, 'rules'>;
   readonly #retryDelayMs: number;
   readonly #stallSeconds: number;
+  readonly #wardenPath: string | undefined;
+  /** Two containers of one image want it unpacked once. */
+  readonly #unpacking = new Lanes(1);
 
   constructor(options: ImageStoreOptions) {
     this.#path = options.path;
@@ -127,6 +139,7 @@ class DirectoryImageStore implements ImageStore {
     this.#packing = { confinement: this.#confinement, splicePath, limits };
     this.#retryDelayMs = options.retryDelayMs ?? 1000;
     this.#stallSeconds = options.stallSeconds ?? 60;
+    this.#wardenPath = options.wardenPath;
   }
 
   async refuseUnimportable(kind: ImageKind): Promise<void> {
@@ -161,10 +174,30 @@ class DirectoryImageStore implements ImageStore {
     });
   }
 
+  unpack(...[id, image, work]: Parameters<ImageStore['unpack']>): Promise<void> {
+    return withStorageErrors(`unpack the image ${id}`, async () => {
+      const wardenPath = this.#wardenPath;
+      // Nobody waits for another image's.
+      if (await isUnpacked(this.#directory(id))) return;
+      if (wardenPath === undefined) throw mayNotUnpack();
+      const leave = await this.#unpacking.enter(id, work.signal);
+      try {
+        await unpackImage(this.#directory(id), this.source(id, image).path, wardenPath, work);
+      } finally {
+        leave();
+      }
+    });
+  }
+
+  treePath(id: ImageId): string {
+    return treePath(this.#directory(id));
+  }
+
   remove(id: ImageId): Promise<void> {
     return withStorageErrors(`remove the image ${id}`, async () => {
       await removeDirectory(this.#working(id));
       await removeDirectory(this.#staging(id));
+      await removeImageTree(this.#directory(id));
       await removeDirectory(this.#directory(id));
     });
   }
@@ -343,6 +376,7 @@ class DirectoryImageStore implements ImageStore {
     if (access.owner) await chown(staging, access.owner.uid, access.owner.gid);
     await chmod(staging, this.#gid === undefined ? 0o700 : 0o750);
     work.signal.throwIfAborted();
+    await removeImageTree(this.#directory(id));
     await removeDirectory(this.#directory(id));
     await renameDurably(staging, this.#directory(id));
   }

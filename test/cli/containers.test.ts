@@ -129,6 +129,8 @@ it('are told of a host: whether it has them, and what of', async () => {
   expect(await seen()).toBeUndefined();
   containers = { available: true, liblxc: '5.0.2', ...facts };
   expect(await seen()).toMatch(/yes: liblxc 5.0.2, control groups v2, lxcfs, no AppArmor$/);
+  containers = { available: true, liblxc: '5.0.2', ...facts, idmappedSquashfs: false };
+  expect(await seen()).toMatch(/lxcfs, no AppArmor, images are unpacked$/);
   containers = { available: false, why: 'lxc-start is not there', ...facts };
   expect(await seen()).toMatch(/no: lxc-start is not there$/);
 });

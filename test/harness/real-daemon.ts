@@ -48,6 +48,8 @@ export interface StartOptions {
   readonly failAt?: string;
   /** File that gets a line for each place that an operation comes to. */
   readonly placesPath?: string;
+  /** What roots of containers lie on, whatever the kernel can do. */
+  readonly lower?: 'image' | 'tree';
   /** Over a pretended host, see test/fault/roostd-on-fakes.entry.ts. */
   readonly onFakes?: { readonly keepingPath: string; readonly imagePath?: string };
   readonly args?: readonly string[];
@@ -98,16 +100,22 @@ const programOf = ({
   crashAt,
   failAt,
   placesPath,
+  lower,
 }: StartOptions): readonly [string, NodeJS.ProcessEnv] => {
   if (onFakes !== undefined)
     return [
       'dist/test/roostd-on-fakes.js',
       { ROOST_TEST_KEEPING: onFakes.keepingPath, ROOST_TEST_IMAGE: onFakes.imagePath },
     ];
-  if (crashAt === undefined && failAt === undefined && placesPath === undefined) return ['bin/roostd', {}];
+  if ([crashAt, failAt, placesPath, lower].every((each) => each === undefined)) return ['bin/roostd', {}];
   return [
     'dist/test/roostd-with-faults.js',
-    { ROOST_TEST_CRASH: crashAt, ROOST_TEST_FAIL: failAt, ROOST_TEST_PLACES: placesPath },
+    {
+      ROOST_TEST_CRASH: crashAt,
+      ROOST_TEST_FAIL: failAt,
+      ROOST_TEST_PLACES: placesPath,
+      ROOST_TEST_LOWER: lower,
+    },
   ];
 };
 

@@ -22,6 +22,7 @@ export const bootOf = (changes: Partial<ContainerBoot> = {}): ContainerBoot => (
       readOnly: true,
       sizeBytes: 200 * 1024 ** 2,
     },
+    tree: '/var/lib/roost/images/debian/tree/root',
   },
   idRange: { first: 1_073_741_824, count: 65_536 },
   nesting: false,

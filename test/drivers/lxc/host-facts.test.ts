@@ -6,12 +6,14 @@ import {
   type HostFacts,
   hasLiblxc,
 } from '../../../drivers/lxc/host-facts.ts';
+import { wardenPath } from '../../../native/index.ts';
 import { never } from '../../conformance/driver.ts';
 
 const facts: HostFacts = {
   isRoot: true,
   liblxc: '5.0.2',
-  kernel: '6.12.41+deb13-amd64',
+  mapped: { squashfs: true, images: true, pool: true, words: [] },
+  places: { images: '/srv/images', pool: '/srv/pool' },
   controllers: new Map([['memory', 2]]),
   protections: { hasAppArmor: true, lxcfsPath: '/var/lib/lxcfs' },
 };
@@ -40,8 +42,11 @@ describe('what a host has for containers', () => {
   it.each<[string, Partial<HostFacts>]>([
     ['lxc-start', { liblxc: undefined }],
     ['as root', { isRoot: false }],
-    ['Linux 6.1.0-30-amd64', { kernel: '6.1.0-30-amd64' }],
-    ['Linux 5.19.17', { kernel: '5.19.17' }],
+    ['/srv/images, where images are,', { mapped: { squashfs: false, images: false, pool: true, words: [] } }],
+    [
+      'ids: no, said the kernel',
+      { mapped: { squashfs: true, images: true, pool: false, words: ['no, said the kernel'] } },
+    ],
     ['control groups', { controllers: new Map() }],
   ])('is not enough without %s', (word, changes) => {
     const told = describeFacts({ ...facts, ...changes });
@@ -49,12 +54,14 @@ describe('what a host has for containers', () => {
     expect(told.liblxc).toBe('liblxc' in changes ? undefined : facts.liblxc);
   });
 
-  it.each(['6.2.0', '6.10.3', '7.0-rc1'])('is enough with Linux %s', (kernel) => {
-    expect(describeFacts({ ...facts, kernel })).toMatchObject({ available: true, idmappedSquashfs: true });
+  it('is enough without a squashfs, where images can be unpacked', () => {
+    const mapped = { ...facts.mapped, squashfs: false };
+    expect(describeFacts({ ...facts, mapped })).toMatchObject({ available: true, idmappedSquashfs: false });
   });
 
   it('is found out on this host', async () => {
-    const found = await describeContainers(never());
+    const places = { images: '/nonexistent/images', pool: '/nonexistent/pool' };
+    const found = await describeContainers({ wardenPath: wardenPath(), places }, never());
     expect(found.liblxc !== undefined).toBe(hasLiblxc());
     expect(found.available).toBe(found.why === undefined);
     expect(found.liblxc ?? '0.0').toMatch(/^\d+\.\d+/);

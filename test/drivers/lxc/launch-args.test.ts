@@ -7,6 +7,7 @@ const argsOf = (changes: Partial<WardenArgsInput> = {}): string =>
   wardenArgs({
     place,
     boot: bootOf(),
+    lower: 'image',
     wardenPath: '/usr/lib/roost/roost-warden',
     agentPath: '/usr/lib/roost/roost-init',
     agent: true,
@@ -18,6 +19,7 @@ const argsOf = (changes: Partial<WardenArgsInput> = {}): string =>
 const forms: Readonly<Record<string, Partial<WardenArgsInput>>> = {
   'with-agent': {},
   'without-agent': { agent: false },
+  'on-tree': { lower: 'tree' },
   'with-init': { boot: bootOf({ init: ['/bin/sh', '-c', 'exec sleep 60', '--name'] }) },
 };
 

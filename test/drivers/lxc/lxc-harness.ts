@@ -5,6 +5,7 @@ import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Driver, GuestPlace, Launch } from '../../../drivers/driver.ts';
 import { type LxcDriverOptions, lxcDriver } from '../../../drivers/lxc/lxc-driver.ts';
+import type { Lower } from '../../../drivers/lxc/mapped-ids.ts';
 import { lockPath } from '../../../drivers/processes/guest-files.ts';
 import { silentLog } from '../../../lib/log.ts';
 import { initPath, wardenPath } from '../../../native/index.ts';
@@ -34,8 +35,10 @@ export interface LxcHarness extends DriverHarness {
   makeLaunch(behaviour: GuestBehaviour | readonly string[], changes?: Partial<GuestSpec>): Promise<Launch>;
 }
 
-/** One image for all behaviours: which it is, is the container's init command. */
-const makeImage = async (directory: string): Promise<BlockSource> => {
+/** One image for all behaviours, and its tree: which it is, is the container's init command. */
+const makeImage = async (
+  directory: string,
+): Promise<{ readonly image: BlockSource; readonly tree: string }> => {
   const tree = join(directory, 'busybox');
   await makeBusyboxTree(tree);
   for (const [name, lines] of Object.entries(inits)) {
@@ -44,10 +47,11 @@ const makeImage = async (directory: string): Promise<BlockSource> => {
   }
   const path = join(directory, 'busybox.squashfs');
   execFileSync('mksquashfs', [tree, path, '-all-root', '-no-progress', '-quiet', '-noI', '-noD', '-noF']);
-  return { format: 'raw', path, readOnly: true, sizeBytes: 0 };
+  return { image: { format: 'raw', path, readOnly: true, sizeBytes: 0 }, tree };
 };
 
-export const makeLxcHarness = async (): Promise<LxcHarness> => {
+/** `lower`: what the roots of its containers lie on; what the kernel can do unless given. */
+export const makeLxcHarness = async (lower?: Lower): Promise<LxcHarness> => {
   const root = await makeDirectory('lxc');
   const stateRoot = join(root, 'state');
   const runDirectory = join(root, 'run');
@@ -61,12 +65,20 @@ export const makeLxcHarness = async (): Promise<LxcHarness> => {
     await mkdir(directory, { mode: 0o711 });
   }
   await mkdir(pool, { mode: 0o700 });
-  const image = await makeImage(pool);
+  const { image, tree } = await makeImage(pool);
   const instance = `l${randomUUID().slice(0, 4)}` as InstanceId;
   const places: GuestPlace[] = [];
 
   const driver = (changes: Partial<LxcDriverOptions> = {}): Driver =>
-    lxcDriver({ wardenPath: wardenPath(), agentPath: initPath(), stateRoot, log: silentLog(), ...changes });
+    lxcDriver({
+      wardenPath: wardenPath(),
+      agentPath: initPath(),
+      places: { images: pool, pool },
+      ...(lower === undefined ? {} : { lower }),
+      stateRoot,
+      log: silentLog(),
+      ...changes,
+    });
 
   const spec = (changes: Partial<GuestSpec> = {}): GuestSpec => ({
     ...guestSpec.parse({
@@ -108,7 +120,7 @@ export const makeLxcHarness = async (): Promise<LxcHarness> => {
       agent: wantsAgent(wanted),
       boot: {
         kind: 'root',
-        root: { directory, image },
+        root: { directory, image, tree },
         idRange: { first: FIRST_ID, count: 65_536 },
         init: typeof behaviour === 'string' ? [`/sbin/${behaviour}`] : behaviour,
         nesting,
@@ -135,11 +147,8 @@ export const makeLxcHarness = async (): Promise<LxcHarness> => {
     badLaunch: (good) => {
       if (good.boot.kind !== 'root') throw new Error('a container of a test has a root');
       const path = join(pool, 'no-such-image');
-      const { directory } = good.boot.root;
-      return {
-        launch: { ...good, boot: { ...good.boot, root: { directory, image: { ...image, path } } } },
-        says: path,
-      };
+      const root = { ...good.boot.root, image: { ...image, path }, tree: path };
+      return { launch: { ...good, boot: { ...good.boot, root } }, says: path };
     },
     makeDisk: () => Promise.reject(new Error('a container has no disks')),
     answerUnplug: () => Promise.reject(new Error('a container lets go of nothing')),
