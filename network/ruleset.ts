@@ -197,9 +197,12 @@ ${guardCounters.map(dropSetText).join('')}${guardCounters.map(dropChainText).joi
 `;
 }
 
-/** Where what comes to a port of the host goes on to; networks that are kept apart get nowhere by it. */
-const forwardRules = `		ip daddr . meta l4proto . th dport @address_forwards dnat ip to ip daddr . meta l4proto . th dport map @address_forwards
-		fib daddr type local meta l4proto . th dport @port_forwards dnat ip to meta l4proto . th dport map @port_forwards
+/**
+ * Where what comes to a port of the host goes on to; networks that are kept apart get nowhere by it. What is in no map goes to
+ * the next rule by itself: some kernels, that of Debian 12 among them, refuse a map where only a member is asked for.
+ */
+const forwardRules = `		dnat ip to ip daddr . meta l4proto . th dport map @address_forwards
+		fib daddr type local dnat ip to meta l4proto . th dport map @port_forwards
 `;
 
 /**
