@@ -141,7 +141,7 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   }
 
   processes(): Promise<readonly FoundProcess[]> {
-    return findProcesses(identify);
+    return findProcesses(identify, this.#options.stateRoot);
   }
 
   protected async agentOf(place: GuestPlace): Promise<ContainerAgent> {

@@ -196,7 +196,7 @@ class DriverOfQemu extends ProcessDriver implements QemuDriver {
   }
 
   processes(): Promise<readonly FoundProcess[]> {
-    return findProcesses(identify);
+    return findProcesses(identify, this.#options.stateRoot);
   }
 
   async reconstruct(
