@@ -106,11 +106,23 @@ static pid_t end_all(void)
     return found;
 }
 
-int clear_groups(const char *name)
+static void wait_for_end(int process)
 {
-    int64_t until = now_ms() + END_MS;
+    struct pollfd end = {.fd = process, .events = POLLIN};
+
+    while (poll(&end, 1, -1) < 0)
+        if (errno != EINTR)
+            fail("poll");
+}
+
+int clear_groups(const char *name, int after)
+{
+    int64_t until;
     pid_t left;
 
+    if (after >= 0)
+        wait_for_end(after);
+    until = now_ms() + END_MS;
     group_name = name;
     groups_open(name);
     while ((left = end_all()) != 0)

@@ -9,6 +9,7 @@
 #include "clear.h"
 #include "console.h"
 #include "container.h"
+#include "guard.h"
 #include "loop.h"
 #include "lxc-start.h"
 #include "lxc-state.h"
@@ -34,6 +35,7 @@ const char program_name[] = "roost-warden";
 
 static void signals_ready(short happened);
 
+static sigset_t signals_read;
 static struct watch signals = {.fd = -1, .events = POLLIN, .ready = signals_ready};
 
 static void require_open(int fd)
@@ -82,18 +84,21 @@ static void write_identity(void)
         fail("write descriptor %d", LOCK_FD);
 }
 
+/* For whoever is begun from now on as well, unless that resets them. */
+static void block_signals(void)
+{
+    sigemptyset(&signals_read);
+    sigaddset(&signals_read, SIGCHLD);
+    sigaddset(&signals_read, SIGTERM);
+    sigaddset(&signals_read, SIGINT);
+    sigaddset(&signals_read, SIGHUP);
+    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_SETMASK, &signals_read, NULL) < 0)
+        fail("set the signals");
+}
+
 static void take_signals(void)
 {
-    sigset_t read;
-
-    sigemptyset(&read);
-    sigaddset(&read, SIGCHLD);
-    sigaddset(&read, SIGTERM);
-    sigaddset(&read, SIGINT);
-    sigaddset(&read, SIGHUP);
-    if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_SETMASK, &read, NULL) < 0)
-        fail("set the signals");
-    signals.fd = signalfd(-1, &read, SFD_CLOEXEC | SFD_NONBLOCK);
+    signals.fd = signalfd(-1, &signals_read, SFD_CLOEXEC | SFD_NONBLOCK);
     /* The container of an lxc-start that was killed is ours to end and to reap. */
     if (signals.fd < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         fail("signalfd");
@@ -148,6 +153,10 @@ static int keep_container(struct options *options)
     umask(022);
     make_namespace();
     hide_from_liblxc();
+    block_signals();
+    /* Before all that comes loose comes to us. */
+    if (options->guard)
+        guard_begin(options->cgroup);
     take_signals();
     /* Both take a while, and have it while the mounts are made. */
     container_open(options, console_open());
@@ -170,7 +179,7 @@ int main(int count, char **arguments)
 
     read_options(count, arguments, &options);
     if (options.clear != NULL)
-        return clear_groups(options.clear);
+        return clear_groups(options.clear, options.after_fd);
     if (options.probe != NULL)
         return probe(options.probe);
     return options.mounted ? run_in_root(&options) : keep_container(&options);

@@ -16,7 +16,7 @@
 static const char usage[] =
     "usage: roost-warden OPTION VALUE... [-- INIT [ARGUMENT]...]\n"
     "       roost-warden --mounted OPTION VALUE... -- PROGRAM [ARGUMENT]...\n"
-    "       roost-warden --clear --cgroup NAME\n"
+    "       roost-warden --clear --cgroup NAME [--after PIDFD]\n"
     "       roost-warden --probe [DIRECTORY]...\n"
     "  --lxcpath DIRECTORY --name NAME    the container; its configuration is DIRECTORY/NAME/config\n"
     "  --run DIRECTORY                    where its root file system is mounted, in a namespace of its own\n"
@@ -28,6 +28,7 @@ static const char usage[] =
     "  --halt-signal N                    what asks the init to shut down; SIGRTMIN+3 for systemd, else SIGPWR, unless given\n"
     "  --agent PATH --agent-fds C:S       roost-init, and the sockets on which it listens\n"
     "  --programs DIRECTORY               liblxc's; /usr/bin unless given\n"
+    "  --guard yes                        one more process, which ends the container when this one is killed\n"
     "--mounted takes --run, --image or --lower, and --upper if that is wanted. Paths are absolute.\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void refuse(const char *format, ...)
@@ -99,6 +100,13 @@ static void read_agent_fds(struct options *options, const char *name, const char
     options->streams_fd = (int)streams;
 }
 
+static void read_guard(struct options *options, const char *name, const char *value)
+{
+    if (strcmp(value, "yes") != 0)
+        refuse("%s: '%s' is not yes", name, value);
+    options->guard = true;
+}
+
 static void read_halt_signal(struct options *options, const char *name, const char *value)
 {
     uint64_t number;
@@ -128,6 +136,7 @@ static const struct rule {
     {"--agent", offsetof(struct options, agent), read_path, NULL, false},
     {"--agent-fds", 0, NULL, read_agent_fds, false},
     {"--programs", offsetof(struct options, programs), read_path, NULL, false},
+    {"--guard", 0, NULL, read_guard, false},
 };
 
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
@@ -161,6 +170,21 @@ static void check_together(const struct options *options, const bool *seen)
         refuse("--agent and --agent-fds go together");
 }
 
+static bool read_clear(int count, char **arguments, struct options *options)
+{
+    uint64_t fd;
+
+    if ((count != 4 && count != 6) || strcmp(arguments[1], "--clear") != 0 || strcmp(arguments[2], "--cgroup") != 0)
+        return false;
+    read_name("--cgroup", arguments[3], &options->clear);
+    if (count == 4)
+        return true;
+    if (strcmp(arguments[4], "--after") != 0 || read_number(arguments[5], "", 0, INT_MAX, &fd) == NULL)
+        refuse("--clear takes --cgroup, and --after with a descriptor");
+    options->after_fd = (int)fd;
+    return true;
+}
+
 void read_options(int count, char **arguments, struct options *options)
 {
     bool seen[RULE_COUNT] = {false};
@@ -168,13 +192,12 @@ void read_options(int count, char **arguments, struct options *options)
 
     *options = (struct options){
         .programs = "/usr/bin",
+        .after_fd = -1,
         .control_fd = -1,
         .streams_fd = -1,
     };
-    if (count == 4 && strcmp(arguments[1], "--clear") == 0 && strcmp(arguments[2], "--cgroup") == 0) {
-        read_name("--cgroup", arguments[3], &options->clear);
+    if (read_clear(count, arguments, options))
         return;
-    }
     if (count > 1 && strcmp(arguments[1], "--probe") == 0) {
         options->probe = &arguments[2];
         return;

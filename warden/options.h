@@ -18,10 +18,12 @@ enum {
 struct options {
     bool mounted; /* run a program in the root file system, and be no warden */
     const char *clear; /* of this group, and be no warden */
+    int after_fd;      /* of a process: clear it once that is gone; -1: at once */
     char **probe;      /* these directories, and be no warden; NULL: none */
     const char *lxcpath, *name, *run, *image, *lower, *upper, *cgroup, *lxc_log, *agent, *programs;
     uid_t first_id, id_count; /* count 0: the ids are those on disk */
     int halt_signal;
+    bool guard; /* one more who ends the container */
     int control_fd, streams_fd; /* -1: no agent */
     char **program;             /* of the container's init, or to run; empty: none */
 };
