@@ -52,6 +52,7 @@ export const realParts = (context: PartsContext, { lower }: Pick<LxcDriverOption
     wardenPath: wardenPath(),
     agentPath: initPath(),
     places,
+    groups,
     ...(lower === undefined ? {} : { lower }),
     stateRoot: config.stateDirectory,
     log,

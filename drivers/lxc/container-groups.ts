@@ -1,15 +1,22 @@
-/** The control groups of a container, in every hierarchy of the host: listed, limited, and removed with what is in them. */
+/**
+ * The control groups of a container, in every hierarchy of the host: listed, limited, and removed with what is in them. Where
+ * systemd is the service manager its warden has a scope besides, as every guest's process; the container's own groups are
+ * liblxc's, at the root of the hierarchy, which systemd leaves alone.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type ControlGroups, noGroups } from '../../lib/control-groups.ts';
 import { ExecError } from '../../lib/exec-result.ts';
 import { runTool } from '../../lib/run-tool.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
 import type { InstanceId } from '../../protocol/types.ts';
-import type { GuestPlace } from '../driver.ts';
+import type { GuestPlace, Launch } from '../driver.ts';
 import { groupPrefix, isGuestGroup } from '../processes/guest-files.ts';
+import { GuestGroups } from '../processes/guest-groups.ts';
 import type { ProcessGroups } from '../processes/process-driver.ts';
+import { removeProfiles } from './apparmor-profiles.ts';
 import { containerGroup, PAYLOAD } from './container-files.ts';
 import { hierarchies } from './host-facts.ts';
 import { inOrder, type LimitFile } from './limits.ts';
@@ -19,13 +26,25 @@ const CLEAR_TIMEOUT_MS = 60_000;
 
 export class ContainerGroups implements ProcessGroups {
   readonly #wardenPath: string;
+  readonly #scopes: GuestGroups;
 
-  constructor(wardenPath: string) {
+  /** Of `groups` only scopes are used: plain ones would be the container's own. */
+  constructor(wardenPath: string, groups: ControlGroups | undefined) {
     this.#wardenPath = wardenPath;
+    this.#scopes = new GuestGroups(groups?.kind === 'scope' ? groups : noGroups('systemd has none'));
   }
 
   objects(place: GuestPlace): readonly HostObject[] {
-    return hierarchies().map(({ mount }) => ({ kind: 'cgroup', name: join(mount, containerGroup(place)) }));
+    const name = containerGroup(place);
+    return [
+      ...hierarchies().map(({ mount }): HostObject => ({ kind: 'cgroup', name: join(mount, name) })),
+      ...this.#scopes.objects(place),
+    ];
+  }
+
+  /** What stands before the warden on its command line. */
+  argv(launch: Pick<Launch, 'place' | 'name'>): readonly string[] {
+    return this.#scopes.membership(launch).groupArgv;
   }
 
   /** What is below them is liblxc's to make. */
@@ -38,7 +57,8 @@ export class ContainerGroups implements ProcessGroups {
   }
 
   /**
-   * Thaws the container and ends all that is in it, if there is anything, then removes the groups. May be done again.
+   * Thaws the container and ends all that is in it, if there is anything, then removes the groups, and what held those who
+   * were in them. May be done again.
    * Errors: HostError while something is left.
    */
   async remove(place: GuestPlace): Promise<void> {
@@ -57,6 +77,8 @@ export class ContainerGroups implements ProcessGroups {
         hint: 'See which processes are in them; fsck-repair removes them once they are empty.',
       });
     }
+    await this.#scopes.remove(place);
+    await removeProfiles(place.id);
   }
 
   async list(instance: InstanceId): Promise<readonly HostObject[]> {
@@ -66,7 +88,7 @@ export class ContainerGroups implements ProcessGroups {
         .filter((name) => name.startsWith(prefix) && isGuestGroup(name))
         .map((name): HostObject => ({ kind: 'cgroup', name: join(mount, name) })),
     );
-    return (await Promise.all(found)).flat();
+    return [...(await Promise.all(found)).flat(), ...(await this.#scopes.list(instance))];
   }
 
   /** Errors: ResourceExhausted where more is used already and cannot be given back, HostError. */

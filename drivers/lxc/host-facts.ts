@@ -41,6 +41,18 @@ const hasAppArmor = (): boolean => {
   }
 };
 
+/**
+ * Whether there is a security module that gives programs profiles by their files, as AppArmor and SELinux do: what is executed
+ * under another profile loses the signal that is to end it with its parent.
+ */
+export const hasSecurityModule = (): boolean => {
+  try {
+    return readFileSync('/proc/self/attr/current').length > 0;
+  } catch {
+    return false;
+  }
+};
+
 /** What stands between a container and the host besides its namespaces, as far as it is here. */
 export const protections = (): Protections => ({
   ...(existsSync(SECCOMP_PATH) ? { seccompPath: SECCOMP_PATH } : {}),

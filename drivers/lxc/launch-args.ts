@@ -9,6 +9,10 @@ export interface WardenArgsInput {
   readonly place: GuestPlace;
   readonly boot: ContainerBoot;
   readonly lower: Lower;
+  /** What puts the process into its scope; empty where there is none. */
+  readonly groupArgv?: readonly string[];
+  /** Whether the kernel does not end the container with its warden. */
+  readonly guard?: boolean;
   readonly wardenPath: string;
   /** Our init, which is the agent in the container. */
   readonly agentPath: string;
@@ -32,6 +36,8 @@ export const wardenArgs = ({
   place,
   boot,
   lower,
+  groupArgv = [],
+  guard = false,
   wardenPath,
   agentPath,
   agent,
@@ -45,7 +51,13 @@ export const wardenArgs = ({
     ['--ids', `${boot.idRange.first}:${boot.idRange.count}`],
     ['--cgroup', containerGroup(place)],
     ['--lxc-log', lxcLogPath(place)],
+    ...(guard ? [['--guard', 'yes'] as const] : []),
     ...(agent ? [['--agent', agentPath] as const, ['--agent-fds', AGENT_DESCRIPTORS] as const] : []),
   ];
-  return [wardenPath, ...options.flat(), ...(boot.init === undefined ? [] : ['--', ...boot.init])];
+  return [
+    ...groupArgv,
+    wardenPath,
+    ...options.flat(),
+    ...(boot.init === undefined ? [] : ['--', ...boot.init]),
+  ];
 };

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { chmod, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { ControlGroups } from '../../lib/control-groups.ts';
 import { RoostError } from '../../protocol/errors.ts';
 import type { GuestSpec } from '../../protocol/guest.ts';
 import type { HostObject } from '../../protocol/host-object.ts';
@@ -28,7 +29,14 @@ import { containerConfig, nameIn } from './container-config.ts';
 import { configPath } from './container-files.ts';
 import { ContainerGroups } from './container-groups.ts';
 import { pinContainer } from './container-machine.ts';
-import { controllersIn, diskOf, hasLiblxc, hierarchies, protections } from './host-facts.ts';
+import {
+  controllersIn,
+  diskOf,
+  hasLiblxc,
+  hasSecurityModule,
+  hierarchies,
+  protections,
+} from './host-facts.ts';
 import { wardenArgs } from './launch-args.ts';
 import { type Controllers, limitFiles } from './limits.ts';
 import { LxcGuest, lxcVerbs } from './lxc-guest.ts';
@@ -39,6 +47,8 @@ export interface LxcDriverOptions extends ProcessDriverOptions {
   /** Path of our init, which is the agent in each container. */
   readonly agentPath: string;
   readonly places: RootPlaces;
+  /** Of the host; see `ContainerGroups`. */
+  readonly groups?: ControlGroups;
   /** What roots lie on; found by trying unless given. */
   readonly lower?: Lower;
 }
@@ -63,7 +73,7 @@ class DriverOfLxc extends ProcessDriver implements Driver {
   constructor(options: LxcDriverOptions) {
     super(options);
     this.#options = options;
-    this.groups = new ContainerGroups(options.wardenPath);
+    this.groups = new ContainerGroups(options.wardenPath, options.groups);
     this.#lower = options.lower;
   }
 
@@ -186,14 +196,23 @@ class DriverOfLxc extends ProcessDriver implements Driver {
     });
   }
 
-  async #commandLine(
-    { place, agent }: Launch,
-    boot: ContainerBoot,
-    signal: AbortSignal,
-  ): Promise<readonly string[]> {
+  async #commandLine(launch: Launch, boot: ContainerBoot, signal: AbortSignal): Promise<readonly string[]> {
+    const { place, agent } = launch;
     const { wardenPath, agentPath: path } = this.#options;
     const lower = await this.#findLower(signal);
-    return wardenArgs({ place, boot, lower, wardenPath, agentPath: path, agent });
+    const groupArgv = this.groups.argv(launch);
+    // It may outlive the warden for a moment: whoever removes the scope has waited for both.
+    const guard = groupArgv.length > 0 && hasSecurityModule();
+    return wardenArgs({
+      place,
+      boot,
+      lower,
+      groupArgv,
+      guard,
+      wardenPath,
+      agentPath: path,
+      agent,
+    });
   }
 
   async #findLower(signal: AbortSignal): Promise<Lower> {

@@ -21,7 +21,7 @@ export class GuestGroups implements ProcessGroups {
   }
 
   /** How the process gets into its group: by what stands before the launcher, or by the launcher where that is wanted. */
-  membership({ place, name }: Launch): {
+  membership({ place, name }: Pick<Launch, 'place' | 'name'>): {
     readonly groupArgv: readonly string[];
     readonly groupDirectory?: string;
   } {

@@ -20,6 +20,7 @@ const forms: Readonly<Record<string, Partial<WardenArgsInput>>> = {
   'with-agent': {},
   'without-agent': { agent: false },
   'on-tree': { lower: 'tree' },
+  'in-a-scope': { groupArgv: ['/usr/bin/systemd-run', '--scope', '--'], guard: true },
   'with-init': { boot: bootOf({ init: ['/bin/sh', '-c', 'exec sleep 60', '--name'] }) },
 };
 
