@@ -1,21 +1,26 @@
 /**
  * Roost as a service of a real host: a Debian guest with systemd, in which the package is installed, upgraded, hurt and
- * purged, while tiny guests of its own run on. Two boots under emulation.
+ * purged, while tiny guests and a container of its own run on. Two boots under emulation.
  */
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
-import { MEBIBYTE } from '../../protocol/types.ts';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { buildDeb } from '../../tools/package/build-deb.ts';
 import { bootSectorBanner, bootSectorDisk, bootSectorFarewell } from '../guests/boot-sector.ts';
 import { debianBootTimeoutMs, debianHostImage, debianImageTimeoutMs } from '../guests/debian-image.ts';
-import { openGuestConsole } from '../harness/guest-console.ts';
 import { describeWith } from '../harness/needs.ts';
-import { type DaemonHome, type RealDaemon, testDaemonHome } from '../harness/real-daemon.ts';
-import { makeDirectory, testDirectory } from '../harness/test-directory.ts';
+import { testDaemonHome } from '../harness/real-daemon.ts';
+import { makeDirectory } from '../harness/test-directory.ts';
+import {
+  CONTAINERS_LEFT,
+  containerLivesOn,
+  containerPid,
+  killContainer,
+  makeContainer,
+  useContainer,
+} from './containers-on-host.ts';
+import { type Host, makeHost } from './debian-host.ts';
 
-const USER = 'ada';
-const GIBIBYTE = 1024 * MEBIBYTE;
 const { signal } = new AbortController();
 
 let image: string;
@@ -23,76 +28,8 @@ let directory: string;
 /** The package, one with a higher version, and one that knows no layout of today. */
 let packages: { readonly first: string; readonly next: string; readonly older: string };
 
-/** A Debian with systemd, and its root by SSH. */
-interface Host {
-  /** Runs a script there and gives its output; fails as it does. */
-  run(script: string): Promise<string>;
-  /** The same as words. */
-  lines(script: string): Promise<readonly string[]>;
-  put(path: string): Promise<void>;
-  /** Boots it anew and waits until it answers again. */
-  reboot(): Promise<void>;
-}
-
-const sshOptions = (key: string): readonly string[] => [
-  '-i',
-  key,
-  ...[
-    'BatchMode=yes',
-    'StrictHostKeyChecking=no',
-    'UserKnownHostsFile=/dev/null',
-    'LogLevel=ERROR',
-    'ConnectTimeout=30',
-    'ConnectionAttempts=60',
-    'ServerAliveInterval=30',
-  ].flatMap((option) => ['-o', option]),
-];
-
-const CLOUD_INIT_END = /Cloud-init v\. \S+ finished at/;
-
-const makeHost = async (home: DaemonHome, daemon: RealDaemon): Promise<Host> => {
-  const key = join(await testDirectory('key'), 'id');
-  await home.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', key]);
-  await daemon.succeed('image-import', { name: 'debian', path: image });
-  await daemon.succeed('network-create', { name: 'lan', kind: 'nat' });
-  await daemon.succeed('guest-create', {
-    name: 'host',
-    memoryBytes: 3 * GIBIBYTE,
-    cpu: { count: 2 },
-    disks: [{ image: 'debian', sizeBytes: 8 * GIBIBYTE }],
-    nics: [{ network: 'lan' }],
-    cloudInit: { user: USER, sshKeys: [(await readFile(`${key}.pub`, 'utf8')).trim()] },
-    qemu: { accel: 'tcg' },
-  });
-  await daemon.succeed('guest-start', { guest: 'host', paused: true });
-  const console = await openGuestConsole(daemon, 'host', { replayBytes: 0 });
-  onTestFinished(() => console[Symbol.dispose]());
-  await daemon.succeed('guest-resume', { guest: 'host' });
-  const address = (await daemon.guest('host')).nics[0]?.ipv4 ?? 'none';
-  const run = async (script: string): Promise<string> =>
-    await home.run(['ssh', ...sshOptions(key), `${USER}@${address}`, `sudo bash -euc ${quoted(script)}`]);
-  await console.seen(CLOUD_INIT_END);
-  return {
-    run,
-    lines: async (script) => (await run(script)).trim().split('\n').filter(Boolean),
-    put: async (path) => {
-      await home.run(['scp', '-q', ...sshOptions(key), path, `${USER}@${address}:/tmp/`]);
-    },
-    reboot: async () => {
-      // The connection may end before ssh is told how.
-      await run('systemctl reboot').catch(() => undefined);
-      await console.seen(CLOUD_INIT_END);
-      await run('systemctl is-system-running --wait || true');
-    },
-  };
-};
-
-/** As one word of a shell. */
-const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-
 /** What an instance has on its host besides files. */
-const LEFT =
-  'pidof qemu-system-x86_64 dnsmasq || true; ip -o link | grep -o "rb[a-z0-9]*" || true; nft list tables';
+const LEFT = `${CONTAINERS_LEFT}; pidof qemu-system-x86_64 dnsmasq || true; ip -o link | grep -o "r[btv][a-z0-9]*:" || true; nft list tables`;
 
 const GUEST = 'roost show NAME --json | python3 -c "import json,sys; print(json.load(sys.stdin)';
 const stateOf = (name: string): string => `${GUEST.replace('NAME', name)}['state'])"`;
@@ -164,7 +101,7 @@ describeWith(
     }, async () => {
       const home = await testDaemonHome();
       const daemon = await home.start();
-      const host = await makeHost(home, daemon);
+      const host = await makeHost(home, daemon, image);
 
       await install(host, packages.first);
       expect(await host.run('systemctl is-active roostd.service roostd.socket roost-guests.service')).toBe(
@@ -179,6 +116,9 @@ describeWith(
         /^0::\/roost\.slice\/(roost-[a-z0-9]{5}-[0-9a-f-]{36}\.scope)\n\1\n$/,
       );
       await host.run(plug('lives'));
+      await makeContainer(host);
+      await useContainer(host);
+      const cage = await containerPid(host);
       expect(await host.run('resolvectl query --legend=no lives.inner')).toContain('10.77.0.');
 
       // Restarted: the same process, in the same scope, with a new daemon that can plug.
@@ -187,6 +127,7 @@ describeWith(
       await host.run('systemctl restart roostd');
       expect(await host.run(daemonPid)).not.toBe(before);
       await livesOn(host, pid);
+      await containerLivesOn(host, cage);
       await host.run(plug('lives'));
 
       // Killed: systemd starts it again; clients wait at the socket meanwhile.
@@ -201,6 +142,7 @@ describeWith(
       await livesOn(host, pid);
       await host.run(watchdogOf(undefined));
       await livesOn(host, pid);
+      await containerLivesOn(host, cage);
 
       // Upgraded without a blink, and no way back to what could not read the inventory.
       await install(host, packages.next);
@@ -212,6 +154,9 @@ describeWith(
       expect(await host.run("dpkg-query --show --showformat='${Version} ${Status}' roost")).toBe(
         '0.1.0+next install ok installed',
       );
+      await livesOn(host, pid);
+      await containerLivesOn(host, cage);
+      await killContainer(host);
       await livesOn(host, pid);
 
       // One is out of memory: it is killed alone.
@@ -229,7 +174,7 @@ describeWith(
       const boot = await host.run(bootId);
       await host.reboot();
       expect(await host.run(bootId)).not.toBe(boot);
-      await host.run('roost wait --until running lives');
+      await host.run('roost wait --until running lives && roost wait cage');
       const runs = (await host.run('roost logs lives')).split(bootSectorBanner.trim());
       expect(runs.length).toBeGreaterThan(2);
       expect(runs.at(-2)?.trim()).toMatch(new RegExp(`${bootSectorFarewell.trim()}\\s*$`));

@@ -43,6 +43,10 @@ const hostPackages = [
   'xorriso',
   'adduser',
   'debconf',
+  // Of containers, with what holds them on a Debian as it is installed.
+  'lxc',
+  'apparmor',
+  'squashfs-tools',
 ] as const;
 
 /** The same Debian with what Roost itself needs of a host; two minutes to build. */
