@@ -151,7 +151,9 @@ class DirectoryPool implements Pool {
   async prepareGuest(guest: GuestId, owner: VolumeOwner | undefined): Promise<void> {
     const directory = this.#guestDirectory(guest);
     await withStorageErrors(`make ${directory}`, async () => {
-      for (const parent of [this.path, this.#guests]) await ensureDirectory(parent, owner ? 0o711 : 0o700);
+      // Those who own something come by here, whether this guest is one of them or not.
+      const passable = process.geteuid?.() === 0 ? 0o711 : 0o700;
+      for (const parent of [this.path, this.#guests]) await ensureDirectory(parent, passable);
       await makeDirectories(directory, 0o700);
       if (owner) await chown(directory, process.geteuid?.() ?? 0, owner.gid);
       await chmod(directory, owner ? 0o710 : 0o700);

@@ -350,4 +350,16 @@ describe.runIf(isRoot)('what the uid of a guest may do', () => {
     );
     await expect(asGuest(stranger, 'cat', path)).rejects.toThrow(/Permission denied/);
   });
+
+  it('still reaches its volume when a guest has come that owns nothing, as a container', async () => {
+    const { pool } = await newPool();
+    const volume = volumeOf(newGuest(), { owner: OWNER });
+    await pool.prepareGuest(volume.guest, OWNER);
+    await pool.createVolume(volume, work());
+    const container = newGuest();
+    await pool.prepareGuest(container, undefined);
+    const { path } = pool.source(volume);
+    expect((await asGuest(OWNER, 'head', '--bytes=3', path)).stdout).toBe('QFI');
+    await expect(asGuest(OWNER, 'ls', guestDirectory(pool, container))).rejects.toThrow(/Permission denied/);
+  });
 });
