@@ -53,6 +53,10 @@ export class FakeDriver implements Driver {
     return fit(spec, machine);
   }
 
+  async needsTree(): Promise<boolean> {
+    return this.host.needsTree;
+  }
+
   hotplugs(machine: PinnedMachine): boolean {
     return this.host.behaviour(machine.settings['id'] as GuestId).fixed !== true;
   }

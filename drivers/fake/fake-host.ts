@@ -124,6 +124,8 @@ export class FakeHost {
   /** Of guests that no entry in `misbehaviourOf` is about. */
   readonly misbehaviour: Misbehaviour = {};
   readonly misbehaviourOf = new Map<GuestId, Misbehaviour>();
+  /** Whether its containers need their image unpacked. */
+  needsTree = false;
   readonly now: () => number;
   readonly #runs = new Map<
     GuestId,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestId } from '../../protocol/types.ts';
+import type { GuestId, ImageId } from '../../protocol/types.ts';
 import {
   aContainer,
   aGuest,
@@ -106,6 +106,23 @@ describe('the life of a container', () => {
     });
     await client.done('guest-delete', { guest: 'c1' });
     await deleting();
+  });
+
+  test('its image is unpacked at its start where the host needs that, and goes with it', async () => {
+    const { house, client } = await begin();
+    const { id } = await client.call('query-image', { image: 'busybox' });
+    await client.done('guest-create', aContainer('c1'));
+    await client.done('guest-start', { guest: 'c1' });
+    expect(house.images.unpacked).toEqual(new Set());
+    await client.done('guest-stop', { guest: 'c1' });
+    house.host.host.needsTree = true;
+    await client.done('guest-start', { guest: 'c1' });
+    expect(house.images.unpacked).toEqual(new Set([id]));
+    const tree = house.images.treePath(id as ImageId);
+    expect(house.host.launchOf('c1')?.boot).toMatchObject({ root: { tree } });
+    await client.done('guest-delete', { guest: 'c1', force: true });
+    await client.done('image-delete', { image: 'busybox' });
+    expect(house.images.unpacked).toEqual(new Set());
   });
 
   test('a start without its root is refused, and makes nothing', async () => {
