@@ -62,9 +62,14 @@ export class ContainerGroups implements ProcessGroups {
    * Errors: HostError while something is left.
    */
   async remove(place: GuestPlace): Promise<void> {
-    const name = containerGroup(place);
     // Nobody is in groups that are not there; an end is followed by another look, which mostly finds nothing.
-    if (!this.objects(place).some((group) => existsSync(group.name))) return;
+    if (this.objects(place).some((group) => existsSync(group.name))) await this.#clear(place);
+    await this.#scopes.remove(place);
+    await removeProfiles(place.id);
+  }
+
+  async #clear(place: GuestPlace): Promise<void> {
+    const name = containerGroup(place);
     try {
       const argv = [this.#wardenPath, '--clear', '--cgroup', name] as const;
       // Bounded by itself, and what it belongs to cannot be given up.
@@ -77,8 +82,6 @@ export class ContainerGroups implements ProcessGroups {
         hint: 'See which processes are in them; fsck-repair removes them once they are empty.',
       });
     }
-    await this.#scopes.remove(place);
-    await removeProfiles(place.id);
   }
 
   async list(instance: InstanceId): Promise<readonly HostObject[]> {

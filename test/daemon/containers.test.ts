@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CommandInput } from '../../protocol/commands.ts';
 import { RoostError } from '../../protocol/errors.ts';
-import type { GuestId, ImageId } from '../../protocol/types.ts';
+import type { GuestId } from '../../protocol/types.ts';
 import {
   aContainer,
   aGuest,
@@ -118,7 +118,7 @@ describe('the life of a container', () => {
     house.host.host.needsTree = true;
     await client.done('guest-start', { guest: 'c1' });
     expect(house.images.unpacked).toEqual(new Set([id]));
-    const tree = house.images.treePath(id as ImageId);
+    const tree = house.images.treePath(id);
     expect(house.host.launchOf('c1')?.boot).toMatchObject({ root: { tree } });
     await client.done('guest-delete', { guest: 'c1', force: true });
     await client.done('image-delete', { image: 'busybox' });
