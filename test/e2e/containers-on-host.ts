@@ -34,8 +34,8 @@ export const makeContainer = async (host: Host): Promise<void> => {
   expect(await host.run('uname -r; stat --file-system --format=%T /sys/fs/cgroup')).toMatch(
     /^6\.1\..*\ncgroup2fs\n$/,
   );
-  // A bridge and a server of names of liblxc's own; Roost has no use for them.
-  await host.run('systemctl disable --now lxc-net 2>&1');
+  // A bridge and a server of names of liblxc's own, wanted by its other unit; Roost has no use for them.
+  await host.run('systemctl mask --now lxc-net 2>&1');
   const directory = await makeDirectory('busybox');
   await host.put(await busyboxRoot(directory));
   await rm(directory, { recursive: true });
