@@ -80,7 +80,7 @@ export class QmpProtocolError extends Error {
 
 const endTexts: { readonly [R in QmpEnd['reason']]: string } = {
   closed: 'the QMP session was closed',
-  eof: 'the other side ended the QMP session',
+  eof: 'the monitor ended the QMP session',
   'protocol-error': 'the QMP session broke',
   'socket-error': 'the QMP socket failed',
 };

@@ -33,7 +33,7 @@ it('tells commands, answers, errors, events and sessions in order, with times an
   writer.event({ event: 'RESUME', data: {}, timestamp: { seconds: 12, microseconds: 345_678 } });
   // The session's own copy of an event is the doorbell and no more.
   writer.received({ event: 'RESUME', timestamp: { seconds: 12, microseconds: 345_678 } }, 50);
-  writer.ended('the other side ended the QMP session');
+  writer.ended('the monitor ended the QMP session');
   const { entries, unanswered } = await writer.read(ALL);
   expect(entries).toEqual([
     expect.objectContaining({ number: 1, kind: 'session', text: expect.stringContaining('connected') }),
@@ -50,7 +50,7 @@ it('tells commands, answers, errors, events and sessions in order, with times an
     expect.objectContaining({ kind: 'command', text: '{"id":"disk0","driver":"nothing"}' }),
     expect.objectContaining({ kind: 'error', name: 'device_add', text: "GenericError: no 'nothing'" }),
     { number: 6, at: 12_345, kind: 'event', name: 'RESUME' },
-    expect.objectContaining({ kind: 'session', text: 'the other side ended the QMP session' }),
+    expect.objectContaining({ kind: 'session', text: 'the monitor ended the QMP session' }),
   ]);
   expect(unanswered).toEqual([]);
 });
@@ -64,10 +64,10 @@ it('names what waits for an answer, with its age, and what never got one when th
   writer.received({ QMP: {} }, 10);
   writer.sent({ execute: 'stop', id: 7 }, 20);
   expect((await writer.read(ALL)).unanswered).toMatchObject([{ name: 'stop' }]);
-  writer.ended('the other side ended the QMP session');
+  writer.ended('the monitor ended the QMP session');
   const { entries, unanswered } = await writer.read(ALL);
   expect(unanswered).toEqual([]);
-  expect(entries.at(-1)?.text).toBe('the other side ended the QMP session; never answered: stop');
+  expect(entries.at(-1)?.text).toBe('the monitor ended the QMP session; never answered: stop');
 });
 
 it('tells once that no session comes up, and again after there was one', async () => {
